@@ -1,0 +1,1 @@
+"""HMix and GMix for everyone who trains with timm."""

@@ -126,12 +126,13 @@ class CifarResNet(nn.Module):
             self.stem.add_module('norm', BatchNormAct2d(stem_chs))
         self.feature_info = [{'num_chs': stem_chs, 'reduction': 1, 'module': 'stem.conv' if preact else 'stem.norm'}]
 
-        drop_path_rates = torch.linspace(0, drop_path_rate, sum(layers)).split(list(layers))
+        drop_path_step = drop_path_rate / max(sum(layers) - 1, 1)
         self.stages = nn.Sequential()
         in_chs, reduction = stem_chs, 1
-        for index, (out_chs, rates) in enumerate(zip(channels, drop_path_rates, strict=True)):
-            stride = 1 if index == 0 else 2
-            self.stages.add_module(str(index), make_stage(in_chs, out_chs, stride, rates.tolist()))
+        for index, (depth, out_chs) in enumerate(zip(layers, channels, strict=True)):
+            stride, blocks_before = 1 if index == 0 else 2, sum(layers[:index])
+            drop_path_rates = [drop_path_step * (blocks_before + block) for block in range(depth)]
+            self.stages.add_module(str(index), make_stage(in_chs, out_chs, stride, drop_path_rates))
             in_chs, reduction = out_chs, reduction * stride
             self.feature_info.append({'num_chs': out_chs, 'reduction': reduction, 'module': f'stages.{index}'})
 

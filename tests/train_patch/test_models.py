@@ -1,0 +1,253 @@
+"""The CIFAR networks of Table 2: published sizes, timm's model interface, usable by name."""
+
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from timm.optim import create_optimizer_v2
+from torch import nn
+
+import train_patch.models
+
+NAMES = ['cifar_resnet56', 'cifar_wrn28_2', 'cifar_preactresnet18', 'cifar_preactresnet34', 'cifar_preactresnet50']
+FEATURES = {
+    'cifar_resnet56': (64, 8),
+    'cifar_wrn28_2': (128, 8),
+    'cifar_preactresnet18': (512, 4),
+    'cifar_preactresnet34': (512, 4),
+    'cifar_preactresnet50': (2048, 4),
+}
+
+
+BLOCKS = ('BasicBlock', 'PreActBasic', 'PreActBottleneck')
+MILLIONS = {
+    'cifar_resnet56': 0.86,
+    'cifar_wrn28_2': 1.48,
+    'cifar_preactresnet18': 11.2,
+    'cifar_preactresnet34': 21.3,
+    'cifar_preactresnet50': 23.7,
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+def shape_only(name, **kwargs):
+    with torch.device('meta'):
+        return timm.create_model(name, **kwargs)
+
+
+# Parameter counts from the published architectures, written out layer by layer: k×k convolution without bias, batch
+# norm with two parameters a channel, classifier with bias.
+def conv(in_chs, out_chs, k):
+    return in_chs * out_chs * k * k
+
+
+def resnet_6n_2(n, classes):
+    count, in_chs = conv(3, 16, 3) + 2 * 16, 16
+    for out_chs in (16, 32, 64):
+        for _ in range(n):
+            count += conv(in_chs, out_chs, 3) + 2 * out_chs + conv(out_chs, out_chs, 3) + 2 * out_chs
+            in_chs = out_chs
+    return count + 64 * classes + classes
+
+
+def preact(stem, widths, depths, bottleneck, classes):
+    count, in_chs = conv(3, stem, 3), stem
+    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        out_chs = 4 * width if bottleneck else width
+        for block in range(depth):
+            if bottleneck:
+                count += 2 * in_chs + conv(in_chs, width, 1) + 2 * width + conv(width, width, 3)
+                count += 2 * width + conv(width, out_chs, 1)
+            else:
+                count += 2 * in_chs + conv(in_chs, out_chs, 3) + 2 * out_chs + conv(out_chs, out_chs, 3)
+            if block == 0 and (stage > 0 or in_chs != out_chs):
+                count += conv(in_chs, out_chs, 1)
+            in_chs = out_chs
+    return count + 2 * in_chs + in_chs * classes + classes
+
+
+@pytest.mark.parametrize('classes', [10, 100])
+def test_parameter_count(name, classes):
+    four = (64, 128, 256, 512)
+    expected = {
+        'cifar_resnet56': resnet_6n_2(9, classes),
+        'cifar_wrn28_2': preact(16, (32, 64, 128), (4, 4, 4), False, classes),
+        'cifar_preactresnet18': preact(64, four, (2, 2, 2, 2), False, classes),
+        'cifar_preactresnet34': preact(64, four, (3, 4, 6, 3), False, classes),
+        'cifar_preactresnet50': preact(64, four, (3, 4, 6, 3), True, classes),
+    }
+    model = shape_only(name, num_classes=classes)
+    assert sum(p.numel() for p in model.parameters()) == expected[name]
+
+
+def test_parameter_count_as_published(name):
+    count = sum(p.numel() for p in shape_only(name).parameters()) / 1e6
+    assert count == pytest.approx(MILLIONS[name], abs=0.05 if MILLIONS[name] > 2 else 0.005)
+
+
+@pytest.mark.parametrize(
+    'name, layers',
+    # ResNet names count convolutions on the main path and the classifier; WideResNet's 6n + 4 counts every convolution
+    [
+        ('cifar_resnet56', 56),
+        ('cifar_wrn28_2', 28),
+        ('cifar_preactresnet18', 18),
+        ('cifar_preactresnet34', 34),
+        ('cifar_preactresnet50', 50),
+    ],
+)
+def test_layer_count(name, layers):
+    model = shape_only(name)
+    convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    shortcuts = [n for n in convs if 'downsample' in n]
+    if name == 'cifar_wrn28_2':
+        assert len(convs) == layers and len(shortcuts) == 3
+    else:
+        assert len(convs) - len(shortcuts) + 1 == layers
+    assert len(shortcuts) == {'cifar_resnet56': 0, 'cifar_preactresnet50': 4}.get(name, 3)
+
+
+def test_forward_shapes_and_head(name):
+    channels, size = FEATURES[name]
+    x = torch.randn(2, 3, 32, 32)
+    model = timm.create_model(name).eval()
+    assert model.num_features == channels and model.num_classes == 100
+    features = model.forward_features(x)
+    assert features.shape == (2, channels, size, size)
+    assert model.forward_head(features, pre_logits=True).shape == (2, channels)
+    torch.testing.assert_close(model(x), model.forward_head(features))
+    torch.testing.assert_close(
+        model(x), model.get_classifier()(features.mean((2, 3))), msg='average pooling, then the classifier'
+    )
+    model.reset_classifier(7)
+    assert model(x).shape == (2, 7) and model.get_classifier().out_features == 7 and model.num_classes == 7
+    model.reset_classifier(0, 'max')
+    torch.testing.assert_close(model(x), features.amax((2, 3)))
+    model.reset_classifier(0, '')
+    assert model(x).shape == features.shape
+
+
+def test_arguments_of_create_model(name):
+    model = timm.create_model(name, in_chans=1, num_classes=5, drop_rate=0.5, drop_path_rate=0.5, global_pool='avgmax')
+    model.train()
+    x = torch.randn(4, 1, 32, 32)
+    assert model(x).shape == (4, 5)
+    rates = [m.drop_prob for m in model.modules() if type(m).__name__ == 'DropPath']
+    assert len(rates) == sum(m.__class__.__name__ in BLOCKS for m in model.modules()) - 1, 'all blocks but the first'
+    assert rates == sorted(rates) and rates[-1] == pytest.approx(0.5) and model.head.drop.p == 0.5
+    torch.manual_seed(1)
+    first = model(x)
+    torch.manual_seed(2)
+    assert not torch.equal(first, model(x)), 'dropout is on in training'
+
+
+def test_features_only_and_intermediates(name):
+    x = torch.randn(1, 3, 32, 32)
+    net = timm.create_model(name, features_only=True).eval()
+    outputs = net(x)
+    assert [o.shape[1] for o in outputs] == net.feature_info.channels()
+    assert [32 // o.shape[-1] for o in outputs] == net.feature_info.reduction() == [1, 1, 2, 4, 8][: len(outputs)]
+    model = timm.create_model(name).eval()
+    final, intermediates = model.forward_intermediates(x)
+    torch.testing.assert_close(final, model.forward_features(x))
+    assert [i.shape for i in intermediates] == [o.shape for o in outputs]
+    first_two = model.forward_intermediates(x, indices=[0, 1], stop_early=True, intermediates_only=True)
+    torch.testing.assert_close(first_two, intermediates[:2])
+    last = model.forward_intermediates(x, indices=1, norm=True, intermediates_only=True)
+    torch.testing.assert_close(last[0], final)
+
+
+@pytest.mark.parametrize('name', ['cifar_resnet56', 'cifar_wrn28_2', 'cifar_preactresnet50'])
+def test_one_training_step_lowers_the_loss(name):
+    model = timm.create_model(name, num_classes=4).train()
+    x, target = torch.randn(8, 3, 16, 16), torch.arange(8) % 4
+    optimizer = create_optimizer_v2(model, 'sgd', lr=0.02, momentum=0.9, weight_decay=1e-4)
+    losses = []
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(model(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize('name', ['cifar_resnet56', 'cifar_wrn28_2'])
+def test_gradient_checkpointing_changes_no_gradient(name):
+    x = torch.randn(2, 3, 32, 32)
+    model = timm.create_model(name, num_classes=4)
+    grads = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model.eval()(x).sum().backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+    torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_resnet56_shortcut_has_no_parameters_and_pads_with_zeros():
+    x = torch.randn(2, 16, 32, 32)
+    y = train_patch.models.PadShortcut(extra_chs=16, stride=2)(x)
+    assert y.shape == (2, 32, 16, 16)
+    assert torch.equal(y[:, :16], x[:, :, ::2, ::2]) and not y[:, 16:].any()
+
+
+def test_preactivation_blocks_keep_an_identity_path():
+    """With every residual branch at zero a stage without a change of shape passes its input on untouched."""
+    model = timm.create_model('cifar_preactresnet18', zero_init_last=True).eval()
+    x = torch.randn(1, 64, 32, 32)
+    assert torch.equal(model.stages[0](x), x)
+    model = timm.create_model('cifar_preactresnet18').eval()
+    assert not torch.allclose(model.stages[0](x), x), 'residual branches are not zero by default'
+
+
+def test_he_initialization(name):
+    for module in timm.create_model(name).modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 2000:
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+
+
+def test_default_cfg(name):
+    config = timm.data.resolve_data_config({}, model=shape_only(name))
+    assert config['input_size'] == (3, 32, 32) and config['crop_pct'] == 1.0
+    assert [round(255 * v, 1) for v in config['mean'] + config['std']] == [125.3, 123.0, 113.9, 63.0, 62.1, 66.7]
+
+
+def test_parameter_groups_for_layer_decay():
+    """Deeper blocks get larger rates, the stem the smallest, the head the full one."""
+    for name in ('cifar_resnet56', 'cifar_wrn28_2'):
+        model = timm.create_model(name)
+        groups = create_optimizer_v2(model, 'sgd', lr=1.0, weight_decay=0.1, layer_decay=0.5).param_groups
+        scale = {id(p): g['lr_scale'] for g in groups for p in g['params']}
+        blocks = [scale[id(p)] for n, p in model.named_parameters() if n.endswith('conv1.weight')]
+        assert blocks == sorted(set(blocks)) and scale[id(model.stem.conv.weight)] < blocks[0]
+        assert scale[id(model.head.fc.weight)] == 1.0
+
+
+def test_names_are_new_to_timm():
+    """timm alone does not know the names; with the module imported, nothing of timm's was overwritten."""
+    code = (
+        'import warnings, timm; before = set(timm.list_models()); '
+        f'assert not before & set({NAMES}); '
+        'warnings.simplefilter("error", UserWarning); import train_patch.models; '
+        f'assert set(timm.list_models()) - before == set({NAMES})'
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

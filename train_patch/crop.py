@@ -64,8 +64,8 @@ def padded_crop_loader(create_loader: Callable[..., Any], padding: int | None) -
         padding: zero pixels on every side; 0 or None returns `create_loader` itself.
 
     Returns:
-        A function with `create_loader`'s signature. It raises `use_padded_crop`'s ValueError for a training loader
-        whose transform has no random resized crop. Loaders for evaluation are left alone.
+        A function with `create_loader`'s signature. It raises ValueError for a training loader with augmentation
+        splits, or whose transform has no random resized crop. Loaders for evaluation are left alone.
     """
     if not padding:
         return create_loader
@@ -73,8 +73,10 @@ def padded_crop_loader(create_loader: Callable[..., Any], padding: int | None) -
 
     @functools.wraps(create_loader)
     def create_padded_crop_loader(*args: Any, **kwargs: Any) -> Any:
-        loader = create_loader(*args, **kwargs)
         arguments = signature.bind(*args, **kwargs).arguments
+        if arguments.get('num_aug_splits', 0):
+            raise ValueError('a padded crop cannot be used with augmentation splits')
+        loader = create_loader(*args, **kwargs)
         if arguments.get('is_training', False):
             dataset = arguments['dataset']
             dataset.transform = use_padded_crop(dataset.transform, padding)

@@ -225,7 +225,7 @@ class Mixup(SharedSwitch, timm_mixup.Mixup):
         return x, self._mixed_target(target, lam)
 
 
-class FastCollateMixup(Mixup):
+class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
     """`timm.data.FastCollateMixup` with HMix and GMix: mixes uint8 samples while they are collated, in loader workers.
 
     The arguments are `Mixup`'s. Besides 'batch', 'pair' and 'elem' there is timm's mode 'half': parameters for each

@@ -1,0 +1,34 @@
+"""What several test files share: a folder of real images and the environment of the processes they start."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+
+@pytest.fixture(scope='session')
+def image_folder(tmp_path_factory):
+    """An ImageFolder of JPEG crops of two photographs, of different sizes: 4 classes, 8 train and 4 validation each."""
+    root = tmp_path_factory.mktemp('images')
+    photographs = load_sample_images().images
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 8), ('validation', 4)):
+        for label in range(4):
+            folder = root / split / f'class{label}'
+            folder.mkdir(parents=True)
+            for index in range(count):
+                photograph = photographs[label % 2]
+                height, width = rng.integers(40, 90, 2)
+                y = rng.integers(photograph.shape[0] - height)
+                x = rng.integers(photograph.shape[1] - width)
+                crop = photograph[y : y + height, x : x + width]
+                Image.fromarray(np.ascontiguousarray(crop if label < 2 else crop[::-1])).save(folder / f'{index}.jpg')
+    return root
+
+
+@pytest.fixture(scope='session')
+def run_environment():
+    """Environment for training processes: one thread each, so that several share a small machine."""
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}

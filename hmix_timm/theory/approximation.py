@@ -1,0 +1,262 @@
+"""Theorem 1: the mixing loss as the plain loss plus regularizers of input gradients and Hessians.
+
+For losses l(x, y) = h(f(x)) − y f(x), here the logistic one, h(z) = log(1 + exp z) with y ∈ {0, 1}, and any twice
+differentiable f, such as the linear model of logistic regression. `original_loss` is Eq. 4 without approximation,
+`regularizers` are the terms of Eq. 7: their sum is the approximate loss, equal to the original one up to second order
+in the distance between images.
+
+A mask distribution is a `MaskLaw`: any function that lists, for a λ, the masks that may be drawn and their
+probabilities. Expectations over λ ~ Beta(α, β) are quadratures, so that both losses are free of sampling noise.
+
+About the theorem as printed. It takes λ from D̃ = α/(α+β) Beta(α+1, β) + β/(α+β) Beta(β+1, α), and M(λ) at that λ.
+That is right where 1 − M(λ) is distributed as M(1 − λ), as in both of the paper's examples; it is not right for a mask
+like CutMix's, whose box does not turn inside out when λ goes to 1 − λ. The derivation gives, for every mask
+distribution: the partner's share K of a pixel is 1 − M(λ) with probability λ, and M(λ) with probability 1 − λ, for
+λ ~ Beta(α, β). That is what `partner_moments` computes; for symmetric masks it is the theorem's a_jk under D̃.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import softplus
+
+from ..checks import check_number
+
+Model = Callable[[torch.Tensor], torch.Tensor]
+"""f: inputs (n, d) → values (n,); twice differentiable."""
+
+MaskLaw = Callable[[float], tuple[torch.Tensor, torch.Tensor]]
+"""λ → masks (K, d) and their probabilities (K,), float64."""
+
+
+def mixup_law(lam: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixup in two dimensions: M = (λ, λ)."""
+    return torch.full((1, 2), lam, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+
+
+def bernoulli_law(lam: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The paper's CutMix in two dimensions: M = (m₁, m₂), independent, m_i ~ Bernoulli(λ)."""
+    masks = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=torch.float64)
+    return masks, (masks * lam + (1.0 - masks) * (1.0 - lam)).prod(dim=1)
+
+
+class MaskSupport(NamedTuple):
+    """A joint distribution of λ and M, on finitely many points."""
+
+    lam: torch.Tensor
+    """λ, shape (K,), float64."""
+    masks: torch.Tensor
+    """M, shape (K, d), float64."""
+    probability: torch.Tensor
+    """shape (K,), float64; sums to 1."""
+
+
+def mask_support(law: MaskLaw, alpha: float = 1.0, beta: float = 1.0, nodes: int = 16) -> MaskSupport:
+    """λ ~ Beta(alpha, beta) and M ~ law(λ), by a quadrature that is exact for polynomials in λ of degree 2 nodes − 1.
+
+    Raises:
+        ValueError: alpha or beta is not > 0, or nodes < 1.
+    """
+    points, weights = beta_quadrature(alpha, beta, nodes)
+    lams, masks, probabilities = [], [], []
+    for point, weight in zip(points, weights, strict=True):
+        values, probability = law(float(point))
+        lams.append(torch.full((len(values),), float(point), dtype=torch.float64))
+        masks.append(values)
+        probabilities.append(probability * float(weight))
+    return MaskSupport(torch.cat(lams), torch.cat(masks), torch.cat(probabilities))
+
+
+def beta_quadrature(alpha: float, beta: float, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss quadrature for the Beta(alpha, beta) distribution on [0, 1].
+
+    Points and weights are those of the Jacobi polynomials, by the eigenvalues of their three-term recurrence.
+
+    Returns:
+        Points and weights, each of shape (nodes,), float64; the weights sum to 1.
+
+    Raises:
+        ValueError: alpha or beta is not > 0, or nodes < 1.
+    """
+    check_number('alpha', alpha, open_low=True)
+    check_number('beta', beta, open_low=True)
+    check_number('nodes', nodes, low=1)
+    a, b = beta - 1.0, alpha - 1.0  # exponents of (1 − t) and (1 + t) on [−1, 1]
+    n = np.arange(nodes, dtype=np.float64)
+    total = 2.0 * n + a + b
+    with np.errstate(divide='ignore', invalid='ignore'):  # 0 / 0 at n = 0 for α + β = 2, replaced below
+        diagonal = (b**2 - a**2) / (total * (total + 2.0))
+    diagonal[0] = (b - a) / (a + b + 2.0)
+    m, total = n[1:], total[1:]
+    with np.errstate(divide='ignore', invalid='ignore'):  # the same at n = 1 for α + β = 1
+        squared = 4.0 * m * (m + a) * (m + b) * (m + a + b) / (total**2 * (total + 1.0) * (total - 1.0))
+    if nodes > 1:
+        squared[0] = 4.0 * (1.0 + a) * (1.0 + b) / ((a + b + 2.0) ** 2 * (a + b + 3.0))
+    points, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(np.sqrt(squared), 1) + np.diag(np.sqrt(squared), -1))
+    return (points + 1.0) / 2.0, vectors[0] ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class PartnerMoments:
+    """Moments of K, the share of its partner that a mixed image takes at each pixel.
+
+    Args:
+        first: E[K], shape (d,); E_{λ~D̃}(1 − λ) at every pixel for the masks of Theorem 1.
+        second: E[K Kᵀ], shape (d, d); E_{λ~D̃} a_jk of Eq. 9.
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+def partner_moments(support: MaskSupport) -> PartnerMoments:
+    """K = 1 − M with probability λ, and M with probability 1 − λ (see the module's docstring)."""
+    shares = torch.cat((1.0 - support.masks, support.masks))
+    weights = torch.cat((support.probability * support.lam, support.probability * (1.0 - support.lam)))
+    return PartnerMoments(weights @ shares, torch.einsum('k,ki,kj->ij', weights, shares, shares))
+
+
+def logistic_loss(value: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """l = h(f) − y f with h(z) = log(1 + exp z), for each value f and (soft) label y."""
+    return softplus(value) - y * value
+
+
+def original_loss(f: Model, x: torch.Tensor, y: torch.Tensor, support: MaskSupport) -> torch.Tensor:
+    """Eq. 4: the mean of the loss over all pairs (i, j), λ and M; labels are λ y_i + (1 − λ) y_j.
+
+    Args:
+        f: the model.
+        x: inputs (m, d), float64.
+        y: labels in {0, 1}, shape (m,), float64.
+        support: distribution of λ and M.
+
+    Returns:
+        A scalar, differentiable.
+    """
+    lam, masks, probability = support
+    own, other = x[:, None, None, :], x[None, :, None, :]
+    mixed = masks * own + (1.0 - masks) * other
+    labels = lam * y[:, None, None] + (1.0 - lam) * y[None, :, None]
+    losses = logistic_loss(f(mixed.flatten(0, 2)).view_as(labels), labels)
+    return (losses @ probability).mean()
+
+
+class Regularizers(NamedTuple):
+    """The terms of the approximate loss; their sum is the loss."""
+
+    plain: torch.Tensor
+    """L_m, the loss without mixing."""
+    r1: torch.Tensor
+    r2: torch.Tensor
+    r3: torch.Tensor
+
+
+def regularizers(f: Model, x: torch.Tensor, y: torch.Tensor, moments: PartnerMoments) -> Regularizers:
+    """L_m, R₁, R₂ and R₃ of Theorem 1 (Eqs. 7 and 8).
+
+    Args:
+        f: the model.
+        x: inputs (m, d), float64, with mean 0 as the theorem assumes.
+        y: labels in {0, 1}, shape (m,), float64.
+        moments: of the mask distribution.
+
+    Returns:
+        Four scalars, differentiable.
+
+    Raises:
+        ValueError: the inputs do not have mean 0.
+    """
+    if x.mean(dim=0).abs().max() > 1e-6 * x.abs().max():
+        raise ValueError(f'x must have mean 0 (Theorem 1 assumes E[r] = 0), got {x.mean(dim=0).tolist()}')
+
+    def value(point: torch.Tensor) -> torch.Tensor:
+        return f(point[None])[0]
+
+    values = f(x)
+    gradients = torch.func.vmap(torch.func.grad(value))(x)
+    hessians = torch.func.vmap(torch.func.hessian(value))(x)
+    slope = torch.sigmoid(values)
+    curvature = slope * (1.0 - slope)
+    # E_r[r rᵀ] + x_i x_iᵀ, weighted by the coefficients
+    spread = moments.second * (x.T @ x / len(x) + x[:, :, None] * x[:, None, :])
+    r1 = ((y - slope) * ((gradients * x) @ moments.first)).mean()
+    r2 = (curvature * torch.einsum('nj,njk,nk->n', gradients, spread, gradients)).mean() / 2.0
+    r3 = ((slope - y) * (hessians * spread).sum(dim=(1, 2))).mean() / 2.0
+    return Regularizers(logistic_loss(values, y).mean(), r1, r2, r3)
+
+
+def approximate_loss(f: Model, x: torch.Tensor, y: torch.Tensor, moments: PartnerMoments) -> torch.Tensor:
+    """L_m + R₁ + R₂ + R₃ (Theorem 1); arguments and errors are those of `regularizers`."""
+    return torch.stack(regularizers(f, x, y, moments)).sum()
+
+
+def logistic_regression(parameters: torch.Tensor) -> Model:
+    """f(x) = wᵀx + b for parameters (w, b) of shape (d + 1,)."""
+    return lambda x: x @ parameters[:-1] + parameters[-1]
+
+
+def train_logistic_regression(loss: Callable[[Model], torch.Tensor], dim: int, steps: int, lr: float) -> np.ndarray:
+    """Gradient descent from w = 0, b = 0.
+
+    Args:
+        loss: model → scalar.
+        dim: number of input features.
+        steps: gradient steps.
+        lr: learning rate.
+
+    Returns:
+        The loss before each step and after the last one, shape (steps + 1,), float64.
+    """
+    parameters = torch.zeros(dim + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([parameters], lr=lr)
+    curve = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        current = loss(logistic_regression(parameters))
+        current.backward()
+        optimizer.step()
+        curve.append(current.item())
+    with torch.no_grad():
+        curve.append(loss(logistic_regression(parameters)).item())
+    return np.array(curve)
+
+
+LAWS: dict[str, MaskLaw] = {'mixup': mixup_law, 'cutmix': bernoulli_law}
+"""The two examples of the paper's section 3."""
+
+
+def two_moons_curves(
+    samples: int = 100, steps: int = 200, lr: float = 0.5, noise: float = 0.1, seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:
+    """The paper's Figure 1: logistic regression on two moons, trained with the original and the approximate loss.
+
+    λ ~ Beta(1, 1); 'mixup' is M = (λ, λ), 'cutmix' its variant M = (m₁, m₂) with m_i ~ Bernoulli(λ). The inputs are
+    shifted to mean 0.
+
+    Returns:
+        law → {'original', 'approximate'} → loss along the training that used it, shape (steps + 1,).
+    """
+    from sklearn.datasets import make_moons
+
+    points, labels = make_moons(samples, noise=noise, random_state=seed)
+    x = torch.from_numpy(points - points.mean(axis=0))
+    y = torch.from_numpy(labels.astype(np.float64))
+    curves = {}
+    for name, law in LAWS.items():
+        support = mask_support(law, nodes=8)
+        moments = partner_moments(support)
+
+        def original(f: Model, support: MaskSupport = support) -> torch.Tensor:
+            return original_loss(f, x, y, support)
+
+        def approximate(f: Model, moments: PartnerMoments = moments) -> torch.Tensor:
+            return approximate_loss(f, x, y, moments)
+
+        curves[name] = {
+            'original': train_logistic_regression(original, 2, steps, lr),
+            'approximate': train_logistic_regression(approximate, 2, steps, lr),
+        }
+    return curves

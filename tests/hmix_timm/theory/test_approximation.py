@@ -1,0 +1,167 @@
+"""Theorem 1 against brute force, autograd along a line, and its own claim of second order."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_moons
+
+from hmix_timm.masks import dense_mask, gmix_mask
+from hmix_timm.theory.approximation import (
+    approximate_loss,
+    bernoulli_law,
+    beta_quadrature,
+    logistic_regression,
+    mask_support,
+    mixup_law,
+    original_loss,
+    partner_moments,
+    regularizers,
+    two_moons_curves,
+)
+
+MODEL = logistic_regression(torch.tensor([0.9, -1.4, 0.3], dtype=torch.float64))
+
+
+def curved_model(x):
+    """A nonlinear f, so that R₃ is not zero."""
+    return torch.sin(1.3 * x[:, 0]) + 0.7 * x[:, 0] * x[:, 1] - 0.4 * x[:, 1] ** 2 + 0.2
+
+
+def lopsided_law(lam):
+    """GMix as printed on an image of 1 × 2 pixels: 1 − M(λ) is not distributed as M(1 − λ), and E[M] is not λ."""
+    masks = [dense_mask(gmix_mask((1, 2), lam, (0, x), 'paper'), (1, 2)).ravel() for x in range(2)]
+    return torch.from_numpy(np.stack(masks)), torch.full((2,), 0.5, dtype=torch.float64)
+
+
+LAWS = {'mixup': mixup_law, 'bernoulli': bernoulli_law, 'lopsided': lopsided_law}
+
+
+def moons(samples=12):
+    x, y = make_moons(samples, noise=0.1, random_state=1)
+    return torch.from_numpy(x - x.mean(axis=0)), torch.from_numpy(y.astype(np.float64))
+
+
+@pytest.mark.parametrize(('alpha', 'beta'), [(1, 1), (0.2, 0.2), (0.5, 0.5), (0.3, 0.7), (2, 3)])
+def test_quadrature_has_the_moments_of_the_beta_distribution(alpha, beta):
+    points, weights = beta_quadrature(alpha, beta, 6)
+    moment = 1.0
+    for k in range(12):
+        assert (weights * points**k).sum() == pytest.approx(moment, rel=1e-12)
+        moment *= (alpha + k) / (alpha + beta + k)
+
+
+@pytest.mark.parametrize('law', LAWS)
+def test_original_loss_is_the_expectation_over_drawn_mixes(law):
+    x, y = moons()
+    exact = original_loss(curved_model, x, y, mask_support(LAWS[law], 0.8, 0.8)).item()
+    rng = np.random.default_rng(0)
+    losses = []
+    for _ in range(6000):
+        i, j = rng.integers(len(x), size=2)
+        lam = rng.beta(0.8, 0.8)
+        masks, probability = LAWS[law](lam)
+        mask = masks[rng.choice(len(masks), p=probability.numpy())].numpy()
+        mixed = torch.from_numpy(mask * x[i].numpy() + (1 - mask) * x[j].numpy())
+        value = curved_model(mixed[None]).item()
+        losses.append(math.log1p(math.exp(value)) - (lam * y[i].item() + (1 - lam) * y[j].item()) * value)
+    assert abs(np.mean(losses) - exact) < 5 * np.std(losses) / math.sqrt(len(losses))
+
+
+@pytest.mark.parametrize('f', [MODEL, curved_model])
+@pytest.mark.parametrize('law', LAWS)
+def test_terms_are_the_taylor_coefficients_of_the_loss(law, f):
+    # t ↦ E l(x_i + t K ⊙ (x_j − x_i), y_i), whose value at t = 1 is the mixing loss; derivatives at 0 by autograd
+    x, y = moons()
+    support = mask_support(LAWS[law], 1.0, 1.0)
+    shares = torch.cat((1 - support.masks, support.masks))
+    weights = torch.cat((support.probability * support.lam, support.probability * (1 - support.lam)))
+
+    def loss_along(t):
+        total = torch.zeros((), dtype=torch.float64)
+        for share, weight in zip(shares, weights, strict=True):
+            for own, label in zip(x, y, strict=True):
+                value = f(own + t * share * (x - own))
+                total = total + weight * (torch.log1p(torch.exp(value)) - label * value).mean() / len(x)
+        return total
+
+    # the identity behind the theorem: at t = 1 this is Eq. 4 itself
+    one = torch.ones((), dtype=torch.float64)
+    assert loss_along(one).item() == pytest.approx(original_loss(f, x, y, support).item(), rel=1e-12)
+    t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    start = loss_along(t)
+    (first,) = torch.autograd.grad(start, t, create_graph=True)
+    (second,) = torch.autograd.grad(first, t)
+    terms = regularizers(f, x, y, partner_moments(support))
+    assert terms.plain.item() == pytest.approx(start.item(), rel=1e-12)
+    assert terms.r1.item() == pytest.approx(first.item(), rel=1e-10)
+    assert (terms.r2 + terms.r3).item() == pytest.approx(second.item() / 2, rel=1e-10)
+    assert (terms.r3.item() == 0) == (f is MODEL)
+
+
+@pytest.mark.parametrize('law', LAWS)
+def test_the_error_is_of_third_order(law):
+    x, y = moons()
+    support = mask_support(LAWS[law])
+    moments = partner_moments(support)
+    errors = []
+    for scale in (0.1, 0.05, 0.025):
+        exact = original_loss(curved_model, scale * x, y, support)
+        errors.append(abs((exact - approximate_loss(curved_model, scale * x, y, moments)).item()))
+    assert errors[0] > 1e-9  # above rounding
+    # halving the distances divides a third-order error by 8, a second-order one by 4
+    assert errors[0] / errors[1] > 6.5 and errors[1] / errors[2] > 7
+
+
+@pytest.mark.parametrize('law', ['mixup', 'bernoulli'])
+@pytest.mark.parametrize(('alpha', 'beta'), [(1.0, 1.0), (0.4, 0.4)])
+def test_symmetric_masks_have_the_printed_moments(law, alpha, beta):
+    # E over λ ~ D̃ of 1 − λ and of (1 − M)(1 − M)ᵀ, by drawing from D̃
+    rng = np.random.default_rng(0)
+    count = 200_000
+    low = rng.random(count) < alpha / (alpha + beta)
+    lam = np.where(low, rng.beta(alpha + 1, beta, count), rng.beta(beta + 1, alpha, count))
+    rest = np.stack([1 - lam] * 2, axis=1) if law == 'mixup' else (rng.random((count, 2)) > lam[:, None]) * 1.0
+    moments = partner_moments(mask_support(LAWS[law], alpha, beta))
+    np.testing.assert_allclose(moments.first, rest.mean(axis=0), atol=0.004)
+    np.testing.assert_allclose(moments.second, rest.T @ rest / count, atol=0.004)
+
+
+def test_parameters_get_the_gradient_of_the_approximate_loss():
+    x, y = moons()
+    moments = partner_moments(mask_support(bernoulli_law))
+
+    def loss(parameters):
+        return approximate_loss(logistic_regression(parameters), x, y, moments)
+
+    parameters = torch.tensor([0.5, -0.2, 0.1], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, parameters)
+
+
+def test_inputs_must_be_centred():
+    x, y = moons()
+    with pytest.raises(ValueError, match='mean 0'):
+        regularizers(MODEL, x + 1, y, partner_moments(mask_support(mixup_law)))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'name'), [((0.0, 1.0), 'alpha'), ((1.0, -1.0), 'beta'), ((1.0, 1.0, 0), 'nodes')]
+)
+def test_wrong_arguments_are_named(arguments, name):
+    with pytest.raises(ValueError, match=f'{name} must be'):
+        mask_support(mixup_law, *arguments)
+
+
+def test_two_moons_training():
+    curves = two_moons_curves(samples=40, steps=30)
+    assert set(curves) == {'mixup', 'cutmix'}
+    for pair in curves.values():
+        for curve in pair.values():
+            assert curve.shape == (31,)
+            assert curve[0] == pytest.approx(math.log(2))
+            assert (np.diff(curve) < 0).all()
+        # close while the weights are small
+        np.testing.assert_allclose(pair['original'][:8], pair['approximate'][:8], rtol=0.01)
+    # CutMix regularizes a single coordinate more: a higher loss than Mixup's at the same point of the training
+    assert curves['cutmix']['original'][-1] > curves['mixup']['original'][-1] + 0.01

@@ -179,7 +179,9 @@ def gmix_mask(size: Size, lam: float, centre: tuple[int, int], kernel: str = 're
         offset, sign, spread = 0.0, 1.0, lam
     else:
         offset, sign, spread = 1.0, -1.0, (1.0 - lam) * (2.0 if kernel == 'paper' else 1.0)
-    # a spread this small leaves the centre pixel alone, and so does every smaller one, zero included
+    if spread == 0.0:  # the bump has no area left: λ = 0 is all of image j, λ = 1 all of image i
+        return ProductMask(offset, np.zeros(size[0]), np.zeros(size[1]))
+    # a spread below this one leaves the centre pixel alone in the bump, as this one does
     scale = -math.pi / max(spread * size[0] * size[1], 1e-30)
     y, x = (np.exp(scale * (np.arange(n) - c) ** 2.0) for n, c in zip(size, centre, strict=True))
     return ProductMask(offset, sign * y, x)

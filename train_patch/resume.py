@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -53,17 +53,20 @@ def read_rows(path: str, before_epoch: int) -> list[Row]:
     """The rows of a table (`summary.csv`, `times.csv`) that belong to epochs before `before_epoch`."""
     if not os.path.isfile(path):
         return []
-    with open(path, newline='') as file:
-        rows = [row for row in csv.DictReader(file) if row['epoch'] != 'epoch']  # older timm repeats its header
     try:
+        with open(path, newline='') as file:
+            rows = [row for row in csv.DictReader(file) if row['epoch'] != 'epoch']  # older timm repeats its header
         return [row for row in rows if int(row['epoch']) < before_epoch]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f'cannot read {path}: a row without an epoch number') from error
 
 
-def write_rows(path: str, rows: Iterable[Row]) -> None:
-    """Writes a table as a whole; a column that a row lacks stays empty."""
-    rows = list(rows)
+def replace_rows(path: str, rows: Sequence[Row]) -> None:
+    """Writes a table as a whole; a column that a row lacks stays empty. Without rows there is no file."""
+    if not rows:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO(newline='')
     writer = csv.DictWriter(text, columns, lineterminator='\n')
@@ -143,8 +146,11 @@ def _first_usable(folder: str, names: Iterable[str]) -> tuple[str | None, tuple[
 
 
 def _first_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    cause: BaseException | None = error
+    while cause is not None:  # torch's writer wraps what the disk said
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -249,6 +255,10 @@ class Saver(utils.CheckpointSaver):
                 self.best_metric, self.best_epoch = metric, epoch
                 self._duplicate(path, best_path)
 
-        recoveries = _numbered(os.listdir(self.checkpoint_dir), r'recovery-(\d+)-(\d+)\.pth\.tar')
+        names = os.listdir(self.checkpoint_dir)
+        for name in names:
+            if name.endswith('.tmp'):  # half-written when the run was killed
+                os.unlink(os.path.join(self.checkpoint_dir, name))
+        recoveries = _numbered(names, r'recovery-(\d+)-(\d+)\.pth\.tar')
         paths = [os.path.join(self.checkpoint_dir, name) for name in recoveries[:2]]
         self.curr_recovery_file, self.prev_recovery_file = (*paths, '', '')[:2]

@@ -16,8 +16,10 @@ DIR holds train/ and validation/ with one folder of images per class. OUTPUT/EXP
     last.pth.tar, model_best.pth.tar, checkpoint-N.pth.tar, recovery-N-BATCH.pth.tar: timm's checkpoints
 
 Draws depend on seed, rank, worker and epoch alone, so on the CPU a run that was killed and taken up gives the table of
-one that was not. Exceptions: iterable data sets (wds, hfids, tfds), and an epoch taken up from a recovery checkpoint,
-which goes on with newly drawn batches. What timm's own train.py can do beyond this is refused by name (REFUSED below).
+one that was not. Exceptions: iterable data sets (wds, hfids, tfds), --use-multi-epochs-loader, and an epoch taken up
+from a recovery checkpoint, which goes on with newly drawn batches.
+
+What timm's own train.py can do beyond this is refused by name (REFUSED below).
 """
 
 import argparse
@@ -49,6 +51,7 @@ from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import IterableDataset, RandomSampler
 
 from hmix_timm import FastCollateMixup, Mixup
 
@@ -64,8 +67,8 @@ from .resume import (
     position,
     read_checkpoint,
     read_rows,
+    replace_rows,
     write_atomically,
-    write_rows,
 )
 
 _logger = logging.getLogger('train')
@@ -501,6 +504,8 @@ def run(args: argparse.Namespace) -> None:
     if device.type == 'cuda':
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
+    if args.distributed and args.sync_bn and device.type == 'cpu':
+        parser.error('--sync-bn works on GPUs only; on the CPU --dist-bn shares the statistics after each epoch')
     model_dtype = getattr(torch, args.model_dtype) if args.model_dtype else None
     args.prefetcher = not args.no_prefetcher
     utils.random_seed(args.seed, args.rank)
@@ -556,20 +561,23 @@ def run(args: argparse.Namespace) -> None:
         path = getattr(args, option)
         if path and not os.path.isfile(path):
             parser.error(f'--{option.replace("_", "-")} {path}: there is no such file')
-    model = create_model(
-        args.model,
-        pretrained=args.pretrained,
-        in_chans=in_chans,
-        num_classes=args.num_classes,
-        drop_rate=args.drop,
-        drop_path_rate=args.drop_path,
-        drop_block_rate=args.drop_block,
-        global_pool=args.gp,
-        bn_momentum=args.bn_momentum,
-        bn_eps=args.bn_eps,
-        **factory_kwargs,
-        **args.model_kwargs,
-    )
+    try:
+        model = create_model(
+            args.model,
+            pretrained=args.pretrained,
+            in_chans=in_chans,
+            num_classes=args.num_classes,
+            drop_rate=args.drop,
+            drop_path_rate=args.drop_path,
+            drop_block_rate=args.drop_block,
+            global_pool=args.gp,
+            bn_momentum=args.bn_momentum,
+            bn_eps=args.bn_eps,
+            **factory_kwargs,
+            **args.model_kwargs,
+        )
+    except Exception as error:  # options that not every model knows, weights that do not fit or cannot be read
+        parser.error(f'--model {args.model} cannot be built with these arguments: {" ".join(str(error).split())}')
     if args.num_classes is None:
         args.num_classes = model.num_classes
         try:
@@ -602,7 +610,7 @@ def run(args: argparse.Namespace) -> None:
 
     # Loaders
     batches_per_process = len(dataset_train) // (args.batch_size * args.world_size)
-    if not isinstance(dataset_train, torch.utils.data.IterableDataset) and not batches_per_process:
+    if not isinstance(dataset_train, IterableDataset) and not batches_per_process:
         parser.error(
             f'--batch-size {args.batch_size}: {len(dataset_train)} training images are less than one batch '
             f'for each of {args.world_size} process(es)'
@@ -617,7 +625,7 @@ def run(args: argparse.Namespace) -> None:
         _logger.info(describe_mixing(args))
     if args.aug_splits:
         dataset_train = AugMixDataset(dataset_train, num_splits=args.aug_splits)
-    if not isinstance(dataset_train, torch.utils.data.IterableDataset):
+    if not isinstance(dataset_train, IterableDataset):
         dataset_train = EpochSeeded(dataset_train, args.seed, args.rank)
     loader_kwargs = dict(
         input_size=data_config['input_size'],
@@ -727,7 +735,8 @@ def run(args: argparse.Namespace) -> None:
     saver = None
     checkpoint_path = find_resume_path(args, output_dir, device)
     if primary:
-        if not checkpoint_path and holds_run(output_dir):
+        other = os.path.abspath(os.path.dirname(checkpoint_path or '')) != os.path.abspath(output_dir)
+        if other and args.resume != 'auto' and holds_run(output_dir):
             parser.error(f'--experiment: {output_dir} holds a run already; --resume auto goes on with it')
         try:
             os.makedirs(output_dir, exist_ok=True)
@@ -782,6 +791,9 @@ def run(args: argparse.Namespace) -> None:
         start_epoch = args.start_epoch
         if scheduler is not None:
             scheduler.step(start_epoch)
+    if saver is not None:  # rows of epochs that are to be trained again must not outlive the next kill
+        replace_rows(os.path.join(output_dir, 'summary.csv'), rows)
+        replace_rows(os.path.join(output_dir, 'times.csv'), times)
     updates_done = start_epoch * updates_per_epoch + start_batch // args.grad_accum_steps
     if scheduler is not None and updates_done:
         scheduler.step_update(updates_done)
@@ -866,8 +878,8 @@ def run(args: argparse.Namespace) -> None:
                 row['lr'] = learning_rate(optimizer)
                 rows.append(row)
                 times.append({'epoch': epoch, 'train_time': f'{train_time:.3f}', 'eval_time': f'{eval_time:.3f}'})
-                write_rows(os.path.join(output_dir, 'times.csv'), times)
-                write_rows(os.path.join(output_dir, 'summary.csv'), rows)
+                replace_rows(os.path.join(output_dir, 'times.csv'), times)
+                replace_rows(os.path.join(output_dir, 'summary.csv'), rows)
                 saver.save_checkpoint(epoch, metric=metrics[eval_metric])
                 if wandb is not None:
                     wandb.log(row)
@@ -951,7 +963,12 @@ def start_draws(loader: Any, args: argparse.Namespace, epoch: int) -> None:
         epoch: the epoch, or a number of its own for an epoch that starts in the middle.
     """
     if epoch:
-        utils.random_seed(draw_seed(args.seed, epoch), args.rank)
+        seed = draw_seed(args.seed, epoch)
+        utils.random_seed(seed, args.rank)
+        # Generators of their own: workers that start (after a resume) draw a number that running ones do not.
+        getattr(loader, 'loader', loader).generator = torch.Generator().manual_seed(seed)
+        if isinstance(loader.sampler, RandomSampler):
+            loader.sampler.generator = torch.Generator().manual_seed(seed)
     for part in (loader.dataset, loader.sampler):
         if hasattr(part, 'set_epoch'):
             part.set_epoch(epoch)

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,11 +33,17 @@ _logger = logging.getLogger('train_patch')
 REQUIRED_NAMES = ('parser', '_parse_args', 'main', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch')
 """What makes a script a timm train script: each is defined or imported at its top level."""
 
-# Arguments of the mixers that the script does not know of. A process runs one script, and the script makes its mixers
-# inside main(), after its arguments are parsed.
-_slot_arguments: dict[str, Any] = {}
-_naflex_arguments: dict[str, Any] = {}
-_naflex_mixers: list['NaFlexMixup'] = []
+
+@dataclass
+class _Run:
+    """What the script's arguments resolved to. A process runs one script, which makes its mixers after parsing them."""
+
+    slot_arguments: dict[str, Any] = field(default_factory=dict)
+    mixup_off_epoch: int = 0
+    naflex_mixers: list['NaFlexMixup'] = field(default_factory=list)
+
+
+_run = _Run()
 
 
 class NotATrainScript(Exception):
@@ -47,7 +54,7 @@ class Mixup(hmix_timm.Mixup):
     """`hmix_timm.Mixup` with the launcher's options, said in the log."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, **_slot_arguments})
+        super().__init__(*args, **{**kwargs, **_run.slot_arguments})
         log_once(f'Mixing: {self!r}')
 
 
@@ -55,7 +62,7 @@ class FastCollateMixup(hmix_timm.FastCollateMixup):
     """`hmix_timm.FastCollateMixup` with the launcher's options, said in the log."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, **_slot_arguments})
+        super().__init__(*args, **{**kwargs, **_run.slot_arguments})
         log_once(f'Mixing: {self!r}')
 
 
@@ -63,8 +70,8 @@ class NaFlexMixup(hmix_timm.NaFlexMixup):
     """`hmix_timm.NaFlexMixup` with the launcher's options, said in the log."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**_naflex_arguments, **kwargs, **_slot_arguments})
-        _naflex_mixers.append(self)
+        super().__init__(*args, **{**kwargs, **_run.slot_arguments})
+        _run.naflex_mixers.append(self)
         log_once(f'Mixing: {self!r}')
 
 
@@ -138,10 +145,8 @@ def _patch_parser(script: ModuleType) -> None:
 
     def parse_args(args: Any = None, namespace: Any = None) -> Any:
         parsed = resolved_parse_args(args, namespace)
-        _slot_arguments.clear()
-        _slot_arguments.update(slot_arguments_from(parsed))
-        _naflex_arguments.clear()
-        _naflex_arguments['mixup_off_epoch'] = parsed.mixup_off_epoch
+        _run.slot_arguments = slot_arguments_from(parsed)
+        _run.mixup_off_epoch = parsed.mixup_off_epoch
         script.create_loader = padded_crop_loader(  # type: ignore[attr-defined]
             timms_create_loader, parsed.train_crop_padding
         )
@@ -176,16 +181,17 @@ def _check_recipe(script: ModuleType) -> None:
 
 
 def _patch_naflex(script: ModuleType) -> None:
-    """Makes --mixup-off-epoch reach NaFlex mixers, which no timm script has a way to turn off.
+    """Makes --mixup-off-epoch reach NaFlex mixers, which timm's older scripts have no way to turn off.
 
-    With the prefetcher, scripts ask the loader whether it mixes, which timm's NaFlex loader cannot answer.
+    With the prefetcher those scripts ask the loader whether it mixes, which timm's NaFlex loader cannot answer.
     """
     timms_train_one_epoch: Callable[..., Any] = script.train_one_epoch
 
     @functools.wraps(timms_train_one_epoch)
     def train_one_epoch(epoch: int, *args: Any, **kwargs: Any) -> Any:
-        for mixer in _naflex_mixers:
-            mixer.set_epoch(epoch)
+        off_epoch = _run.mixup_off_epoch
+        for mixer in _run.naflex_mixers:
+            mixer.mixup_enabled = not off_epoch or epoch < off_epoch
         return timms_train_one_epoch(epoch, *args, **kwargs)
 
     script.train_one_epoch = train_one_epoch  # type: ignore[attr-defined]

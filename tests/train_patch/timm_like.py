@@ -101,7 +101,7 @@ def main():
             dataset, input_size=(3, args.img_size, args.img_size), collate_fn=collate_fn, **loader_args
         )
     loss_fn = SoftTargetCrossEntropy() if mixup_active else torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
     folder = os.path.join(args.output, args.experiment)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, 'args.yaml'), 'w') as file:

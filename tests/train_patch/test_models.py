@@ -168,6 +168,9 @@ def test_features_only_and_intermediates(name):
     assert [i.shape for i in intermediates] == [o.shape for o in outputs]
     first_two = model.forward_intermediates(x, indices=[0, 1], stop_early=True, intermediates_only=True)
     torch.testing.assert_close(first_two, intermediates[:2])
+    torch.testing.assert_close(model.forward_intermediates(x, indices=[0, 1])[0], final)
+    early = model.forward_intermediates(x, indices=[0, 1], stop_early=True)[0]
+    torch.testing.assert_close(early, intermediates[1])
     last = model.forward_intermediates(x, indices=1, norm=True, intermediates_only=True)
     torch.testing.assert_close(last[0], final)
 

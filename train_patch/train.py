@@ -577,7 +577,9 @@ def run(args: argparse.Namespace) -> None:
             **args.model_kwargs,
         )
     except Exception as error:  # options that not every model knows, weights that do not fit or cannot be read
-        parser.error(f'--model {args.model} cannot be built with these arguments: {" ".join(str(error).split())}')
+        source = f' --pretrained-path {args.pretrained_path}' if args.pretrained_path else ''
+        reason = ' '.join(str(error).split())
+        parser.error(f'--model {args.model}{source}: cannot be built with these arguments: {reason}')
     if args.num_classes is None:
         args.num_classes = model.num_classes
         try:

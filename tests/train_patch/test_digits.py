@@ -1,0 +1,97 @@
+"""The embedded data set: the real images, all of them, complete under its name whatever happens while it is written."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from train_patch.digits import digits_folder, digits_path
+
+SPLITS = ('train', 'validation')
+WRITE = 'from train_patch.digits import digits_folder; print(digits_folder())'
+
+
+def start_writing(cache: Path) -> subprocess.Popen:
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(cache)}
+    return subprocess.Popen([sys.executable, '-c', WRITE], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def check_images(folder: Path) -> None:
+    """Every scikit-learn digit is there once, under its label, in the split sizes that the module promises."""
+    digits = load_digits()
+    files = sorted(folder.glob('*/*/*.png'))
+    assert sorted(int(file.stem) for file in files) == list(range(1797))
+    sizes = {split: [len(list((folder / split / str(digit)).iterdir())) for digit in range(10)] for split in SPLITS}
+    assert sizes['train'] == [10] * 10
+    assert sizes['validation'] == [count - 10 for count in np.bincount(digits.target)]
+    for file in files[::40]:
+        index = int(file.stem)
+        assert file.parent.name == str(digits.target[index])
+        with Image.open(file) as image:
+            assert image.size == (32, 32)
+            shrunk = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=float) * 16 / 255
+        # bicubic enlargement sharpens, so the means of its 4×4 blocks are near the pixels, not at them
+        assert np.corrcoef(shrunk.ravel(), digits.images[index].ravel())[0, 1] > 0.97
+        others = digits.images[digits.target != digits.target[index]]
+        distances = np.abs(others - shrunk).mean(axis=(1, 2))
+        assert np.abs(digits.images[index] - shrunk).mean() < distances.min()
+
+
+def test_images_are_scikit_learns_and_are_written_once(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    folder = digits_folder()
+    assert folder == digits_path() and folder.is_relative_to(tmp_path)
+    check_images(folder)
+
+    written = {file: file.stat().st_mtime_ns for file in folder.glob('*/*/*.png')}
+    assert digits_folder() == folder
+    assert {file: file.stat().st_mtime_ns for file in folder.glob('*/*/*.png')} == written
+
+    next(iter(written)).unlink()
+    with pytest.raises(RuntimeError, match=r'1796 images where 1797 belong'):
+        digits_folder()
+
+
+def test_without_a_cache_variable_it_is_the_users_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    assert digits_path().parent == tmp_path / '.cache' / 'hmix_timm'
+    monkeypatch.setenv('XDG_CACHE_HOME', 'relative')
+    assert digits_path().parent == tmp_path / '.cache' / 'hmix_timm'
+    assert not (tmp_path / '.cache').exists()
+
+
+def test_several_writers_at_once_and_one_killed(tmp_path):
+    killed = start_writing(tmp_path)
+    parent = tmp_path / 'hmix_timm'
+    while not list(parent.glob('*/train/1')):  # in the middle of its images
+        assert killed.poll() is None
+        time.sleep(0.002)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    half_written = list(parent.iterdir())
+    assert [folder.name.startswith('digits-v1.tmp-') for folder in half_written] == [True]
+
+    writers = [start_writing(tmp_path) for _ in range(3)]
+    told = {writer.communicate()[0].strip() for writer in writers}
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert told == {str(parent / 'digits-v1')}
+    assert sorted(parent.iterdir()) == sorted([parent / 'digits-v1', *half_written])
+    check_images(parent / 'digits-v1')
+
+
+def test_without_scikit_learn_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'sklearn']:
+        monkeypatch.setitem(sys.modules, name, None)  # Python's own way of saying: not there
+    monkeypatch.setitem(sys.modules, 'sklearn', None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'hmix-timm\[demo\]'"):
+        digits_folder()
+    assert not list(tmp_path.iterdir())

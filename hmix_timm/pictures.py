@@ -1,0 +1,122 @@
+"""What the commands that draw share: the photographs, the grid of mixes, and writing files whole."""
+
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .blend import blend_
+from .masks import Mask, Size, dense_mask
+
+DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
+"""Module → package, of what the extra 'demo' brings."""
+
+
+def require_demo_extra(program: str) -> None:
+    """Ends the program with a message where a package that it draws with is not installed."""
+    missing = [package for module, package in DEMO_EXTRA.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        sys.exit(f"{program} needs {', '.join(missing)}: pip install 'hmix-timm[demo]'")
+
+
+def photographs(size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Scikit-learn's two sample photographs, cut to the middle and scaled.
+
+    Returns:
+        A flower and a temple, each (H, W, 3) uint8.
+    """
+    from PIL import Image, ImageOps
+    from sklearn.datasets import load_sample_image
+
+    height, width = size
+    flower, temple = (
+        np.asarray(ImageOps.fit(Image.fromarray(load_sample_image(name)), (width, height), Image.Resampling.BICUBIC))
+        for name in ('flower.jpg', 'china.jpg')
+    )
+    return flower, temple
+
+
+def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
+    """M ⊙ own + (1 − M) ⊙ other as the mixers blend it; images (H, W, 3) uint8, clipped where M is outside [0, 1]."""
+    images = [torch.from_numpy(image.copy()).permute(2, 0, 1).float() for image in (own, other)]
+    mixed = blend_(images[0], images[1], mask)
+    return mixed.round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: str) -> Any:
+    """The paper's Figure 3: two originals, their mixes, the mixing masks underneath, one colour scale.
+
+    Args:
+        own: image A, (H, W, 3) uint8.
+        other: image B, the same shape.
+        masks: name → mask, the share of image A.
+        title: title of the figure.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    size = own.shape[0], own.shape[1]
+    columns = 2 + len(masks)
+    figure = new_figure((1.9 * columns + 0.6, 4.6))
+    axes = figure.subplots(2, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, name in zip(axes[0], (own, other), ('Original A', 'Original B'), strict=False):
+        ax.imshow(image)
+        ax.set_title(name, fontsize=11)
+    shown = None
+    for ax, ax_mask, (name, mask) in zip(axes[0, 2:], axes[1, 2:], masks.items(), strict=True):
+        ax.imshow(blended(own, other, mask))
+        ax.set_title(name, fontsize=11)
+        shown = ax_mask.imshow(dense_mask(mask, size), vmin=0.0, vmax=1.0, cmap='viridis')
+        ax_mask.set_title(f'A {mask.mean:.3f}, B {1.0 - mask.mean:.3f}', fontsize=9)
+    for row, text in ((0, 'Mixed images'), (1, 'Mixing masks M')):
+        position = axes[row, 0] if row == 0 else axes[row, 1]
+        position.text(
+            -0.08 if row == 0 else 0.5,
+            0.5,
+            text if row == 0 else 'Mixing masks M\n(share of A),\nlabel weights',
+            rotation=90 if row == 0 else 0,
+            ha='right' if row == 0 else 'center',
+            va='center',
+            transform=position.transAxes,
+            fontsize=10,
+        )
+    figure.colorbar(shown, ax=axes, fraction=0.012, pad=0.01, ticks=[0.0, 0.5, 1.0])
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """A matplotlib `Figure` of that many inches, without pyplot and its global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout='constrained')
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes a figure as PNG: whole, or not at all."""
+    _write_whole(path, lambda draft: figure.savefig(draft, format='png', dpi=150))
+
+
+def save_json(value: Any, path: Path) -> None:
+    """Writes JSON: whole, or not at all."""
+    _write_whole(path, lambda draft: draft.write((json.dumps(value, indent=2, allow_nan=False) + '\n').encode()))
+
+
+def _write_whole(path: Path, write: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as draft:
+        try:
+            write(draft)
+        except BaseException:
+            os.unlink(draft.name)
+            raise
+    os.chmod(draft.name, 0o644)
+    os.replace(draft.name, path)

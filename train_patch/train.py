@@ -57,6 +57,7 @@ from hmix_timm import FastCollateMixup, Mixup
 
 from . import models  # noqa: F401  # registers the CIFAR networks with timm
 from .arguments import add_mix_arguments, describe_mixing, mixer_arguments_from, mixing_active
+from .crop import add_crop_argument, padded_crop_loader
 from .errors import RunError
 from .images import EpochSeeded, check_classes, check_data_folder, check_num_classes, draw_seed, strict
 from .resume import (
@@ -318,6 +319,7 @@ for _option in REFUSED:
     parser.add_argument(_option, action=_Refuse, nargs='*', default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 add_mix_arguments(parser)
+add_crop_argument(parser)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -640,7 +642,7 @@ def run(args: argparse.Namespace) -> None:
         use_prefetcher=args.prefetcher,
     )
     train_interpolation = '' if args.no_aug else args.train_interpolation
-    loader_train = create_loader(
+    loader_train = padded_crop_loader(create_loader, args.train_crop_padding)(
         dataset_train,
         batch_size=args.batch_size,
         is_training=True,

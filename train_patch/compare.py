@@ -271,6 +271,8 @@ def _ending_on_signals() -> Iterator[None]:
     """Let the signals that end a program run through its `finally` blocks, which end the training process too."""
 
     def end(signum: int, frame: object) -> NoReturn:
+        name = signal.Signals(signum).name
+        print(f'\nhmix-compare: stopped by {name}; the same command goes on where it was', file=sys.stderr)
         raise SystemExit(128 + signum)
 
     handlers = {signum: signal.signal(signum, end) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -2,12 +2,17 @@
 
 Nothing here is random and nothing knows which family a mask came from. Image j is the batch-reversed partner of image
 i, as in timm; the middle sample of an odd batch is its own partner and stays as it is. A mask of None leaves its sample
-alone. On the CPU pairs are blended one after the other through one image-sized scratch buffer, because a
-batch-sized temporary costs more in page faults than the arithmetic does; on other devices one in-place `lerp_` with the
-reversed batch does every mode in a few kernels.
+alone.
+
+On the CPU the two images of a pair are mixed one block (an image, or a channel of a large one) after the other, through
+scratch of that size: memory for a second batch would cost more in page faults than the arithmetic does. On other
+devices a few kernels mix the whole batch with its reversed copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import EllipsisType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +21,18 @@ from .masks import BoxMask, Mask
 
 Masks = Sequence[Mask | None]
 
+BLOCK_VALUES = 1 << 18
+"""Images of up to this many values are one block, of larger ones every channel is: 1 MiB of float32, near the cache."""
+
+TO_INTEGER = torch.tensor(1.5 * 2**23)
+"""float32 has no fractions there: added to a small number it leaves the nearest integer in the low bits."""
+
 
 def mix_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
     """Mixes every sample of a batch with its partner, in place.
 
     Args:
-        x: batch (B, ..., H, W) of any floating dtype, memory format and device.
+        x: batch (B, C, H, W) of any floating dtype, memory format and device.
         masks: one mask (or None) for each sample.
 
     Returns:
@@ -45,55 +56,75 @@ def blend_(own: torch.Tensor, other: torch.Tensor, mask: Mask) -> torch.Tensor:
     Returns:
         own.
     """
-    if own.dtype in (torch.float32, torch.float64):
-        return _lerp_(own, other, mask, _weight(mask, own))
-    # reduced precision and integers are blended in float32 and rounded once
-    exact = _lerp_(own.float(), other.float(), mask, _weight(mask, own.float()))
-    return own.copy_(exact if own.is_floating_point() else exact.round_())
+    _apply_(own, other, _plan(mask, own.dtype))
+    return own
 
 
 def mix_pairs_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
-    """`mix_` pair by pair through one image-sized scratch buffer."""
-    batch_size = len(x)
-    exact = x.dtype in (torch.float32, torch.float64)
-    scratch = torch.empty_like(x[0], dtype=x.dtype if exact else torch.float32)
-    weights = _LastWeight()
-    for i in range(batch_size // 2):
-        mask_i, mask_j = masks[i], masks[batch_size - 1 - i]
-        if mask_i is None and mask_j is None:
-            continue
-        own, other = x[i], x[batch_size - 1 - i]
-        if not exact:
-            own, other = own.float(), other.float()
-        if mask_j is not None:
-            scratch.copy_(own)
-        if mask_i is not None:
-            _lerp_(own, other, mask_i, weights(mask_i, own))
-        if mask_j is not None:
-            _lerp_(other, scratch, mask_j, weights(mask_j, other))
-        if not exact:
-            x[i].copy_(own)
-            x[batch_size - 1 - i].copy_(other)
+    """`mix_` pair by pair, through scratch for one block."""
+    images, repeat = _as_stored(x)
+    plan = _planner(x.dtype, repeat)
+    scratch = torch.empty_like(images[0][_blocks(images[0])[0]])
+    for i in range(len(x) // 2):
+        j = len(x) - 1 - i
+        plan_i, plan_j = plan(masks[i]), plan(masks[j])
+        for block in _blocks(images[i]):
+            own, other = images[i][block], images[j][block]
+            if plan_j.reads is not None:
+                scratch[plan_j.reads] = own[plan_j.reads]
+            _apply_(own, other, plan_i)
+            _apply_(other, scratch, plan_j)
     return x
 
 
+def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
+    """Mixes uint8 samples with their partners into `out`, rounding to the nearest grey level.
+
+    Args:
+        images: all samples of the batch, each (C, H, W) uint8 in any memory layout; not written to.
+        masks: one mask (or None) for each sample of `out`.
+        out: (N, C, H, W) uint8; sample i < N of the batch goes to out[i]. N is the batch size, or half of it.
+    """
+    plan = _planner(torch.float32)
+    outputs = torch.from_numpy(out)
+    scratch = [torch.empty_like(outputs[0][_blocks(outputs[0])[0]], dtype=torch.float32) for _ in range(3)]
+    last = len(images) - 1
+    for i in range(len(images) // 2):
+        j = last - i
+        plan_i, plan_j = plan(masks[i]), plan(masks[j] if j < len(out) else None)
+        if plan_i.weight is not None or plan_j.weight is not None:
+            # timm's loader hands over H × W × C memory
+            own, other = (torch.from_numpy(np.require(images[k], requirements=['C', 'W'])) for k in (i, j))
+            _lerp_pair_uint8(
+                own, other, plan_i.weight, plan_j.weight, outputs[i], outputs[min(j, len(out) - 1)], scratch
+            )
+        for k, taken in ((i, plan_i), (j, plan_j)):
+            if k < len(out) and taken.weight is None:
+                out[k] = images[k]
+            if taken.box is not None:
+                out[k][taken.box] = images[last - k][taken.box]
+    if len(images) % 2:
+        out[last // 2] = images[last // 2]
+
+
 def mix_whole_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
-    """`mix_` with one batch-sized temporary, a few kernels whatever the batch size, and no host synchronisation."""
-    distinct = masks[:1] if all(mask is masks[0] for mask in masks) else masks
-    only = distinct[0] if len(distinct) == 1 else None
-    if isinstance(only, BoxMask) and only.outside == 1.0:
-        yl, yh, xl, xh = only.box
-        patch = x[..., yl:yh, xl:xh]
-        patch.copy_(patch.flip(0))
+    """`mix_` with one batch-sized temporary, a few kernels whatever the batch size, and no host synchronisation.
+
+    In half precision the temporary is in float32, so that results are rounded once.
+    """
+    same = all(mask is masks[0] for mask in masks)
+    if not (same and isinstance(masks[0], BoxMask)):
+        return _lerp_whole_(x, _batch_weight(masks[:1] if same else masks, x))
+    plan = _plan(masks[0], x.dtype)
+    if plan.weight is None:
+        if plan.box is not None:
+            x[plan.box] = x[plan.box].flip(0)
         return x
     partner = x.flip(0)
-    if isinstance(only, BoxMask) and only.box_fraction == 0.0:
-        return x.lerp_(partner, 1.0 - only.outside)
-    weight = _batch_weight(distinct, x)
-    if x.dtype in (torch.float32, torch.float64):
-        return x.lerp_(partner, weight)
-    # lerp_ wants the weight in the images' dtype, which would round the mask away from its label weight
-    return x.add_(partner.sub_(x).mul_(weight))
+    x.lerp_(partner, plan.weight)
+    if plan.box is not None:
+        x[plan.box] = partner[plan.box]
+    return x
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -104,85 +135,113 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def _batch_weight(masks: Masks, x: torch.Tensor) -> torch.Tensor:
-    """1 − M of shape (len(masks), 1, ..., H, W) on x's device, float32 or wider."""
-    height, width = x.shape[-2:]
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    rows = np.zeros((len(masks), 1 + height + width), dtype=np.float64 if dtype == torch.float64 else np.float32)
-    for row, mask in zip(rows, masks, strict=True):
-        if mask is not None:
-            offset, row_y, row_x = mask.factors((height, width))
-            row[0], row[1 : 1 + height], row[1 + height :] = 1.0 - offset, -row_y, row_x
-    constant, y, x_ = to_device(rows, x.device).split((1, height, width), dim=1)
-    weight = torch.addcmul(constant[:, :, None], y[:, :, None], x_[:, None, :])
-    return weight.reshape(len(masks), *([1] * (x.ndim - 3)), height, width)
+class _Plan(NamedTuple):
+    """What a mask does to an image: lerp to the partner by `weight` = 1 − M, then copy the box from it; or nothing."""
+
+    weight: float | torch.Tensor | None = None
+    box: tuple[EllipsisType, slice, slice] | None = None
+
+    @property
+    def reads(self) -> tuple[EllipsisType, slice, slice] | EllipsisType | None:
+        """The pixels of the partner that it takes."""
+        return self.box if self.weight is None else ...
 
 
-def _weight(mask: Mask, image: torch.Tensor) -> torch.Tensor | None:
-    """1 − M in the image's dtype and layout, or None for a box, which needs none."""
+def _plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> _Plan:
+    """The plan for images of `dtype` in which every column stands `repeat` times."""
+    if mask is None:
+        return _Plan()
     if isinstance(mask, BoxMask):
-        return None
-    size = image.shape[-2], image.shape[-1]
-    offset, y, x = mask.factors(size)
-    dtype = np.float64 if image.dtype == torch.float64 else np.float32
-    weight = torch.from_numpy(np.multiply.outer(-y.astype(dtype), x.astype(dtype)))
-    weight += 1.0 - offset
-    if image.stride()[-1] == 1 or image.ndim == 2:
-        return weight
-    # broadcasting over an innermost channel axis would leave loops of three: spell it out in the image's layout
-    return torch.empty_like(image).copy_(weight)
+        yl, yh, xl, xh = mask.box
+        box = (..., slice(yl, yh), slice(xl * repeat, xh * repeat)) if mask.box_fraction else None
+        return _Plan(1.0 - mask.outside if mask.outside != 1.0 else None, box)
+    exact = np.float64 if dtype == torch.float64 else np.float32
+    columns = np.repeat(mask.x, repeat) if repeat > 1 else mask.x
+    y, x = (torch.from_numpy(profile.astype(exact)) for profile in (-mask.y, columns))
+    return _Plan(torch.outer(y, x).add_(torch.tensor(1.0 - mask.offset, dtype=y.dtype)))
 
 
-class _LastWeight:
-    """`_weight`, remembering the last mask: in batch and pair mode neighbours share one."""
-
-    def __init__(self) -> None:
-        self.mask: Mask | None = None
-        self.weight: torch.Tensor | None = None
-
-    def __call__(self, mask: Mask, image: torch.Tensor) -> torch.Tensor | None:
-        if mask is not self.mask:
-            self.mask, self.weight = mask, _weight(mask, image)
-        return self.weight
+def _planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], _Plan]:
+    """`_plan`, remembering the last mask: in batch and pair mode neighbours share one."""
+    return lru_cache(maxsize=1)(lambda mask: _plan(mask, dtype, repeat))
 
 
-def _lerp_(own: torch.Tensor, other: torch.Tensor, mask: Mask, weight: torch.Tensor | None) -> torch.Tensor:
-    if not isinstance(mask, BoxMask):
-        assert weight is not None
-        return own.lerp_(other, weight)
-    if mask.outside != 1.0:
-        own.lerp_(other, 1.0 - mask.outside)
-    yl, yh, xl, xh = mask.box
-    if mask.box_fraction and mask.outside:  # with nothing of its own outside, the box is in the blend already
-        own[..., yl:yh, xl:xh] = other[..., yl:yh, xl:xh]
-    return own
-
-
-def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
-    """Mixes uint8 samples with their partners into `out`, rounding to the nearest grey level.
-
-    Args:
-        images: all samples of the batch, each (C, H, W) uint8; not written to.
-        masks: one mask (or None) for each sample of `out`.
-        out: (N, C, H, W) uint8; sample i < N of the batch goes to out[i]. N is the batch size, or half of it.
-    """
-    last = len(images) - 1
-    for i, mask in enumerate(masks):
-        own, other = images[i], images[last - i]
-        if mask is None or i == last - i:
-            out[i] = own
-            continue
-        if isinstance(mask, BoxMask) and mask.outside == 1.0:
-            out[i] = own
+def _apply_(own: torch.Tensor, other: torch.Tensor, plan: _Plan) -> None:
+    if plan.weight is not None:
+        if own.dtype in (torch.float32, torch.float64):
+            own.lerp_(other, plan.weight)
         else:
-            difference = np.subtract(other, own, dtype=np.float32)
-            offset, y, x = mask.factors((own.shape[-2], own.shape[-1]))
-            if isinstance(mask, BoxMask):
-                difference *= np.float32(1.0 - mask.outside)
-            else:
-                difference *= (1.0 - offset) - np.multiply.outer(y, x).astype(np.float32)
-            np.rint(difference, out=difference)
-            np.add(difference, own, out=out[i], casting='unsafe')
+            # reduced precision and integers are blended in float32 and rounded once
+            mixed = own.float().lerp_(other.float(), plan.weight)
+            own.copy_(mixed if own.is_floating_point() else mixed.round_())
+    if plan.box is not None:
+        own[plan.box] = other[plan.box]
+
+
+def _as_stored(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Channels-last images as (B, H, W · C), and C, the number of times that every column stands there."""
+    if x.ndim == 4 and x.stride(1) == 1 and x.stride(3) == x.shape[1] > 1:
+        return x.permute(0, 2, 3, 1).flatten(2), x.shape[1]
+    return x, 1
+
+
+def _blocks(image: torch.Tensor) -> Sequence[EllipsisType | int]:
+    """Indices of an image's blocks."""
+    return [...] if image.numel() <= BLOCK_VALUES or image.ndim < 3 else range(len(image))
+
+
+def _lerp_pair_uint8(
+    own: torch.Tensor,
+    other: torch.Tensor,
+    weight_i: float | torch.Tensor | None,
+    weight_j: float | torch.Tensor | None,
+    out_i: torch.Tensor,
+    out_j: torch.Tensor,
+    scratch: Sequence[torch.Tensor],
+) -> None:
+    """out_i ← own lerped to other by weight_i, out_j ← other lerped to own by weight_j; None leaves out as it is."""
+    own_float, other_float, mixed = scratch
+    for block in _blocks(own):
+        own_float.copy_(own[block])
+        other_float.copy_(other[block])
+        if weight_i is not None:
+            _round(torch.lerp(own_float, other_float, weight_i, out=mixed), out_i[block])
+        if weight_j is not None and weight_j is weight_i:
+            # what one of them gains the other loses
+            torch.add(own[block], other[block], out=out_j[block]).sub_(out_i[block])
+        elif weight_j is not None:
+            _round(other_float.lerp_(own_float, weight_j), out_j[block])
+
+
+def _round(values: torch.Tensor, out: torch.Tensor) -> None:
+    """out ← values as uint8, rounded to the nearest; overwrites values."""
+    out.copy_(values.add_(TO_INTEGER).view(torch.int32))
+
+
+def _lerp_whole_(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    partner = x.flip(0)
+    if x.dtype == weight.dtype:
+        return x.lerp_(partner, weight)
+    return x.copy_((partner * weight).addcmul_(x, 1.0 - weight))
+
+
+def _batch_weight(masks: Masks, x: torch.Tensor) -> torch.Tensor:
+    """1 − M on x's device in float32 or wider: (len(masks), 1, ..., H, W), or ones for H and W where M is constant."""
+    height, width = x.shape[-2:]
+    exact = torch.promote_types(x.dtype, torch.float32)
+    rows = np.zeros((len(masks), 1 + height + width), np.float64 if exact == torch.float64 else np.float32)
+    rows[:, 0] = 1.0
+    for row, mask in zip(rows, masks, strict=True):
         if isinstance(mask, BoxMask):
             yl, yh, xl, xh = mask.box
-            out[i][..., yl:yh, xl:xh] = other[..., yl:yh, xl:xh]
+            row[0] = mask.outside
+            row[1 + yl : 1 + yh] = -mask.outside
+            row[1 + height + xl : 1 + height + xh] = 1.0
+        elif mask is not None:
+            row[0], row[1 : 1 + height], row[1 + height :] = mask.factors((height, width))
+    if not rows[:, 1:].any():
+        keep = to_device(rows[:, :1], x.device).reshape(len(masks), *([1] * (x.ndim - 1)))
+        return 1.0 - keep
+    offset, y, x_ = to_device(rows, x.device).split((1, height, width), dim=1)
+    keep = torch.addcmul(offset[:, :, None], y[:, :, None], x_[:, None, :])
+    return (1.0 - keep).reshape(len(masks), *([1] * (x.ndim - 3)), height, width)

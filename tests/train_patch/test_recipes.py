@@ -199,6 +199,52 @@ def test_timms_script_takes_every_key():
     check_parsed(*parsed_in_a_new_process(code, SCRIPT))
 
 
+@pytest.mark.parametrize(
+    'script',
+    [
+        pytest.param(None, id='lean'),
+        pytest.param(
+            SCRIPT,
+            marks=pytest.mark.skipif(not SCRIPT, reason='TIMM_TRAIN_SCRIPT names no timm train.py'),
+            id='timm',
+        ),
+    ],
+)
+def test_a_cifar_recipe_trains_on_padded_crops(script, image_folder, run_environment, tmp_path):
+    """One epoch of a recipe on a folder of photographs; what the loaders' data sets really transform with."""
+    code = """if True:
+        import functools, json, os, sys
+        if sys.argv[1].endswith('.py'):
+            sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[1])))
+        import timm.data
+        timms_create_loader = timm.data.create_loader
+        datasets = []
+
+        @functools.wraps(timms_create_loader)
+        def create_loader(dataset, *args, **kwargs):
+            datasets.append(dataset)
+            return timms_create_loader(dataset, *args, **kwargs)
+
+        timm.data.create_loader = create_loader
+        from train_patch.__main__ import main
+        main(sys.argv[1:])
+        print(json.dumps([repr(dataset.transform) for dataset in datasets]))
+    """
+    argv = [script] if script else []
+    argv += ['-c', str(find_recipe('cifar100_resnet56')), '--dataset', '', '--data-dir', str(image_folder)]
+    argv += ['--num-classes', '4', '--epochs', '1', '--batch-size', '8', '--workers', '1', '--device', 'cpu']
+    argv += ['--mix-mode', 'hmix', '--output', str(tmp_path), '--experiment', 'run']
+    result = subprocess.run(
+        [sys.executable, '-c', code, *argv], capture_output=True, text=True, env=run_environment, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    training, evaluation = json.loads(result.stdout.splitlines()[-1])
+    assert 'RandomCrop(size=(32, 32), padding=4)' in training and 'RandomHorizontalFlip(p=0.5)' in training
+    assert 'RandomResizedCrop' not in training and 'RandomCrop' not in evaluation
+    assert len((tmp_path / 'run' / 'summary.csv').read_text().splitlines()) == 2
+    assert yaml.safe_load((tmp_path / 'run' / 'args.yaml').read_text())['train_crop_padding'] == 4
+
+
 # The paper's tables as printed, row by row.
 TABLE_2_COLUMNS = [f'cifar100_{net}' for net in ('resnet56', 'wrn28_2', 'preactresnet18', 'preactresnet34')]
 TABLE_2_COLUMNS.append('cifar100_preactresnet50')

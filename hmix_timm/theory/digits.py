@@ -18,7 +18,7 @@ _CLASSES = 10
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """For networks so small that handing work to a second thread costs more than it saves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -70,7 +70,7 @@ def train_digits(mode: str, seed: int, epochs: int = 15, progress: Any = None) -
     x, y = images[:_TRAIN_IMAGES], labels[:_TRAIN_IMAGES]
     mixer = Mixup.from_mode(mode, 'cifar100', num_classes=_CLASSES, label_smoothing=0.0)
     loss_fn = SoftTargetCrossEntropy()
-    with torch.random.fork_rng(devices=[]), numpy_seed(seed), _one_thread():
+    with torch.random.fork_rng(devices=[]), numpy_seed(seed), one_thread():
         torch.manual_seed(seed)
         model = small_network()
         steps = epochs * (_TRAIN_IMAGES // 100)

@@ -241,14 +241,21 @@ class Saver(utils.CheckpointSaver):
         self.best_metric, self.best_epoch = history.get('best_metric'), history.get('best_epoch')
 
         best_path = os.path.join(self.checkpoint_dir, f'model_best{self.extension}')
-        earlier_best = os.path.join(os.path.dirname(path), f'model_best{self.extension}')
-        if self.best_metric is not None and os.path.exists(earlier_best):
-            self._duplicate(earlier_best, best_path)
+        best_names = (f'{self.save_prefix}-{self.best_epoch}{self.extension}', f'model_best{self.extension}')
+        best_paths = [os.path.join(os.path.dirname(path), name) for name in best_names]
+        best = next((best for best in best_paths if os.path.exists(best)), None)
+        if self.best_metric is not None and best is not None:
+            self._duplicate(best, best_path)
 
+        # what `save_checkpoint` does after it has written `last`: the kill may have come between
         epoch, metric = history.get('pending', (None, None))
         if metric is not None:
             file = os.path.join(self.checkpoint_dir, f'{self.save_prefix}-{epoch}{self.extension}')
-            if os.path.exists(file) and file not in dict(self.checkpoint_files):
+            full = len(self.checkpoint_files) >= self.max_history
+            if file not in dict(self.checkpoint_files) and (not full or self.cmp(metric, self.checkpoint_files[-1][1])):
+                if full:
+                    self._cleanup_checkpoints(1)
+                self._duplicate(path, file)
                 self.checkpoint_files.append((file, metric))
                 self.checkpoint_files.sort(key=lambda entry: entry[1], reverse=not self.decreasing)
             if self.best_metric is None or self.cmp(metric, self.best_metric):

@@ -1,0 +1,57 @@
+"""Starts runs of the lean script quickly: imports once, then forks one process per run.
+
+Reads requests from stdin, a JSON object per line: `argv`, `log` (a file for the run's output) and `kill_at`, the number
+of the call that changes a folder (see TOUCHING) before which the run kills itself with SIGKILL, or null.
+Answers each with two lines: {"pid": …} at the start and {"status": …} at the end.
+"""
+
+import json
+import os
+import signal
+import sys
+
+import torch
+
+from train_patch import train
+
+TOUCHING = ('replace', 'link', 'unlink', 'remove')
+
+
+def kill_at(call: int) -> None:
+    calls = 0
+
+    def killing(function):
+        def touch(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.killpg(0, signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return touch
+
+    for name in TOUCHING:
+        setattr(os, name, killing(getattr(os, name)))
+
+
+def serve() -> None:
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            log = os.open(request['log'], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            if request['kill_at'] is not None:
+                kill_at(request['kill_at'])
+            train.main(request['argv'])
+            return
+        print(json.dumps({'pid': pid}), flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(json.dumps({'status': os.waitstatus_to_exitcode(status)}), flush=True)
+
+
+if __name__ == '__main__':
+    serve()

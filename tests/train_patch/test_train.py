@@ -1,0 +1,382 @@
+"""The lean script: arguments, recipes, timm's command lines, what it refuses, what it never runs."""
+
+import argparse
+import ast
+import importlib.util
+import json
+import os
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from timm import utils
+
+SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
+needs_script = pytest.mark.skipif(not SCRIPT, reason='TIMM_TRAIN_SCRIPT names no timm train.py to compare with')
+
+
+@pytest.fixture(scope='module')
+def parse():
+    """Parses in a process of its own, since a recipe changes the module's parser: (status, arguments or stderr)."""
+    code = (
+        'import json, sys; from train_patch.train import parse_arguments as p; print(json.dumps(vars(p(sys.argv[1:]))))'
+    )
+
+    def run(*argv):
+        done = subprocess.run([sys.executable, '-c', code, *argv], capture_output=True, text=True, timeout=120)
+        return done.returncode, json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+    return run
+
+
+@pytest.fixture
+def errors(capsys):
+    """The error line of a command line that takes no recipe."""
+    from train_patch.train import parse_arguments
+
+    def run(line):
+        with pytest.raises(SystemExit) as stopped:
+            parse_arguments(shlex.split(line))
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('--no-such-option', 'unrecognized arguments: --no-such-option'),
+        ('--naflex-loader', '--naflex-loader is not taken by this script; .* hmix-train path/to/timm/train.py'),
+        ('--kd-model-name resnet50', '--kd-model-name is not taken'),
+        ('--torchscript', '--torchscript is not taken'),
+        ('--train-img-sizes 128 160', '--train-img-sizes is not taken'),
+        ('--drop-connect 0.2', '--drop-connect is not taken: --drop-path'),
+        ('--epochs 0', '--epochs: 0: must be 1 or more'),
+        ('--epochs 2.5', '--epochs: invalid int value'),
+        ('--lr nan', '--lr: nan: must be finite'),
+        ('--reprob 1.5', '--reprob: 1.5: must be from 0 to 1'),
+        ('--amp-dtype float8', "--amp-dtype: invalid choice: 'float8'"),
+        ('--eval-metric top3', '--eval-metric: invalid choice'),
+        ('--model resnet5O', '--model resnet5O: no such model in timm; the nearest is resnet50'),
+        ('--opt no-such-opt', '--opt no-such-opt: '),
+        ('--sched cosin', '--sched cosin: '),
+        ('--aa no-such-policy', '--aa no-such-policy: timm does not know this policy'),
+        ('--device no-such-device', '--device no-such-device: torch knows no such device'),
+        pytest.param(
+            *('--device cuda', '--device cuda: CUDA is not available'),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA'),
+        ),
+        ('--amp --model-dtype bfloat16', '--model-dtype bfloat16 does not go with --amp'),
+        ('--aug-splits 1', '--aug-splits 1: one split makes no sense'),
+        ('--jsd-loss', '--jsd-loss needs --aug-splits'),
+        ('--split-bn', '--split-bn needs --aug-splits'),
+        ('--split-bn --resplit --sync-bn', '--split-bn and --sync-bn do not go together'),
+        ('--aug-repeats 3', '--aug-repeats 3 works on several processes only'),
+        ('--aug-splits 3 --mix-mode hmix', '--aug-splits 3 .* mixing'),
+        ('--resume auto', '--resume auto needs --experiment'),
+        ('--class-map classes.pkl', '--class-map classes.pkl: a text file'),
+        ('--dataset wds/x --train-split pipe:date', '--train-split pipe:date: shell commands are not taken'),
+        ('one --data-dir two', 'two different folders'),
+        ('--wandb-resume-id x', '--wandb-resume-id needs --log-wandb'),
+    ],
+)
+def test_wrong_arguments_end_with_one_line(errors, line, expected):
+    assert re.search(expected, errors(line))
+
+
+def test_wandb_that_is_asked_for_and_missing_is_an_error(errors):
+    if importlib.util.find_spec('wandb'):
+        pytest.skip('wandb is installed')
+    assert '--log-wandb: the package wandb is not installed' in errors('--log-wandb')
+
+
+@pytest.mark.parametrize(
+    ('recipe', 'expected'),
+    [
+        ('batch_sise: 8', "unknown key 'batch_sise'; the nearest known one is 'batch_size'"),
+        ('mix-mode: hmix', "unknown key 'mix-mode'; the nearest known one is 'mix_mode'"),
+        ('mix_mode: hmx', 'mix_mode'),
+        ('epochs: many', "epochs: 'many'"),
+        ('epochs: 2.5', 'epochs: 2.5'),
+        ('epochs: true', 'epochs: True: must be a single value'),
+        ('epochs: null', 'epochs: None'),
+        ('amp: "yes"', "amp: 'yes': must be true or false"),
+        ('amp_dtype: float8', "amp_dtype: 'float8': must be one of 'float16', 'bfloat16'"),
+        ('scale: [0.1, 0.2, 0.3]', 'scale: .*: must be a list of 2'),
+        ('model_kwargs: 3', 'model_kwargs: 3: must be a mapping'),
+        ('model: [a, b]', 'model: .*: must be a single value'),
+        ('naflex_loader: true', '--naflex-loader is not taken by this script'),
+        ('kd_model_name: resnet50', '--kd-model-name is not taken by this script'),
+        ('- a\n- b', 'a recipe is a list of "key: value" lines'),
+        ('a: [', 'cannot be read as plain YAML'),
+    ],
+)
+def test_wrong_recipes_end_with_one_line(errors, tmp_path, recipe, expected):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(recipe)
+    line = errors(f'-c {path}')
+    assert re.search(expected, line), line
+
+
+def test_missing_recipe(errors, tmp_path):
+    assert f'--config {tmp_path}/none.yaml: ' in errors(f'--config {tmp_path}/none.yaml')
+
+
+def test_recipe_sets_defaults_and_the_command_line_beats_it(parse, tmp_path):
+    path = tmp_path / 'recipe.yaml'
+    recipe = {
+        'model': 'test_vit',
+        'lr': '1e-3',  # a string, in YAML's eyes
+        'epochs': 7,
+        'batch_size': 4,
+        'opt_betas': [0.9, 0.95],
+        'lr_noise': 0.5,
+        'model_kwargs': {'patch_size': 8},
+        'mix_mode': 'hmix',
+        'amp': True,
+        'clip_grad': None,
+        'naflex_loader': False,  # timm's options that this script lacks, as timm's args.yaml has them
+        'kd_temperature': 4.0,
+        'experiment': 12,
+    }
+    path.write_text(yaml.safe_dump(recipe))
+    status, args = parse('-c', str(path), '--epochs', '9', '-b', '16', 'some/folder')
+    assert status == 0, args
+    assert (args['model'], args['lr'], args['epochs'], args['batch_size']) == ('test_vit', 0.001, 9, 16)
+    assert (args['opt_betas'], args['lr_noise'], args['model_kwargs']) == ([0.9, 0.95], [0.5], {'patch_size': 8})
+    assert (args['amp'], args['clip_grad'], args['experiment']) == (True, None, '12')
+    assert args['data_dir'] == 'some/folder'
+    assert (args['mix_mode'], args['cutmix'], args['hmix_ratio']) == ('hmix', 1.0, 0.75)
+    assert 'naflex_loader' not in args and 'config' not in args
+
+
+def test_hostile_recipe_runs_nothing(errors, tmp_path):
+    path, marker = tmp_path / 'recipe.yaml', tmp_path / 'ran'
+    path.write_text(f'model: !!python/object/apply:os.system ["touch {marker}"]\n')
+    assert 'cannot be read as plain YAML' in errors(f'-c {path}')
+    assert not marker.exists()
+
+
+class Hostile:
+    """What a stranger may put into a checkpoint: unpickling it runs a command."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.marker}',)
+
+
+@pytest.mark.parametrize(
+    ('option', 'status'), [('--resume', 1), ('--initial-checkpoint', 1), ('--pretrained --pretrained-path', 2)]
+)
+def test_hostile_checkpoint_runs_nothing(lean, tmp_path, option, status):
+    path, marker = tmp_path / 'stranger.pth.tar', tmp_path / 'ran'
+    weights = timm.create_model('test_resnet', num_classes=4).state_dict()
+    torch.save({'epoch': 0, 'version': 2, 'state_dict': weights, 'optimizer': {}, 'gift': Hostile(marker)}, path)
+    run = lean(tmp_path / 'run', f'{option} {path} --epochs 1 -j 0', status=status)
+    assert not marker.exists()
+    assert str(path) in run.last_line, run.last_line
+    pickle.loads(pickle.dumps(Hostile(marker)))
+    assert marker.exists()  # the weapon works where nobody is careful
+
+
+# timm's documented ImageNet command lines (its training_script page), whole. What is cut down follows them: data,
+# epochs, model size, batch, workers.
+DOCUMENTED = {
+    'seresnet34': '--sched cosine --epochs 150 --warmup-epochs 5 --lr 0.4 --reprob 0.5 --remode pixel '
+    '--batch-size 256 --amp -j 4',
+    'efficientnet_b2': '-b 128 --sched step --epochs 450 --decay-epochs 2.4 --decay-rate .97 --opt rmsproptf '
+    '--opt-eps .001 -j 8 --warmup-lr 1e-6 --weight-decay 1e-5 --drop 0.3 --drop-path 0.2 '
+    '--model-ema --model-ema-decay 0.9999 --aa rand-m9-mstd0.5 --remode pixel --reprob 0.2 '
+    '--amp --lr .016',
+    'mixnet_xl': '-b 128 --sched step --epochs 450 --decay-epochs 2.4 --decay-rate .969 --opt rmsproptf '
+    '--opt-eps .001 -j 8 --warmup-lr 1e-6 --weight-decay 1e-5 --drop 0.3 --drop-path 0.2 '
+    '--model-ema --model-ema-decay 0.9999 --aa rand-m9-mstd0.5 --remode pixel --reprob 0.3 '
+    '--amp --lr .016 --dist-bn reduce',
+    'seresnext26t_32x4d': '--lr 0.1 --warmup-epochs 5 --epochs 160 --weight-decay 1e-4 --sched cosine --reprob 0.4 '
+    '--remode pixel -b 112',
+    'efficientnet_b0': '-b 384 --sched step --epochs 450 --decay-epochs 2.4 --decay-rate .97 --opt rmsproptf '
+    '--opt-eps .001 -j 8 --warmup-lr 1e-6 --weight-decay 1e-5 --drop 0.2 --drop-path 0.2 '
+    '--model-ema --model-ema-decay 0.9999 --aa rand-m9-mstd0.5 --remode pixel --reprob 0.2 '
+    '--amp --lr .048',
+    'resnet50': '-b 64 --sched cosine --epochs 200 --lr 0.05 --amp --remode pixel --reprob 0.6 --aug-splits '
+    '3 --aa rand-m9-mstd0.5-inc1 --resplit --split-bn --jsd --dist-bn reduce',
+    'efficientnet_es': '-b 128 --sched step --epochs 450 --decay-epochs 2.4 --decay-rate .97 --opt rmsproptf '
+    '--opt-eps .001 -j 8 --warmup-lr 1e-6 --weight-decay 1e-5 --drop 0.2 --drop-path 0.2 --aa '
+    'rand-m9-mstd0.5 --remode pixel --reprob 0.2 --amp --lr .064',
+    'mobilenetv3_large_100': '-b 512 --sched step --epochs 600 --decay-epochs 2.4 --decay-rate .973 --opt rmsproptf '
+    '--opt-eps .001 -j 7 --warmup-lr 1e-6 --weight-decay 1e-5 --drop 0.2 --drop-path 0.2 '
+    '--model-ema --model-ema-decay 0.9999 --aa rand-m9-mstd0.5 --remode pixel --reprob 0.2 '
+    '--amp --lr .064 --lr-noise 0.42 0.9',
+    'resnext50_32x4d': '--lr 0.6 --warmup-epochs 5 --epochs 240 --weight-decay 1e-4 --sched cosine --reprob 0.4 '
+    '--recount 3 --remode pixel --aa rand-m7-mstd0.5-inc1 -b 192 -j 6 --amp --dist-bn reduce',
+}
+
+
+@pytest.mark.parametrize('name', DOCUMENTED)
+def test_documented_command_line(lean, image_folder, tmp_path, name):
+    model = 'test_resnet' if 'res' in name else 'test_efficientnet'
+    cut = f'--model {model} --num-classes 4 --img-size 32 --epochs 1 -b 16 -j 1 --device cpu'
+    line = f'--data-dir {image_folder} --model {name} {DOCUMENTED[name]} {cut}'
+    run = lean(tmp_path / 'run', line, small=False)
+    (row,) = run.rows
+    assert list(row) == ['epoch', 'train_loss', 'eval_loss', 'eval_top1', 'eval_top5', 'lr']
+    assert 0 < float(row['train_loss']) < 10 and 0 <= float(row['eval_top1']) <= float(row['eval_top5']) <= 100
+    names = set(os.listdir(run.folder))
+    assert {'args.yaml', 'last.pth.tar', 'model_best.pth.tar', 'checkpoint-0.pth.tar', 'times.csv'} <= names
+    assert 'Mixing: none' in run.log
+    assert ('(EMA)' in run.log) == ('--model-ema' in line)
+
+
+# The options that no documented line has; each with what the log or the table must show.
+MORE = {
+    'bfloat16': (
+        '--model test_vit --model-kwargs patch_size=8 --amp --amp-dtype bfloat16 --opt adamw --clip-grad 1 '
+        '--layer-decay 0.75 --grad-accum-steps 3 -b 4 --sched-on-updates --channels-last --mixup .2 --cutmix 1 '
+        '--bce-loss --bce-target-thresh 0.2 --log-interval 1',
+        r'AdamW \(adamw\), lr 0.05, bfloat16 autocast[\s\S]*Train: 0 \[   2/3 \(100%\)\]',
+    ),
+    'compiled': (
+        '--torchcompile eager --clip-grad 0.01 --clip-mode agc --opt lookahead_sgd --model-ema --model-ema-warmup '
+        '--no-prefetcher --mix-mode hmix --mixup-mode elem --mixup-off-epoch 1 --epochs 2',
+        r'Mixing: Mixup\(HMix\(alpha=1, ratio=0.75\), mode=elem',
+    ),
+    'plateau': (
+        '--sched plateau --patience-epochs 0 --eval-metric loss --clip-grad 0.1 --clip-mode value --opt lamb '
+        '--lr-base 0.1 --lr 0 --model-ema --model-ema-force-cpu --bce-loss --smoothing 0',
+        r'Learning rate 0.025: --lr-base 0.1, global batch 16, sqrt scaling',
+    ),
+    'poly': (
+        '--sched poly --lr-noise 0.1 0.9 --lr-cycle-limit 2 --warmup-prefix --warmup-epochs 1 --cooldown-epochs 1 '
+        '--no-aug --val-interval 2 --grad-checkpointing',
+        r'\b4 epochs\.',  # 1 of warm-up, two cycles of 1, 1 of cooling down
+    ),
+    'batchnorm': (
+        '--model test_efficientnet --bn-momentum .05 --bn-eps 1e-4 --gp avgmax --head-init-scale .5 '
+        '--head-init-bias -1 --worker-seeding part --use-multi-epochs-loader --fast-norm --sched tanh',
+        'Best metric',
+    ),
+    'no validation': ('--val-split "" --smoothing 0 --model-dtype bfloat16 --sched none', 'SGD .* bfloat16'),
+    'one channel': (
+        '--in-chans 1 --mean .5 --std .2 --input-size 1 32 40 --crop-pct .9 --interpolation bicubic --hflip 0 '
+        '--vflip .5 --train-interpolation bilinear --color-jitter 0 --scale .5 1 --ratio 1 1',
+        r'input_size: \(1, 32, 40\)',
+    ),
+    'augmix': ('--aug-splits 3 --aa augmix-m5-w4-d2 --resplit --jsd-loss', 'Best metric'),
+}
+
+
+@pytest.mark.parametrize('name', MORE)
+def test_more_options(lean, tmp_path, name):
+    line, expected = MORE[name]
+    run = lean(tmp_path / 'run', f'--epochs 1 -j 1 {line}')
+    assert re.search(expected, run.log), run.log
+    result = json.loads(run.log.split('--result\n')[1])
+    assert len(result) == len(run.rows)
+
+
+def test_recipe_written_by_a_run_repeats_it(lean, tmp_path):
+    first = lean(tmp_path / 'first', '--epochs 2 -j 2 --mix-mode gmix --drop 0.1 --reprob 0.3')
+    again = lean(tmp_path / 'again', f'-c {tmp_path}/first/args.yaml', small=False)
+    assert again.text('summary.csv') == first.text('summary.csv')
+    other = lean(tmp_path / 'other', f'-c {tmp_path}/first/args.yaml --seed 43', small=False)
+    assert other.text('summary.csv') != first.text('summary.csv')
+    arguments = yaml.safe_load(first.text('args.yaml'))
+    assert (arguments['mix_mode'], arguments['cutmix'], arguments['seed']) == ('gmix', 1.0, 42)
+
+
+def test_gradient_accumulation_is_a_larger_batch(lean, tmp_path):
+    """Without batch norm and draws, n batches of m give the weights of one batch of n·m."""
+    plain = '--model test_vit --model-kwargs patch_size=8 --no-aug --epochs 1 -j 0 --clip-grad 0.5'
+    lean(tmp_path / 'whole', f'{plain} -b 32')
+    lean(tmp_path / 'parts', f'{plain} -b 8 --grad-accum-steps 4')
+    whole, parts = (torch.load(tmp_path / name / 'last.pth.tar') for name in ('whole', 'parts'))
+    for key, value in whole['state_dict'].items():
+        torch.testing.assert_close(parts['state_dict'][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_initial_checkpoint_and_timms_own_checkpoints(lean, tmp_path):
+    """What timm's own saver wrote, its Namespace of arguments included, goes into --initial-checkpoint and --resume."""
+    model = timm.create_model('test_resnet', num_classes=4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    args = argparse.Namespace(model='test_resnet', lr=0.1, device='cpu')
+    saver = utils.CheckpointSaver(model, optimizer, args=args, checkpoint_dir=str(tmp_path))
+    saver.save_checkpoint(3, metric=1.0)
+    path = tmp_path / 'last.pth.tar'
+    run = lean(tmp_path / 'initial', f'--initial-checkpoint {path} --lr 1e-30 --epochs 1 -j 0')
+    saved = torch.load(run.folder / 'last.pth.tar')['state_dict']
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(saved[name], value.detach(), rtol=0, atol=1e-20)
+    run = lean(tmp_path / 'resumed', f'--resume {path} --no-resume-opt --epochs 6 -j 0')
+    assert [row['epoch'] for row in run.rows] == ['4', '5']
+
+
+def test_real_command_and_module(image_folder, run_environment, tmp_path):
+    """As a user starts it: `python -m train_patch`, without the server of these tests; exit statuses included."""
+    from_here = [sys.executable, '-m', 'train_patch', '--data-dir', str(image_folder), '--model', 'test_resnet']
+    line = f'--num-classes 4 --img-size 32 -b 16 -j 1 --epochs 1 --output {tmp_path} --experiment a'
+    done = subprocess.run([*from_here, *line.split()], env=run_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 'Training with a single process on ' in done.stderr and '(no --device given)' in done.stderr
+    line += f' --resume {tmp_path}/a/nothing.pth.tar'
+    from_here[2] = 'train_patch.train'
+    done = subprocess.run([*from_here, *line.split()], env=run_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == f'ERROR: no checkpoint at {tmp_path}/a/nothing.pth.tar'
+
+
+@needs_script
+def test_every_option_of_timms_is_taken_or_refused_with_timms_default():
+    from train_patch import train
+
+    refused = {option[2:].replace('-', '_') for option in train.REFUSED}
+    ours = {action.dest: action for action in train.parser._actions}
+    tree = ast.parse(Path(SCRIPT).read_text())
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == 'add_argument' and node.args
+    ]
+    assert len(calls) > 150
+    for call in calls:
+        flags = [ast.literal_eval(flag) for flag in call.args]
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+        dest = next((flag[2:] for flag in flags if flag.startswith('--')), flags[0]).replace('-', '_')
+        assert dest in ours or dest in refused, flags
+        if dest in refused or dest in ('config', 'device', 'data') or 'default' not in keywords:
+            continue
+        default = eval(compile(ast.Expression(keywords['default']), SCRIPT, 'eval'), {})
+        assert ours[dest].default == default, dest
+        assert set(flags) <= set(ours[dest].option_strings), flags
+
+
+@needs_script
+@pytest.mark.parametrize(
+    'line',
+    [
+        '--aa rand-m9-mstd0.5 --reprob .5 --model-ema --drop .1 --grad-accum-steps 2 -b 8',
+        '--mixup .2 --cutmix 1 --mixup-mode pair --bce-loss --opt adamw --layer-decay .8',
+        '--no-prefetcher --clip-grad .1 --smoothing 0',
+        '--aug-splits 3 --aa rand-m9-mstd0.5-inc1 --resplit --split-bn --jsd --reprob .6',
+    ],
+)
+def test_first_epoch_is_that_of_timms_script(lean, image_folder, run_environment, tmp_path, line):
+    line += ' --epochs 1 -j 2'
+    run = lean(tmp_path / 'ours', line)
+    small = '--model test_resnet --num-classes 4 --img-size 32 -b 16 --lr 0.05 --warmup-epochs 0 --device cpu'
+    command = [sys.executable, SCRIPT, *shlex.split(small), *shlex.split(line), '--data-dir', str(image_folder)]
+    command += ['--output', str(tmp_path), '--experiment', 'timm']
+    done = subprocess.run(command, env=run_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    timms = dict(zip(*(row.split(',') for row in (tmp_path / 'timm/summary.csv').read_text().split()), strict=True))
+    for column, value in run.rows[0].items():
+        assert float(value) == pytest.approx(float(timms[column]), rel=1e-5), column

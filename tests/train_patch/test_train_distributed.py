@@ -1,0 +1,114 @@
+"""The lean script on several processes (gloo on the CPU), and what its draws depend on."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from timm.data import create_loader
+from torch.utils.data import Dataset
+
+from train_patch.images import EpochSeeded, draw_seed
+
+SMALL = '--model test_resnet --num-classes 4 --img-size 32 -j 1 --lr 0.05 --warmup-epochs 0'
+
+
+def torchrun(image_folder, run_environment, folder, processes, line):
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
+    command += ['-m', 'train_patch.train', '--data-dir', str(image_folder), '--device', 'cpu']
+    command += ['--output', str(folder.parent), '--experiment', folder.name]
+    with open(f'{folder}.log', 'w') as log:
+        return subprocess.Popen(
+            [*command, *f'{SMALL} {line}'.split()], env=run_environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def rows(folder):
+    with open(folder / 'summary.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def log(folder):
+    return open(f'{folder}.log').read()
+
+
+@pytest.mark.parametrize(
+    ('processes', 'line'),
+    [
+        (2, '-b 4 --aug-splits 3 --aa rand-m9-mstd0.5-inc1 --resplit --split-bn --jsd --dist-bn reduce --model-ema'),
+        (4, '-b 4 --mix-mode hmix --grad-accum-steps 2 --aug-repeats 2 --dist-bn broadcast --amp --amp-dtype bfloat16'),
+    ],
+)
+def test_trains_on_several_processes(image_folder, run_environment, tmp_path, processes, line):
+    folder = tmp_path / 'run'
+    process = torchrun(image_folder, run_environment, folder, processes, f'{line} --epochs 1')
+    assert process.wait(300) == 0, log(folder)[-3000:]
+    assert len(rows(folder)) == 1
+    for rank in range(processes):
+        assert f'Process {rank} of {processes} on cpu, gloo.' in log(folder)
+    assert len(re.findall(r'^--result', log(folder), re.M)) == 1
+    assert len(re.findall(r'^Train: 0 \[   0', log(folder), re.M)) == 1
+
+
+def test_a_killed_process_ends_the_run_and_the_checkpoint_is_taken_up(image_folder, run_environment, lean, tmp_path):
+    folder = tmp_path / 'run'
+    process = torchrun(image_folder, run_environment, folder, 2, '-b 8 --epochs 300 --log-interval 1')
+    deadline = time.monotonic() + 200
+    while 'Train: 2' not in log(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ranks = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
+    assert process.wait(60) != 0
+    assert 'Signal 9 (SIGKILL)' in log(folder)
+    done = len(rows(folder))
+    assert 2 <= done < 300
+    run = lean(folder, f'-b 8 --epochs {done + 1} -j 0 --resume auto')  # on one process now
+    assert [int(row['epoch']) for row in run.rows] == list(range(done + 1))
+
+
+class Draws(Dataset):
+    """What the generators of a worker give for each sample."""
+
+    transform = None
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        return np.full((3, 2, 2), np.random.randint(256), np.uint8), int(torch.randint(2**40, ()))
+
+
+def test_ranks_workers_and_epochs_draw_differently_and_again_the_same():
+    def draws(rank, epochs):
+        torch.manual_seed(42 + rank)
+        data = EpochSeeded(Draws(), seed=42, rank=rank)
+        loader = create_loader(data, (3, 2, 2), batch_size=4, num_workers=2, device=torch.device('cpu'))
+        found = {}
+        for epoch in epochs:
+            loader.dataset.set_epoch(epoch)
+            found[epoch] = torch.cat([target for _, target in loader]).tolist()
+        return found
+
+    first, second = draws(0, range(3)), draws(1, range(3))
+    everything = [value for found in (first, second) for values in found.values() for value in values]
+    assert len(set(everything)) == len(everything) == 2 * 3 * 16  # the two workers of each epoch are among them
+    assert draws(0, range(3)) == first
+    assert draws(0, [2]) == {2: first[2]}  # what workers that start in a resumed run draw
+
+
+def test_seeds_of_near_keys_are_unrelated():
+    seeds = {
+        draw_seed(seed, epoch, rank, worker)
+        for seed in range(6)
+        for epoch in range(6)
+        for rank in range(6)
+        for worker in range(6)
+    }
+    assert len(seeds) == 6**4
+    assert all(0 <= seed < 2**31 for seed in seeds)

@@ -136,11 +136,7 @@ def table(results: Sequence[RunResult], modes: Sequence[str], published: Mapping
         modes: The modes asked for.
         published: Mode → top-1 in percent as the paper prints it; empty where the recipe is none of its rows.
     """
-    by_mode = {
-        mode: sorted((r for r in results if r.mode == mode), key=lambda r: r.seed)
-        for mode in modes
-        if any(r.mode == mode for r in results)
-    }
+    by_mode = {mode: runs for mode in modes if (runs := [r for r in results if r.mode == mode])}
     means = {mode: statistics.fmean(r.top1 for r in runs) for mode, runs in by_mode.items()}
     rows = []
     for mode, runs in by_mode.items():

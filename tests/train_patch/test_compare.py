@@ -440,6 +440,7 @@ def test_table_of_several_seeds():
     assert [cell.strip() for cell in text.splitlines()[-1].strip('|').split('|')] == [
         *('hmix', '72.75 ± 2.47', '+3.75', '2', '2', '78.38')
     ]
+    assert [cell.strip() for cell in text.splitlines()[-2].strip('|').split('|')][2] == '–'  # none to itself
     assert len({len(line) for line in text.splitlines()}) == 1  # in columns
     header, _, last = csv.reader(csv_table(rows, [1, 2, 5]).splitlines())
     assert dict(zip(header, last, strict=True)) | {'top1_std': ''} == {

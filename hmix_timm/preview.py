@@ -213,7 +213,7 @@ def preview_samples(loader: Any, mixer: RecordingMixup, classes: Sequence[str] |
 
 def draw_preview(samples: Sequence[Sample], title: str) -> Any:
     """A matplotlib `Figure` with a row for each sample: image i, image j, mask, mixed image and label weights."""
-    figure = new_figure((9.2, 2.35 * len(samples) + 0.9))
+    figure = new_figure((9.2, 2.25 * len(samples) + 0.7))
     axes = figure.subplots(len(samples), 4, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -225,9 +225,9 @@ def draw_preview(samples: Sequence[Sample], title: str) -> Any:
         row[1].imshow(to_rgb(sample.other))
         row[1].set_title(f'image j: {label_j}', fontsize=9)
         shown = row[2].imshow(sample.mask, vmin=0.0, vmax=1.0, cmap='viridis')
-        row[2].set_title(f'mask M, mean {sample.mask.mean():.3f}', fontsize=9)
+        row[2].set_title('mask M', fontsize=9)
         row[3].imshow(to_rgb(sample.mixed))
-        row[3].set_title(f'{sample.weight:.3f} {label_i} + {1.0 - sample.weight:.3f} {label_j}', fontsize=9)
+        row[3].set_title(f"{sample.weight:.3f} '{label_i}' + {1.0 - sample.weight:.3f} '{label_j}'", fontsize=9)
     figure.colorbar(shown, ax=axes, fraction=0.015, pad=0.01, ticks=[0.0, 0.5, 1.0], label="M: image i's share")
     figure.suptitle(title, fontsize=9)
     return figure
@@ -282,7 +282,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog='hmix-preview', description='Show what mixing does: mixed images, masks and label weights as one PNG.'
     )
     parser.add_argument('-o', '--output', type=Path, default=Path('preview.png'), metavar='PNG', help='(preview.png)')
-    parser.add_argument('--rows', type=int, default=4, metavar='N', help='samples to show (default: 4)')
+    parser.add_argument('--rows', type=int, metavar='N', help='samples to show (default: 4)')
     parser.add_argument('--seed', type=int, default=42, metavar='S', help='random seed (default: 42)')
     parser.add_argument(
         '-c', '--config', '--recipe', dest='config', type=Path, metavar='YAML', help="training recipe in timm's format"
@@ -373,10 +373,9 @@ def resolve_mixing(typed: dict[str, Any], recipe: dict[str, Any]) -> dict[str, A
     check_choice('mix_mode', mode, MIX_MODES)
     if timms:
         raise ValueError(f'{_option(timms[0])} is replaced by --mix-mode {mode}: give one of them')
-    row = dict.fromkeys(('mix_preset', *ROW_PARAMETERS))
+    row: dict[str, Any] = dict.fromkeys(ROW_PARAMETERS)
     if recipe.get('mix_mode', mode) == mode:
         row.update({key: recipe.get(key) for key, users in ROW_PARAMETERS.items() if mode in users})
-    row['mix_preset'] = typed.get('mix_preset', recipe.get('mix_preset', PRESETS[0]))
     for key, users in ROW_PARAMETERS.items():
         if key in typed and mode not in users:
             raise ValueError(f'{_option(key)} is for --mix-mode {" or ".join(users)}, not for {mode}')
@@ -386,16 +385,27 @@ def resolve_mixing(typed: dict[str, Any], recipe: dict[str, Any]) -> dict[str, A
     if 'hmix_ratio' in typed and 'hmix_gamma' in typed:
         raise ValueError('--hmix-gamma draws the ratio that --hmix-ratio fixes: give one of them')
     row.update({key: typed[key] for key in ROW_PARAMETERS if key in typed})
-    paper = mixer_arguments(mode, row['mix_preset'])
+    paper = mixer_arguments(mode, typed.get('mix_preset', recipe.get('mix_preset', PRESETS[0])))
     if mode == 'none':
         return {**arguments, **paper}
     if row['mix_alpha'] is not None:
-        check_number('mix_alpha', row['mix_alpha'], open_low=True)
+        check_number('--mix-alpha', row['mix_alpha'], open_low=True)
         for slot in ('mixup_alpha', 'cutmix_alpha'):
             if paper[slot]:
                 paper[slot] = row['mix_alpha']
     slot_options = {key: row[key] for key in ('hmix_ratio', 'hmix_gamma', 'gmix_kernel') if row[key] is not None}
     return {**arguments, **paper, **slot_options}
+
+
+_OPTIONS = {
+    'mixup_alpha': '--mixup',
+    'cutmix_alpha': '--cutmix',
+    'prob': '--mixup-prob',
+    'switch_prob': '--mixup-switch-prob',
+    'mode': '--mixup-mode',
+    'label_smoothing': '--smoothing',
+}
+"""Constructor argument → option, where the names differ."""
 
 
 def _option(key: str) -> str:
@@ -411,6 +421,8 @@ def make_dataset(args: argparse.Namespace, recipe: dict[str, Any], channels: int
     img_mode = recipe.get('input_img_mode') or ('RGB' if channels == 3 else 'L')
     root = args.data_dir or (recipe.get('data_dir') if args.images is None else None)
     if root is None:
+        if args.train_split is not None:
+            raise ValueError('--train-split is for --data-dir, which is not given')
         scikit = ScikitImages(args.images or 'photos', img_mode)
         return scikit, scikit.classes
     split = args.train_split or recipe.get('train_split') or 'train'
@@ -518,37 +530,47 @@ def _recorded(
     dataset, classes = make_dataset(args, recipe, data_config['input_size'][0])
     if len(dataset) < 2:
         raise ValueError(f'--data-dir must hold at least 2 images to mix, got {len(dataset)}')
-    num_classes = recipe.get('num_classes') or (len(classes) if classes else 1000)
-    mixer = RecordingMixup(**mixing, num_classes=num_classes)
+    num_classes = max(recipe.get('num_classes') or 1, len(classes) if classes else 1000)
+    try:
+        mixer = RecordingMixup(**mixing, num_classes=num_classes)
+    except ValueError as error:
+        name, _, rest = str(error).partition(' ')
+        raise ValueError(f'{_OPTIONS.get(name, _option(name))} {rest}') from error
     loader = make_loader(dataset, recipe, data_config, mixer)
     random_seed(args.seed)
     return mixer, preview_samples(loader, mixer, classes, rows)
 
 
 def _rows_figure(args: argparse.Namespace, mixing: dict[str, Any], recipe: dict[str, Any]) -> Any:
-    mixer, samples = _recorded(args, recipe, mixing, args.rows)
+    mixer, samples = _recorded(args, recipe, mixing, 4 if args.rows is None else args.rows)
     described = repr(mixer).replace('RecordingMixup', 'FastCollateMixup')
     print(f'Mixing: {described}')
     return draw_preview(samples, described)
 
 
 def _grid_figure(args: argparse.Namespace, typed: dict[str, Any], recipe: dict[str, Any]) -> Any:
-    for key in typed:
-        if key not in ('mix_preset', 'hmix_ratio', 'hmix_gamma', 'gmix_kernel'):
-            raise ValueError(f'{_option(key)} is not for --grid, which fixes the modes and λ')
+    used = ('mix_preset', 'hmix_ratio', 'hmix_gamma', 'gmix_kernel')
+    for key in (*typed, *(['rows'] if args.rows is not None else [])):
+        if key not in used:
+            raise ValueError(f'{_option(key)} is not for --grid, which shows one pair with every mode at one λ')
     if 'hmix_ratio' in typed and 'hmix_gamma' in typed:
         raise ValueError('--hmix-gamma draws the ratio that --hmix-ratio fixes: give one of them')
     lam = 0.65 if args.lam is None else args.lam
     check_number('--lam', lam, high=1.0)
-    ratio = typed.get('hmix_ratio', mixer_arguments('hmix', typed.get('mix_preset', PRESETS[0]))['hmix_ratio'])
-    kernel = typed.get('gmix_kernel', 'reference')
-    check_mask_options(ratio, typed.get('hmix_gamma'), kernel)
-    options = SlotOptions(hmix_ratio=ratio, hmix_gamma=typed.get('hmix_gamma'), gmix_kernel=kernel)
+    given = {key: recipe[key] for key in used if recipe.get(key) is not None}
+    if 'hmix_ratio' in typed:
+        given.pop('hmix_gamma', None)
+    given.update(typed)
+    ratio = given.get('hmix_ratio', mixer_arguments('hmix', given.get('mix_preset', PRESETS[0]))['hmix_ratio'])
+    kernel = given.get('gmix_kernel', 'reference')
+    check_mask_options(ratio, given.get('hmix_gamma'), kernel)
+    options = SlotOptions(hmix_ratio=ratio, hmix_gamma=given.get('hmix_gamma'), gmix_kernel=kernel)
     _, samples = _recorded(args, recipe, mixer_arguments('none'), rows=1)
     own, other = to_rgb(samples[0].own), to_rgb(samples[0].other)
     details = [f'λ = {lam:g}']
     if 'hmix' in args.grid:
-        details.append(f'HMix with r = {ratio:g}' if options.hmix_gamma is None else f'γ = {options.hmix_gamma:g}')
+        r = f'r = {ratio:g}' if options.hmix_gamma is None else f'γ = {options.hmix_gamma:g}'
+        details.append(f'HMix with {r}')
     if 'gmix' in args.grid:
         details.append(f'GMix with the {kernel} kernel')
     size = own.shape[0], own.shape[1]

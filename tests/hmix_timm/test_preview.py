@@ -62,7 +62,7 @@ def test_samples_are_what_the_loader_delivers():
     def loader_with(collate_fn):
         random_seed(11)
         return create_loader(
-            ScikitImages('digits', 'RGB'), 32, 2, is_training=True, re_prob=0.5, num_workers=0,
+            ScikitImages('digits', 'RGB'), 32, 2, is_training=True, re_prob=0.3, num_workers=0,
             collate_fn=collate_fn, device=torch.device('cpu'),
         )  # fmt: skip
 
@@ -122,7 +122,7 @@ def test_recipe_and_image_folder(tmp_path, image_folder, capsys):
     assert 'HMix(alpha=1, ratio=0.2), mode=pair' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('settings', [{'train_crop_padding': 4, 'img_size': 32}, {'no_aug': True, 'img_size': 32}])
+@pytest.mark.parametrize('settings', [{'train_padding': 4, 'img_size': 32}, {'no_aug': True, 'img_size': 32}])
 def test_recipes_crop(settings, tmp_path, image_folder):
     args = preview.make_parser().parse_args(['--images', 'digits'])
     config = preview.data_config_of(args, settings)
@@ -134,7 +134,7 @@ def test_recipes_crop(settings, tmp_path, image_folder):
     for _ in range(5):
         image = np.asarray(dataset[5][0])[0]
         # the digit is shifted by at most 4 pixels and never rescaled
-        padded = np.pad(plain, 4 if 'train_crop_padding' in settings else 0)
+        padded = np.pad(plain, 4 if 'train_padding' in settings else 0)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (32, 32))
         assert (windows == image).all(axis=(2, 3)).any()
 

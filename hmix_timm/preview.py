@@ -468,11 +468,11 @@ def make_loader(dataset: Any, recipe: dict[str, Any], data_config: dict[str, Any
         device=torch.device('cpu'),
         **kwargs,
     )
-    if recipe.get('train_crop_padding'):
+    if recipe.get('train_padding'):
         steps = dataset.transform.transforms
         if not isinstance(steps[0], RandomResizedCropAndInterpolation):
-            raise ValueError('train_crop_padding takes the place of the random resized crop, and the recipe has none')
-        crop = RandomCrop(steps[0].size, padding=recipe['train_crop_padding'])
+            raise ValueError('train_padding takes the place of the random resized crop, and the recipe has none')
+        crop = RandomCrop(steps[0].size, padding=recipe['train_padding'])
         dataset.transform = Compose([Resize(steps[0].size), crop, *steps[1:]])
     return loader
 

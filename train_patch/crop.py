@@ -2,7 +2,7 @@
 
 timm's training transform starts with a random resized crop (`--train-crop-mode rrc`), with a random rescaling
 (`rkrc`, `rkrr`) or, under `--no-aug`, with no random crop at all. The published CIFAR settings crop without
-rescaling: four zero pixels on every side, then 32×32 at random, then a flip. `--train-crop-padding 4` puts that crop
+rescaling: four zero pixels on every side, then 32×32 at random, then a flip. `--train-padding 4` puts that crop
 where timm's random resized crop stands and leaves the rest of the transform (flip, colour, …) as timm made it.
 """
 
@@ -86,7 +86,7 @@ def padded_crop_loader(create_loader: Callable[..., Any], padding: int | None) -
 
 
 def add_crop_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare `--train-crop-padding` and have `parser.parse_args` check it; calling this again changes nothing.
+    """Declare `--train-padding` and have `parser.parse_args` check it; calling this again changes nothing.
 
     The value may also come from `parser.set_defaults`, as timm's scripts pass a YAML recipe on, which argparse itself
     does not check. A wrong value, or one that another training argument leaves without effect, is the parser's error
@@ -95,13 +95,13 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: the parser of a training script that has timm's arguments.
     """
-    if '--train-crop-padding' in parser._option_string_actions:
+    if '--train-padding' in parser._option_string_actions:
         return
     # taken now, before a recipe replaces them: a scale or ratio of one's own would be without effect
     resized_crop_defaults = {name: parser.get_default(name) for name in ('scale', 'ratio')}
     group = parser.add_argument_group('Padded crop (train_patch)')
     group.add_argument(
-        '--train-crop-padding',
+        '--train-padding',
         type=int,
         default=None,
         metavar='N',
@@ -122,11 +122,11 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _find_problem(namespace: argparse.Namespace, resized_crop_defaults: dict[str, Any]) -> str | None:
-    padding = namespace.train_crop_padding
+    padding = namespace.train_padding
     if padding is None:
         return None
     if not isinstance(padding, int) or isinstance(padding, bool) or padding < 0:
-        return f'argument --train-crop-padding: must be an integer of at least 0 (0: off), got {padding!r}'
+        return f'argument --train-padding: must be an integer of at least 0 (0: off), got {padding!r}'
     if padding == 0:
         return None
     for name, allowed in _NO_CROP_LEFT.items():
@@ -141,4 +141,4 @@ def _find_problem(namespace: argparse.Namespace, resized_crop_defaults: dict[str
 
 
 def _conflict(name: str, value: Any, reason: str) -> str:
-    return f'argument --train-crop-padding: not allowed with --{name.replace("_", "-")} {value}, which {reason}'
+    return f'argument --train-padding: not allowed with --{name.replace("_", "-")} {value}, which {reason}'

@@ -148,7 +148,7 @@ def _patch_parser(script: ModuleType) -> None:
         _run.slot_arguments = slot_arguments_from(parsed)
         _run.mixup_off_epoch = parsed.mixup_off_epoch
         script.create_loader = padded_crop_loader(  # type: ignore[attr-defined]
-            timms_create_loader, parsed.train_crop_padding
+            timms_create_loader, parsed.train_padding
         )
         if not mixing_active(parsed):
             log_once('Mixing: none')

@@ -642,7 +642,7 @@ def run(args: argparse.Namespace) -> None:
         use_prefetcher=args.prefetcher,
     )
     train_interpolation = '' if args.no_aug else args.train_interpolation
-    loader_train = padded_crop_loader(create_loader, args.train_crop_padding)(
+    loader_train = padded_crop_loader(create_loader, args.train_padding)(
         dataset_train,
         batch_size=args.batch_size,
         is_training=True,

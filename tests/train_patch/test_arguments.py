@@ -199,3 +199,26 @@ def test_misspelt_recipe_keys_are_named(key, nearest):
     with pytest.raises(ValueError, match=rf"'{key}'.*'{nearest}'"):
         check_recipe_keys(['lr', key])
     check_recipe_keys(['lr', 'mixup', 'mixup_mode', nearest])
+
+
+def test_no_abbreviation_of_timms_options_becomes_ambiguous():
+    """argparse takes any unique prefix of an option; the project's own options must not get in its way."""
+    from train_patch.train import parser
+
+    own = {
+        '--mix-mode',
+        '--mix-preset',
+        '--mix-alpha',
+        '--hmix-ratio',
+        '--hmix-gamma',
+        '--gmix-kernel',
+        '--train-padding',
+    }
+    options = {option for action in parser._actions for option in action.option_strings if option.startswith('--')}
+    assert own < options and len(options) > 150
+    timms = options - own
+    for option in timms:
+        for length in range(3, len(option)):
+            prefix = option[:length]
+            if len({other for other in timms if other.startswith(prefix)}) == 1:
+                assert not any(other.startswith(prefix) for other in own), (prefix, option)

@@ -1,4 +1,4 @@
-"""--train-crop-padding: pad, crop at random, keep the rest of timm's transform; wrong uses are refused."""
+"""--train-padding: pad, crop at random, keep the rest of timm's transform; wrong uses are refused."""
 
 import argparse
 import inspect
@@ -215,13 +215,13 @@ def timm_like_parser():
 
 def test_argument_from_command_line_and_recipe():
     parser = timm_like_parser()
-    assert parser.parse_args([]).train_crop_padding is None
-    assert parser.parse_args(['--train-crop-padding', '4']).train_crop_padding == 4
-    parser.set_defaults(train_crop_padding=4)
-    assert parser.parse_args([]).train_crop_padding == 4
-    assert parser.parse_args(['--train-crop-padding', '0']).train_crop_padding == 0
+    assert parser.parse_args([]).train_padding is None
+    assert parser.parse_args(['--train-padding', '4']).train_padding == 4
+    parser.set_defaults(train_padding=4)
+    assert parser.parse_args([]).train_padding == 4
+    assert parser.parse_args(['--train-padding', '0']).train_padding == 0
     parser.set_defaults(**vars(parser.parse_args([])))  # a run's args.yaml given back
-    assert parser.parse_args([]).train_crop_padding == 4
+    assert parser.parse_args([]).train_padding == 4
 
 
 def test_declaring_twice_changes_nothing():
@@ -229,24 +229,24 @@ def test_declaring_twice_changes_nothing():
     parse_args, actions = parser.parse_args, len(parser._actions)
     add_crop_argument(parser)
     assert parser.parse_args is parse_args and len(parser._actions) == actions
-    assert '--train-crop-padding' in parser.format_help()
+    assert '--train-padding' in parser.format_help()
 
 
 @pytest.mark.parametrize(
     'recipe, argv, message',
     [
-        ({}, ['--train-crop-padding', '-1'], 'at least 0 (0: off), got -1'),
-        ({}, ['--train-crop-padding', 'x'], "invalid int value: 'x'"),
-        ({'train_crop_padding': '4px'}, [], "invalid int value: '4px'"),
-        ({'train_crop_padding': 2.5}, [], 'got 2.5'),
-        ({'train_crop_padding': True}, [], 'got True'),
-        ({'train_crop_padding': 4}, ['--no-aug'], 'not allowed with --no-aug'),
-        ({'train_crop_padding': 4}, ['--train-crop-mode', 'rkrr'], 'not allowed with --train-crop-mode rkrr'),
-        ({'train_crop_padding': 4}, ['--aug-splits', '3'], 'not allowed with --aug-splits 3'),
-        ({'train_crop_padding': 4}, ['--naflex-loader'], 'not allowed with --naflex-loader'),
-        ({'train_crop_padding': 4}, ['--train-img-sizes', '32', '48'], 'not allowed with --train-img-sizes'),
-        ({'train_crop_padding': 4, 'scale': [0.8, 1.0]}, [], 'not allowed with --scale'),
-        ({}, ['--train-crop-padding', '4', '--ratio', '1', '1'], 'not allowed with --ratio'),
+        ({}, ['--train-padding', '-1'], 'at least 0 (0: off), got -1'),
+        ({}, ['--train-padding', 'x'], "invalid int value: 'x'"),
+        ({'train_padding': '4px'}, [], "invalid int value: '4px'"),
+        ({'train_padding': 2.5}, [], 'got 2.5'),
+        ({'train_padding': True}, [], 'got True'),
+        ({'train_padding': 4}, ['--no-aug'], 'not allowed with --no-aug'),
+        ({'train_padding': 4}, ['--train-crop-mode', 'rkrr'], 'not allowed with --train-crop-mode rkrr'),
+        ({'train_padding': 4}, ['--aug-splits', '3'], 'not allowed with --aug-splits 3'),
+        ({'train_padding': 4}, ['--naflex-loader'], 'not allowed with --naflex-loader'),
+        ({'train_padding': 4}, ['--train-img-sizes', '32', '48'], 'not allowed with --train-img-sizes'),
+        ({'train_padding': 4, 'scale': [0.8, 1.0]}, [], 'not allowed with --scale'),
+        ({}, ['--train-padding', '4', '--ratio', '1', '1'], 'not allowed with --ratio'),
     ],
 )
 def test_wrong_arguments_are_the_parsers_error(recipe, argv, message, capsys):
@@ -256,10 +256,10 @@ def test_wrong_arguments_are_the_parsers_error(recipe, argv, message, capsys):
         parser.parse_args(argv)
     assert error.value.code == 2
     stderr = capsys.readouterr().err
-    assert message in stderr and '--train-crop-padding' in stderr
+    assert message in stderr and '--train-padding' in stderr
 
 
 @pytest.mark.parametrize('argv', [['--train-crop-mode', 'rrc'], ['--scale', '0.08', '1.0'], ['--aug-splits', '0']])
 def test_allowed_beside_it(argv):
-    assert timm_like_parser().parse_args([*argv, '--train-crop-padding', '4']).train_crop_padding == 4
-    assert timm_like_parser().parse_args(['--no-aug', '--train-crop-padding', '0']).no_aug
+    assert timm_like_parser().parse_args([*argv, '--train-padding', '4']).train_padding == 4
+    assert timm_like_parser().parse_args(['--no-aug', '--train-padding', '0']).no_aug

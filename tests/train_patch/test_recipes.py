@@ -67,7 +67,7 @@ def test_values_of_the_paper(name):
     assert recipe['num_classes'] == (1000 if name == 'imagenet_resnet50' else 100)
     assert recipe['img_size'] == (32 if name in CIFAR else 64 if name in IMAGENET100 else 224)
     assert recipe.get('scale') == (None if name in CIFAR else IMAGENET100.get(name, [0.08, 1.0]))
-    assert recipe.get('train_crop_padding') == (4 if name in CIFAR else None)
+    assert recipe.get('train_padding') == (4 if name in CIFAR else None)
     assert recipe.get('dataset') == ('torch/cifar100' if name in CIFAR else None)
     processes = 8 if name == 'imagenet_resnet50' else 1
     assert recipe['batch_size'] * processes == (64 if name in CIFAR else 256)
@@ -113,7 +113,7 @@ def test_transforms(name):
     size = recipe['img_size']
     assert config['input_size'] == (3, size, size)
     dataset = torch.utils.data.TensorDataset(torch.zeros(1))
-    create = padded_crop_loader(create_loader, recipe.get('train_crop_padding'))
+    create = padded_crop_loader(create_loader, recipe.get('train_padding'))
     create(
         dataset,
         config['input_size'],
@@ -242,7 +242,7 @@ def test_a_cifar_recipe_trains_on_padded_crops(script, image_folder, run_environ
     assert 'RandomCrop(size=(32, 32), padding=4)' in training and 'RandomHorizontalFlip(p=0.5)' in training
     assert 'RandomResizedCrop' not in training and 'RandomCrop' not in evaluation
     assert len((tmp_path / 'run' / 'summary.csv').read_text().splitlines()) == 2
-    assert yaml.safe_load((tmp_path / 'run' / 'args.yaml').read_text())['train_crop_padding'] == 4
+    assert yaml.safe_load((tmp_path / 'run' / 'args.yaml').read_text())['train_padding'] == 4
 
 
 # The paper's tables as printed, row by row.

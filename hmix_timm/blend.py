@@ -24,7 +24,7 @@ Masks = Sequence[Mask | None]
 BLOCK_VALUES = 1 << 18
 """Images of up to this many values are one block, of larger ones every channel is: 1 MiB of float32, near the cache."""
 
-TO_INTEGER = torch.tensor(1.5 * 2**23)
+TO_INTEGER = torch.tensor(1.5 * 2**23, device='cpu')
 """float32 has no fractions there: added to a small number it leaves the nearest integer in the low bits."""
 
 
@@ -64,16 +64,10 @@ def mix_pairs_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
     """`mix_` pair by pair, through scratch for one block."""
     images, repeat = _as_stored(x)
     plan = _planner(x.dtype, repeat)
-    scratch = torch.empty_like(images[0][_blocks(images[0])[0]])
+    scratch = _scratch(images[0], x.dtype)
     for i in range(len(x) // 2):
         j = len(x) - 1 - i
-        plan_i, plan_j = plan(masks[i]), plan(masks[j])
-        for block in _blocks(images[i]):
-            own, other = images[i][block], images[j][block]
-            if plan_j.reads is not None:
-                scratch[plan_j.reads] = own[plan_j.reads]
-            _apply_(own, other, plan_i)
-            _apply_(other, scratch, plan_j)
+        _mix_pair_(images[i], images[j], plan(masks[i]), plan(masks[j]), scratch)
     return x
 
 
@@ -86,23 +80,10 @@ def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> No
         out: (N, C, H, W) uint8; sample i < N of the batch goes to out[i]. N is the batch size, or half of it.
     """
     plan = _planner(torch.float32)
-    outputs = torch.from_numpy(out)
-    scratch = [torch.empty_like(outputs[0][_blocks(outputs[0])[0]], dtype=torch.float32) for _ in range(3)]
+    scratch = _scratch(torch.from_numpy(out[0]), torch.float32), _scratch(torch.from_numpy(out[0]), torch.float32)
     last = len(images) - 1
     for i in range(len(images) // 2):
-        j = last - i
-        plan_i, plan_j = plan(masks[i]), plan(masks[j] if j < len(out) else None)
-        if plan_i.weight is not None or plan_j.weight is not None:
-            # timm's loader hands over H × W × C memory
-            own, other = (torch.from_numpy(np.require(images[k], requirements=['C', 'W'])) for k in (i, j))
-            _lerp_pair_uint8(
-                own, other, plan_i.weight, plan_j.weight, outputs[i], outputs[min(j, len(out) - 1)], scratch
-            )
-        for k, taken in ((i, plan_i), (j, plan_j)):
-            if k < len(out) and taken.weight is None:
-                out[k] = images[k]
-            if taken.box is not None:
-                out[k][taken.box] = images[last - k][taken.box]
+        _mix_pair_uint8(images, out, i, plan(masks[i]), plan(masks[last - i] if last - i < len(out) else None), scratch)
     if len(images) % 2:
         out[last // 2] = images[last // 2]
 
@@ -158,12 +139,23 @@ def _plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> _Plan:
     exact = np.float64 if dtype == torch.float64 else np.float32
     columns = np.repeat(mask.x, repeat) if repeat > 1 else mask.x
     y, x = (torch.from_numpy(profile.astype(exact)) for profile in (-mask.y, columns))
-    return _Plan(torch.outer(y, x).add_(torch.tensor(1.0 - mask.offset, dtype=y.dtype)))
+    return _Plan(torch.outer(y, x).add_(y.new_tensor(1.0 - mask.offset)))
 
 
 def _planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], _Plan]:
     """`_plan`, remembering the last mask: in batch and pair mode neighbours share one."""
     return lru_cache(maxsize=1)(lambda mask: _plan(mask, dtype, repeat))
+
+
+def _mix_pair_(
+    image_i: torch.Tensor, image_j: torch.Tensor, plan_i: _Plan, plan_j: _Plan, scratch: torch.Tensor
+) -> None:
+    for block in _blocks(image_i):
+        own, other = image_i[block], image_j[block]
+        if plan_j.reads is not None:
+            scratch[plan_j.reads] = own[plan_j.reads]
+        _apply_(own, other, plan_i)
+        _apply_(other, scratch, plan_j)
 
 
 def _apply_(own: torch.Tensor, other: torch.Tensor, plan: _Plan) -> None:
@@ -190,27 +182,57 @@ def _blocks(image: torch.Tensor) -> Sequence[EllipsisType | int]:
     return [...] if image.numel() <= BLOCK_VALUES or image.ndim < 3 else range(len(image))
 
 
+def _scratch(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty_like(image[_blocks(image)[0]], dtype=dtype)
+
+
+def _mix_pair_uint8(
+    images: Sequence[np.ndarray],
+    out: np.ndarray,
+    i: int,
+    plan_i: _Plan,
+    plan_j: _Plan,
+    scratch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    """Writes out[i], and where it has one, its partner."""
+    last = len(images) - 1
+    if plan_i.weight is not None or plan_j.weight is not None:
+        # timm's loader hands over H × W × C memory
+        own, other = (torch.from_numpy(np.require(images[k], requirements=['C', 'W'])) for k in (i, last - i))
+        out_j = torch.from_numpy(out[last - i]) if last - i < len(out) else None
+        _lerp_pair_uint8(own, other, plan_i.weight, plan_j.weight, torch.from_numpy(out[i]), out_j, scratch)
+    for k, plan in ((i, plan_i), (last - i, plan_j)):
+        if k < len(out) and plan.weight is None:
+            out[k] = images[k]
+        if plan.box is not None:
+            out[k][plan.box] = images[last - k][plan.box]
+
+
 def _lerp_pair_uint8(
     own: torch.Tensor,
     other: torch.Tensor,
     weight_i: float | torch.Tensor | None,
     weight_j: float | torch.Tensor | None,
     out_i: torch.Tensor,
-    out_j: torch.Tensor,
-    scratch: Sequence[torch.Tensor],
+    out_j: torch.Tensor | None,
+    scratch: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     """out_i ← own lerped to other by weight_i, out_j ← other lerped to own by weight_j; None leaves out as it is."""
-    own_float, other_float, mixed = scratch
+    own_float, other_float = scratch
     for block in _blocks(own):
         own_float.copy_(own[block])
         other_float.copy_(other[block])
         if weight_i is not None:
-            _round(torch.lerp(own_float, other_float, weight_i, out=mixed), out_i[block])
-        if weight_j is not None and weight_j is weight_i:
+            _round(own_float.lerp_(other_float, weight_i), out_i[block])
+        if weight_j is None or out_j is None:
+            continue
+        if weight_j is weight_i:
             # what one of them gains the other loses
             torch.add(own[block], other[block], out=out_j[block]).sub_(out_i[block])
-        elif weight_j is not None:
-            _round(other_float.lerp_(own_float, weight_j), out_j[block])
+            continue
+        if weight_i is not None:
+            own_float.copy_(own[block])
+        _round(other_float.lerp_(own_float, weight_j), out_j[block])
 
 
 def _round(values: torch.Tensor, out: torch.Tensor) -> None:

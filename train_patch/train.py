@@ -665,6 +665,7 @@ def run(args: argparse.Namespace) -> None:
         num_aug_splits=args.aug_splits,
         interpolation=train_interpolation or data_config['interpolation'],
         num_workers=args.workers,
+        persistent_workers=args.workers > 0,  # older timm does not look
         collate_fn=collate_fn,
         use_multi_epochs_loader=args.use_multi_epochs_loader,
         worker_seeding=args.worker_seeding,
@@ -679,6 +680,7 @@ def run(args: argparse.Namespace) -> None:
             is_training=False,
             interpolation=data_config['interpolation'],
             num_workers=min(2, args.workers) if args.distributed and iterable else args.workers,  # less padding
+            persistent_workers=args.workers > 0,
             crop_pct=data_config['crop_pct'],
             **loader_kwargs,
         )

@@ -23,8 +23,8 @@ def plateau_or_cosine():
 
 # All that has a state: moving average, optimizer, plateau's memory, draws of mixer, erasing, dropout, augmentation.
 STATEFUL = (
-    f'{plateau_or_cosine()} -j 1 --mix-mode hmix --aa rand-m9-mstd0.5 --reprob 0.5 --drop 0.2 --model-ema --model-ema-decay 0.9 '
-    '--eval-metric loss --opt adamw --lr 0.002 --warmup-epochs 1'
+    f'{plateau_or_cosine()} -j 1 --mix-mode hmix --aa rand-m9-mstd0.5 --reprob 0.5 --drop 0.2 '
+    '--model-ema --model-ema-decay 0.9 --eval-metric loss --opt adamw --lr 0.002 --warmup-epochs 1'
 )
 
 

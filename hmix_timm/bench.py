@@ -303,17 +303,16 @@ def _extra_memory_cpu(call: Call) -> float:
     with tempfile.TemporaryDirectory() as folder:
         tracemalloc.start()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-            before, _ = tracemalloc.get_traced_memory()
             tracemalloc.reset_peak()
             result = call()
-            _, peak = tracemalloc.get_traced_memory()
+            left, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         profile.export_chrome_trace(f'{folder}/trace.json')
         events = json.loads(Path(f'{folder}/trace.json').read_text())['traceEvents']
     changes = [(event['ts'], event['args']['Bytes']) for event in events if event['name'] == '[memory]']
     levels = np.cumsum([change for _, change in sorted(changes)] or [0])
     del result
-    return (peak - before + levels.max() - levels[-1]) / 2**20
+    return (peak - left + levels.max() - levels[-1]) / 2**20
 
 
 @contextlib.contextmanager
@@ -395,10 +394,9 @@ def progress(text: str) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'must be a whole number >= 1, got {text}')
-    return value
+    return int(text)
 
 
 if __name__ == '__main__':

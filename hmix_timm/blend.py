@@ -139,7 +139,8 @@ def _plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> _Plan:
     exact = np.float64 if dtype == torch.float64 else np.float32
     columns = np.repeat(mask.x, repeat) if repeat > 1 else mask.x
     y, x = (torch.from_numpy(profile.astype(exact)) for profile in (-mask.y, columns))
-    return _Plan(torch.outer(y, x).add_(y.new_tensor(1.0 - mask.offset)))
+    weight = torch.outer(y, x)
+    return _Plan(weight if mask.offset == 1.0 else weight.add_(y.new_tensor(1.0 - mask.offset)))
 
 
 def _planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], _Plan]:

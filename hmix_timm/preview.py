@@ -133,10 +133,9 @@ class RecordingMixup(FastCollateMixup):
         """Mixes as `FastCollateMixup` does, from the same random numbers."""
         before = np.random.get_state()
         result = super().__call__(batch)
-        after = np.random.get_state()
         np.random.set_state(before)
+        # draws the same numbers once more, and so leaves the generator where mixing left it
         masks, weights = self._replay(len(batch), batch[0][0].shape[-2:])
-        np.random.set_state(after)
         images = [torch.as_tensor(image).numpy().copy() for image, _ in batch]
         self.records.append(Record(images, [int(target) for _, target in batch], masks, weights))
         return result

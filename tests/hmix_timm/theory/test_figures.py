@@ -73,12 +73,12 @@ def test_figure_3_shows_lambda_065(output):
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    """Two checkpoints as timm's CheckpointSaver writes them, the training arguments beside the weights."""
+    """Three checkpoints as timm's CheckpointSaver writes them; the last has the weights of the first."""
     paths = []
-    for seed in range(2):
+    for run, seed in enumerate((0, 1, 0)):
         torch.manual_seed(seed)
         model = timm.create_model('test_resnet', num_classes=4)
-        paths.append(tmp_path / f'run{seed}' / 'model_best.pth.tar')
+        paths.append(tmp_path / f'run{run}' / 'model_best.pth.tar')
         paths[-1].parent.mkdir()
         torch.save({'state_dict': model.state_dict(), 'args': argparse.Namespace(model='test_resnet')}, paths[-1])
     return paths
@@ -100,9 +100,10 @@ def test_figure5_of_checkpoints(tmp_path, image_folder, checkpoints, capsys):
     arguments += ['--data-dir', image_folder, '-b', '3', '-j', '0', '--checkpoint', *checkpoints]
     assert main([str(a) for a in arguments]) == 0
     numbers = json.loads((tmp_path / 'figures.json').read_text())['figure5']
-    assert set(numbers) == {'run0/model_best.pth.tar', 'run1/model_best.pth.tar'}
-    assert set(numbers['run0/model_best.pth.tar']) == {'0', '1', '2', '4', '8', '16'}
-    assert numbers['run0/model_best.pth.tar'] != numbers['run1/model_best.pth.tar']
+    assert list(numbers) == [f'run{run}/model_best.pth.tar' for run in range(3)]
+    first, second, same = numbers.values()
+    assert set(first) == {'0', '1', '2', '4', '8', '16'}
+    assert first == same and first != second
     for row in numbers.values():
         assert 0 < row['8'] < row['0'] <= 1
     assert pixels(tmp_path / 'figure5.png').std() > 20

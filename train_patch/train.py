@@ -51,7 +51,7 @@ from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import IterableDataset, RandomSampler
+from torch.utils.data import IterableDataset
 
 from hmix_timm import FastCollateMixup, Mixup
 
@@ -971,10 +971,8 @@ def start_draws(loader: Any, args: argparse.Namespace, epoch: int) -> None:
     if epoch:
         seed = draw_seed(args.seed, epoch)
         utils.random_seed(seed, args.rank)
-        # Generators of their own: workers that start (after a resume) draw a number that running ones do not.
+        # a generator of its own: workers that start (after a resume) draw a number that running ones do not
         getattr(loader, 'loader', loader).generator = torch.Generator().manual_seed(seed)
-        if isinstance(loader.sampler, RandomSampler):
-            loader.sampler.generator = torch.Generator().manual_seed(seed)
     for part in (loader.dataset, loader.sampler):
         if hasattr(part, 'set_epoch'):
             part.set_epoch(epoch)

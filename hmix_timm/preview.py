@@ -463,6 +463,7 @@ def make_loader(dataset: Any, recipe: dict[str, Any], data_config: dict[str, Any
         mean=data_config['mean'],
         std=data_config['std'],
         num_workers=0,
+        persistent_workers=False,  # which older timm versions want of a loader without workers
         collate_fn=collate_fn,
         device=torch.device('cpu'),
         **kwargs,

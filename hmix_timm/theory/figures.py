@@ -234,6 +234,7 @@ def _batches(args: argparse.Namespace, config: dict[str, Any]) -> tuple[Iterator
         crop_pct=config['crop_pct'],
         crop_mode=config['crop_mode'],
         num_workers=args.workers,
+        persistent_workers=False,
         device=torch.device(args.device),
     )
     return (images for images, _ in loader), len(loader)

@@ -62,8 +62,8 @@ def test_samples_are_what_the_loader_delivers():
     def loader_with(collate_fn):
         random_seed(11)
         return create_loader(
-            ScikitImages('digits', 'RGB'), 32, 2, is_training=True, re_prob=0.3, num_workers=0,
-            collate_fn=collate_fn, device=torch.device('cpu'),
+            ScikitImages('digits', 'RGB'), (3, 32, 32), 2, is_training=True, re_prob=0.3, collate_fn=collate_fn,
+            num_workers=0, persistent_workers=False, device=torch.device('cpu'),
         )  # fmt: skip
 
     arguments = {**SLOTS['hmix'], 'num_classes': 10}
@@ -170,6 +170,8 @@ def test_grid_of_a_stochastic_mode_shows_either(tmp_path):
         ({}, {'mixup': 0.2, 'smoothing': 0.0}, {'mixup_alpha': 0.2, 'cutmix_alpha': 0.0, 'label_smoothing': 0.0}),
         ({'cutmix_minmax': [0.2, 0.4]}, {}, {'cutmix_minmax': [0.2, 0.4]}),
         ({'mix_mode': 'none'}, {}, {'prob': 0.0}),
+        # the recipe's alpha was GMix's
+        ({'mix_mode': 'hmix'}, {'mix_mode': 'gmix', 'mix_alpha': 0.3}, {'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix'}),
     ],
 )
 def test_mixing_options_resolve_as_in_training(typed, recipe, expected):

@@ -10,6 +10,7 @@ import torch
 from timm.data.mixup import rand_bbox
 
 from hmix_timm import FastCollateMixup, Mixup, NaFlexMixup
+from hmix_timm.masks import hmix_mask
 from hmix_timm.presets import MIX_MODES, PRESETS
 
 CLASSES = 5
@@ -286,6 +287,16 @@ def test_hmix_limits_are_mixup_and_cutmix():
         else:
             clipped += 1
     assert clipped > 0
+
+
+def test_an_hmix_mask_has_the_mean_asked_for_unless_told_to_be_literal():
+    """A box drawn at (1 − 0.6) 0.5 = 0.2 of the image, of which a border has left 12 of 80 pixels."""
+    box = (0, 3, 0, 4)
+    assert hmix_mask((10, 8), 0.6, 0.5, box).mean == pytest.approx(0.6)
+    assert hmix_mask((10, 8), 0.6, 0.5, box, correct_lam=False).outside == pytest.approx(0.6 / 0.8)
+    # a box may leave one pixel, or for the literal form nothing but what a border cuts off
+    assert hmix_mask((1, 200), 0.004, 1.0, (0, 1, 0, 199)).outside == pytest.approx(0.8)
+    assert hmix_mask((10, 8), 0.0, 1.0, box, correct_lam=False).outside == 0.0
 
 
 @pytest.mark.parametrize('count', [1, 3, 5])

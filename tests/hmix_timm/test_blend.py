@@ -276,6 +276,15 @@ def test_memory_on_the_cpu_is_a_few_images_whatever_the_batch(dtype, layout, fam
     assert peaks[1] == pytest.approx(peaks[0], abs=0.1)
 
 
+def test_memory_of_a_mask_for_the_whole_batch_is_one_images():
+    """`mix_whole_` takes a copy of the batch, and the weight of one mask where all share it."""
+    size, count = (224, 224), 12
+    x = torch.rand((count, 3, *size))
+    masks = [gmix_mask(size, 0.6, (100, 30))] * count
+    peak = extra_memory(lambda: mix_whole_(x, masks), 'cpu')
+    assert count * IMAGE_MIB * 0.99 < peak < (count + 1) * IMAGE_MIB
+
+
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_innermost'])
 def test_memory_of_collating_is_a_few_images_whatever_the_batch(layout):
     size = (224, 224)

@@ -177,6 +177,12 @@ def test_wrong_values_are_the_parsers_error(capsys, line, recipe, says):
         assert part in message
 
 
+def test_the_naflex_loader_asks_its_own_mixer(capsys):
+    """Which draws no boxes between a minimum and a maximum: with nothing else given it has nothing to mix by."""
+    assert '--mixup' in refused(capsys, '--cutmix-minmax 0.2 0.8', naflex_loader=True)
+    assert '--mixup-prob' in refused(capsys, '--mix-mode hmix --mixup-prob 2', naflex_loader=True)
+
+
 def test_augmentation_splits_without_mixing_pass():
     assert parse('--mix-mode none --aug-splits 3 --jsd-loss', mixup=0.2).mixup == 0.0
 

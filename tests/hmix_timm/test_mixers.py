@@ -371,6 +371,29 @@ def test_naflex_draws_in_timms_order():
             np.testing.assert_allclose(mixed[i][0].numpy(), mask if i else 1.0 - mask, atol=1e-6)
 
 
+@pytest.mark.parametrize(('mixup_alpha', 'cutmix_alpha'), [(0.4, 0.7), (0.01, 0.7), (0.4, 0.01)])
+@pytest.mark.parametrize('cutmix_mode', ['bbox', 'hmix', 'gmix'])
+def test_naflex_chooses_between_mixup_and_the_slot(cutmix_mode, mixup_alpha, cutmix_alpha):
+    """One number of torch's generator decides, with `switch_prob`; the rest is as with the chosen one alone."""
+    imgs = [torch.zeros(1, 16, 12), torch.ones(1, 14, 15)]
+    options = {'num_classes': 2, 'cutmix_mode': cutmix_mode}
+    chosen = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        chosen.append(torch.rand(()).item() < 0.2)
+        alone = (0.0, cutmix_alpha) if chosen[-1] else (mixup_alpha, 0.0)
+        mixer = NaFlexMixup(**options, mixup_alpha=alone[0], cutmix_alpha=alone[1])
+        random.seed(seed)
+        expected = mixer(imgs, torch.tensor([0, 1]))
+        mixer = NaFlexMixup(**options, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha, switch_prob=0.2)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        both = mixer(imgs, torch.tensor([0, 1]))
+        for got, wanted in zip((*both[0], *both[1]), (*expected[0], *expected[1]), strict=True):
+            assert torch.equal(got, wanted)
+    assert 0 < sum(chosen) < 10
+
+
 @pytest.mark.parametrize(('mode', 'preset'), list(itertools.product(MIX_MODES, PRESETS)))
 @pytest.mark.parametrize('cls', [Mixup, FastCollateMixup])
 def test_from_mode_is_a_row_of_the_papers_tables(cls, mode, preset):

@@ -475,3 +475,21 @@ def test_call_written_for_the_published_code_works():
         'Mixup(Mixup(alpha=0.8) | HMix(alpha=1, ratio=0.5), switch_prob=0.5, mode=batch, prob=1, '
         'label_smoothing=0.1, num_classes=100)'
     )
+
+
+@pytest.mark.parametrize(
+    ('options', 'slots'),
+    [
+        ({'mixup_alpha': 0.8}, 'Mixup(alpha=0.8)'),
+        ({'mixup_alpha': 0.0, 'cutmix_alpha': 0.5}, 'CutMix(alpha=0.5)'),
+        ({'mixup_alpha': 0.0, 'cutmix_minmax': (0.2, 0.8)}, 'CutMix(minmax=(0.2, 0.8))'),
+        ({'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_gamma': 2.0}, 'HMix(alpha=1, gamma=2)'),
+        (
+            {'mixup_alpha': 0.3, 'cutmix_alpha': 1.0, 'cutmix_mode': 'gmix', 'switch_prob': 0.7},
+            'Mixup(alpha=0.3) | GMix(alpha=1, kernel=reference), switch_prob=0.7',
+        ),
+        ({'mixup_alpha': 0.8, 'prob': 0.0}, 'no mixing'),
+    ],
+)
+def test_repr_names_the_slots_in_use(options, slots):
+    assert repr(Mixup(**options)).startswith(f'Mixup({slots}, mode=batch, ')

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from timm.data.mixup import Mixup as TimmMixup
 from timm.data.mixup import rand_bbox
 
 from hmix_timm import FastCollateMixup, Mixup, NaFlexMixup
@@ -211,6 +212,14 @@ def test_half_precision_images_keep_float32_label_weights(dtype, mode, cutmix_mo
         assert results[0][0].dtype == dtype and results[0][1].dtype == torch.float32
         assert torch.equal(results[0][1], results[1][1])
         assert torch.equal(results[0][0], results[1][0].to(dtype)), 'blended in float32 and rounded once'
+
+
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem', 'half'])
+def test_targets_of_float64_images_have_timms_dtype(mode):
+    options = {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'mode': mode, 'num_classes': CLASSES}
+    x, labels = torch.rand(6, 3, 12, 10, dtype=torch.float64), torch.arange(6) % CLASSES
+    targets = [mixer(x.clone(), labels)[1] for mixer in (Mixup(**options, cutmix_mode='hmix'), TimmMixup(**options))]
+    assert targets[0].dtype == targets[1].dtype == (torch.float64 if mode in ('pair', 'elem') else torch.float32)
 
 
 @pytest.mark.parametrize('lam', [0.0, 1e-300, 1e-30, 1e-9, 0.5, 1.0 - 1e-9, 1.0 - 1e-16, 1.0])

@@ -226,6 +226,13 @@ def check_mixing(args: argparse.Namespace) -> None:
     mixer_class: type = Mixup
     arguments = {**mixer_arguments_from(args), 'num_classes': args.num_classes or 1}
     if getattr(args, 'naflex_loader', False):
+        # timm's scripts would drop these two on the way to their NaFlex mixer
+        if args.cutmix_minmax is not None:
+            raise ValueError(
+                f'--cutmix-minmax {args.cutmix_minmax} cannot go with --naflex-loader, which takes --cutmix'
+            )
+        if args.mixup_mode != 'batch':
+            raise ValueError(f'--mixup-mode must be batch with --naflex-loader, got {args.mixup_mode!r}')
         mixer_class = NaFlexMixup
         arguments = {k: v for k, v in arguments.items() if k not in ('mode', 'cutmix_minmax')}
     try:

@@ -178,9 +178,17 @@ def test_wrong_values_are_the_parsers_error(capsys, line, recipe, says):
 
 
 def test_the_naflex_loader_asks_its_own_mixer(capsys):
-    """Which draws no boxes between a minimum and a maximum: with nothing else given it has nothing to mix by."""
-    assert '--mixup' in refused(capsys, '--cutmix-minmax 0.2 0.8', naflex_loader=True)
     assert '--mixup-prob' in refused(capsys, '--mix-mode hmix --mixup-prob 2', naflex_loader=True)
+    assert parse('--mix-mode hmix', naflex_loader=True).cutmix == 1.0
+
+
+@pytest.mark.parametrize(
+    'line', ['--cutmix-minmax 0.2 0.8', '--mixup 1 --cutmix-minmax 0.2 0.8', '--mixup 1 --mixup-mode elem']
+)
+def test_what_the_naflex_mixer_would_ignore_is_refused(capsys, line):
+    message = refused(capsys, line, naflex_loader=True)
+    assert line.split()[-3 if 'minmax' in line else -2] in message and '--naflex-loader' in message
+    parse(line)
 
 
 def test_augmentation_splits_without_mixing_pass():

@@ -3,8 +3,10 @@
 The tests that resume timm's own script run where TIMM_TRAIN_SCRIPT names one.
 """
 
+import contextlib
 import csv
 import fcntl
+import io
 import json
 import math
 import os
@@ -96,20 +98,21 @@ def finished(work):
     """A comparison that ran to its end: one run by its dry-run line, as a cluster would, the others by compare."""
     output = work / 'finished'
     argv = arguments(work, output, '--modes', 'none', 'hmix', '--seeds', '3')
-    command = [sys.executable, '-m', 'train_patch.compare', *argv]
-    lines = subprocess.run([*command, '--dry-run'], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(lines) == 2 and not output.exists()
-    subprocess.run(shlex.split(lines[1]), capture_output=True, check=True)
+    with contextlib.redirect_stdout(io.StringIO()) as lines:
+        assert main([*argv, '--dry-run']) == 0
+    assert not output.exists()
+    _, line = lines.getvalue().splitlines()
+    subprocess.run(shlex.split(line), capture_output=True, check=True)
     times = rows_of(output / 'hmix' / 'seed3' / 'times.csv')
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    with contextlib.redirect_stdout(io.StringIO()) as screen:
+        assert main(argv) == 0
     # the run that was there already was taken up as it stood: wall times never repeat
     assert rows_of(output / 'hmix' / 'seed3' / 'times.csv') == times and len(times) == 2
-    return output, argv, done
+    return output, argv, screen.getvalue()
 
 
 def test_table_is_what_the_runs_wrote(finished):
-    output, _, done = finished
+    output, _, screen = finished
     expected = {}
     for mode in ('none', 'hmix'):
         folder = output / mode / 'seed3'
@@ -134,7 +137,7 @@ def test_table_is_what_the_runs_wrote(finished):
     assert cells[0] == ['mode', 'top-1 (%)', 'difference to none', 'runs', 's / epoch']
     assert cells[2][:4] == ['none', f'{expected["none"][0]:.2f}', '–', '1']
     assert cells[3][:4] == ['hmix', f'{expected["hmix"][0]:.2f}', f'{difference:+.2f}', '1']
-    assert '\n'.join(line for line in lines if line.startswith('|')) in done.stdout
+    assert '\n'.join(line for line in lines if line.startswith('|')) in screen
     with Image.open(output / 'results.png') as image:
         assert image.format == 'PNG' and image.width > 800
 

@@ -10,9 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 STOP_SECONDS = 40  # torchrun grants the processes that it started 30
 ORPHAN_SECONDS = 60
@@ -62,7 +62,7 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
-def _is_gone(holder: dict) -> bool:
+def _is_gone(holder: dict[str, Any]) -> bool:
     """Whether the lock's holder was on this machine and has ended."""
     if holder.get('host') != platform.node():
         return False
@@ -76,7 +76,7 @@ def _is_gone(holder: dict) -> bool:
 
 
 @contextlib.contextmanager
-def training(command: Sequence[str], log: Path, lock: IO[str]) -> Iterator[subprocess.Popen]:
+def training(command: Sequence[str], log: Path, lock: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a training process, which is ended at the latest when the block is left.
 
     Where this process itself is killed, Linux ends the training process; elsewhere the inherited lock tells the next
@@ -106,7 +106,7 @@ def training(command: Sequence[str], log: Path, lock: IO[str]) -> Iterator[subpr
         _stop(process)
 
 
-def _end_with_parent():
+def _end_with_parent() -> Callable[[], None]:
     """For `preexec_fn`: the kernel sends SIGTERM when the parent dies, for whatever reason."""
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork, after which as little as possible should happen
     parent = os.getpid()
@@ -119,7 +119,7 @@ def _end_with_parent():
     return ask
 
 
-def _stop(process: subprocess.Popen) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
     os.killpg(process.pid, signal.SIGTERM)

@@ -1,5 +1,6 @@
 """A run that is killed at any moment and taken up again gives what a run gives that nobody killed."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -62,7 +63,8 @@ def test_killed_at_random_moments(lean, stateful, tmp_path):
         while 'Train: ' not in run.log and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.5))
-        os.killpg(run.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the run may have come to its end before
+            os.killpg(run.pid, signal.SIGKILL)
         if lean.wait(run).status == 0:
             break
         kills += 1

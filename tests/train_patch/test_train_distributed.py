@@ -62,6 +62,7 @@ def test_a_killed_process_ends_the_run_and_the_checkpoint_is_taken_up(image_fold
     deadline = time.monotonic() + 200
     while 'Train: 2' not in log(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert 'Train: 2' in log(folder), log(folder)[-3000:]
     ranks = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True, check=True)
     os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
     assert process.wait(60) != 0

@@ -30,6 +30,7 @@ import itertools
 import json
 import logging
 import math
+import multiprocessing
 import os
 import sys
 import time
@@ -684,6 +685,13 @@ def run(args: argparse.Namespace) -> None:
             crop_pct=data_config['crop_pct'],
             **loader_kwargs,
         )
+    if args.distributed and device.type == 'cpu' and args.workers:
+        # A worker forked while one of gloo's threads holds a lock waits for that lock for ever. A fork server has no
+        # such threads; it imports this script once.
+        multiprocessing.set_forkserver_preload(['train_patch.train'])
+        for loader in (loader_train, loader_eval):
+            if loader is not None:
+                getattr(loader, 'loader', loader).multiprocessing_context = 'forkserver'
 
     # Loss
     train_loss: nn.Module

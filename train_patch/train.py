@@ -40,6 +40,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import timm
 import torch
 import torch.distributed as dist
 import yaml
@@ -672,6 +673,11 @@ def run(args: argparse.Namespace) -> None:
         worker_seeding=args.worker_seeding,
         **loader_kwargs,
     )
+    if not len(loader_train):  # older timm's repeated augmentation counts images in whole 256s
+        parser.error(
+            f'--aug-repeats {args.aug_repeats:g}: timm {timm.__version__} selects no batch of the '
+            f'{len(dataset_train)} training images; 256 images are enough for it, or a newer timm'
+        )
     loader_eval = None
     if dataset_eval is not None:
         iterable = args.dataset.startswith(('tfds/', 'wds/', 'hfids/'))

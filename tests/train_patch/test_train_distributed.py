@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from timm.data import create_loader
+from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import Dataset
 
 from train_patch.images import EpochSeeded, draw_seed
@@ -38,15 +40,29 @@ def log(folder):
     return open(f'{folder}.log').read()
 
 
+def copied(image_folder, folder, times):
+    """A data set with every training image several times."""
+    shutil.copytree(image_folder, folder)
+    for path in folder.glob('train/*/*.jpg'):
+        for index in range(1, times):
+            shutil.copy(path, path.with_stem(f'{path.stem}_{index}'))
+    return folder
+
+
 @pytest.mark.parametrize(
     ('processes', 'line'),
     [
         (2, '-b 4 --aug-splits 3 --aa rand-m9-mstd0.5-inc1 --resplit --split-bn --jsd --dist-bn reduce --model-ema'),
-        (4, '-b 4 --mix-mode hmix --grad-accum-steps 2 --aug-repeats 2 --dist-bn broadcast --amp --amp-dtype bfloat16'),
+        (
+            4,
+            '-b 9 --mix-mode hmix --grad-accum-steps 2 --aug-repeats 2 --dist-bn broadcast --amp-dtype bfloat16 --amp',
+        ),
     ],
 )
 def test_trains_on_several_processes(image_folder, run_environment, tmp_path, processes, line):
     folder = tmp_path / 'run'
+    if '--aug-repeats' in line:
+        image_folder = copied(image_folder, tmp_path / 'data', 8)
     process = torchrun(image_folder, run_environment, folder, processes, f'{line} --epochs 1')
     assert process.wait(300) == 0, log(folder)[-3000:]
     assert len(rows(folder)) == 1
@@ -54,6 +70,17 @@ def test_trains_on_several_processes(image_folder, run_environment, tmp_path, pr
         assert f'Process {rank} of {processes} on cpu, gloo.' in log(folder)
     assert len(re.findall(r'^--result', log(folder), re.M)) == 1
     assert len(re.findall(r'^Train: 0 \[   0', log(folder), re.M)) == 1
+
+
+@pytest.mark.skipif(
+    RepeatAugSampler(range(32), num_replicas=2, rank=0).num_selected_samples > 0,
+    reason='this timm repeats small data sets, too',
+)
+def test_a_data_set_too_small_for_repeated_augmentation_is_named(image_folder, run_environment, tmp_path):
+    folder = tmp_path / 'run'
+    assert torchrun(image_folder, run_environment, folder, 2, '-b 4 --epochs 1 --aug-repeats 2').wait(300) != 0
+    assert 'error: --aug-repeats 2: timm ' in log(folder)
+    assert 'selects no batch of the 32 training images' in log(folder)
 
 
 def test_a_killed_process_ends_the_run_and_the_checkpoint_is_taken_up(image_folder, run_environment, lean, tmp_path):

@@ -83,7 +83,9 @@ def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> No
     scratch = _scratch(torch.from_numpy(out[0]), torch.float32), _scratch(torch.from_numpy(out[0]), torch.float32)
     last = len(images) - 1
     for i in range(len(images) // 2):
-        _mix_pair_uint8(images, out, i, plan(masks[i]), plan(masks[last - i] if last - i < len(out) else None), scratch)
+        plans = plan(masks[i]), plan(masks[last - i] if last - i < len(out) else None)
+        _mix_pair_uint8(images, out, i, *plans, scratch)
+        del plans  # the next pair's weights take their memory
     if len(images) % 2:
         out[last // 2] = images[last // 2]
 
@@ -128,10 +130,13 @@ class _Plan(NamedTuple):
         return self.box if self.weight is None else ...
 
 
+NOTHING = _Plan()
+
+
 def _plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> _Plan:
     """The plan for images of `dtype` in which every column stands `repeat` times."""
     if mask is None:
-        return _Plan()
+        return NOTHING
     if isinstance(mask, BoxMask):
         yl, yh, xl, xh = mask.box
         box = (..., slice(yl, yh), slice(xl * repeat, xh * repeat)) if mask.box_fraction else None
@@ -140,7 +145,7 @@ def _plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> _Plan:
     columns = np.repeat(mask.x, repeat) if repeat > 1 else mask.x
     y, x = (torch.from_numpy(profile.astype(exact)) for profile in (-mask.y, columns))
     weight = torch.outer(y, x)
-    return _Plan(weight if mask.offset == 1.0 else weight.add_(y.new_tensor(1.0 - mask.offset)))
+    return _Plan(weight if mask.offset == 1.0 else weight.add_(1.0 - mask.offset))
 
 
 def _planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], _Plan]:
@@ -151,8 +156,7 @@ def _planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], _Pl
 def _mix_pair_(
     image_i: torch.Tensor, image_j: torch.Tensor, plan_i: _Plan, plan_j: _Plan, scratch: torch.Tensor
 ) -> None:
-    for block in _blocks(image_i):
-        own, other = image_i[block], image_j[block]
+    for own, other in zip(_blocks(image_i), _blocks(image_j), strict=True):
         if plan_j.reads is not None:
             scratch[plan_j.reads] = own[plan_j.reads]
         _apply_(own, other, plan_i)
@@ -178,13 +182,13 @@ def _as_stored(x: torch.Tensor) -> tuple[torch.Tensor, int]:
     return x, 1
 
 
-def _blocks(image: torch.Tensor) -> Sequence[EllipsisType | int]:
-    """Indices of an image's blocks."""
-    return [...] if image.numel() <= BLOCK_VALUES or image.ndim < 3 else range(len(image))
+def _blocks(image: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Views of an image's blocks."""
+    return [image] if image.numel() <= BLOCK_VALUES or image.ndim < 3 else image.unbind()
 
 
 def _scratch(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty_like(image[_blocks(image)[0]], dtype=dtype)
+    return torch.empty_like(_blocks(image)[0], dtype=dtype)
 
 
 def _mix_pair_uint8(
@@ -196,44 +200,52 @@ def _mix_pair_uint8(
     scratch: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     """Writes out[i], and where it has one, its partner."""
-    last = len(images) - 1
+    j = len(images) - 1 - i
+    own, other = images[i], images[j]
+    out_i, out_j = out[i], out[j] if j < len(out) else None
     if plan_i.weight is not None or plan_j.weight is not None:
-        # timm's loader hands over H × W × C memory
-        own, other = (torch.from_numpy(np.require(images[k], requirements=['C', 'W'])) for k in (i, last - i))
-        out_j = torch.from_numpy(out[last - i]) if last - i < len(out) else None
-        _lerp_pair_uint8(own, other, plan_i.weight, plan_j.weight, torch.from_numpy(out[i]), out_j, scratch)
-    for k, plan in ((i, plan_i), (last - i, plan_j)):
-        if k < len(out) and plan.weight is None:
-            out[k] = images[k]
-        if plan.box is not None:
-            out[k][plan.box] = images[last - k][plan.box]
+        own, other = _planar(own), _planar(other)
+        # with nothing to write for j, any place is as good
+        tensors = map(torch.from_numpy, (own, other, out_i, out_i if out_j is None else out_j))
+        _lerp_pair_uint8(*tensors, plan_i.weight, plan_j.weight, scratch)
+    for plan, mine, partner, result in ((plan_i, own, other, out_i), (plan_j, other, own, out_j)):
+        if result is not None and plan.weight is None:
+            result[...] = mine
+        if result is not None and plan.box is not None:
+            result[plan.box] = partner[plan.box]
+
+
+def _planar(image: np.ndarray) -> np.ndarray:
+    """The image in C × H × W memory that torch may look at; timm's loader hands over H × W × C."""
+    flags = image.flags
+    return image if flags.c_contiguous and flags.writeable else np.array(image, order='C')
 
 
 def _lerp_pair_uint8(
     own: torch.Tensor,
     other: torch.Tensor,
+    out_i: torch.Tensor,
+    out_j: torch.Tensor,
     weight_i: float | torch.Tensor | None,
     weight_j: float | torch.Tensor | None,
-    out_i: torch.Tensor,
-    out_j: torch.Tensor | None,
     scratch: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     """out_i ← own lerped to other by weight_i, out_j ← other lerped to own by weight_j; None leaves out as it is."""
     own_float, other_float = scratch
-    for block in _blocks(own):
-        own_float.copy_(own[block])
-        other_float.copy_(other[block])
+    for own_, other_, out_i_, out_j_ in zip(*map(_blocks, (own, other, out_i, out_j)), strict=True):
+        own_float.copy_(own_)
+        other_float.copy_(other_)
         if weight_i is not None:
-            _round(own_float.lerp_(other_float, weight_i), out_i[block])
-        if weight_j is None or out_j is None:
+            _round(own_float.lerp_(other_float, weight_i), out_i_)
+        if weight_j is None:
             continue
         if weight_j is weight_i:
             # what one of them gains the other loses
-            torch.add(own[block], other[block], out=out_j[block]).sub_(out_i[block])
+            torch.add(own_, other_, out=out_j_).sub_(out_i_)
             continue
         if weight_i is not None:
-            own_float.copy_(own[block])
-        _round(other_float.lerp_(own_float, weight_j), out_j[block])
+            own_float.copy_(own_)
+        _round(other_float.lerp_(own_float, weight_j), out_j_)
 
 
 def _round(values: torch.Tensor, out: torch.Tensor) -> None:

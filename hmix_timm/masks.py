@@ -15,10 +15,11 @@ placements.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import FunctionType, SimpleNamespace
+from typing import Any, Protocol
 
 import numpy as np
-from timm.data.mixup import cutmix_bbox_and_lam
+from timm.data import mixup as timm_mixup
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -73,7 +74,7 @@ class ProductMask:
     @property
     def mean(self) -> float:
         """Mean of M over the image."""
-        return self.offset + float(self.y.mean()) * float(self.x.mean())
+        return self.offset + float(self.y.sum()) * float(self.x.sum()) / (len(self.y) * len(self.x))
 
     def factors(self, size: Size) -> tuple[float, np.ndarray, np.ndarray]:
         """M = c + y xᵀ as `(c, y, x)`, with y of shape (H,) and x of shape (W,), float64."""
@@ -125,13 +126,27 @@ class Draws(Protocol):
         """HMix's ratio r ~ Beta(gamma, gamma)."""
 
 
+def _clip(value: int, low: int, high: int) -> int:
+    return min(max(value, low), high)
+
+
+def _with_scalar_clip(function: Any) -> Callable[..., Any]:
+    """The same code with a clip for single numbers: numpy's takes longer than all else that a box costs."""
+    numpy = SimpleNamespace(**{**vars(np), 'clip': _clip})
+    scope = {**function.__globals__, 'np': numpy}
+    return FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+
+
+_rand_bbox = _with_scalar_clip(timm_mixup.rand_bbox)
+
+
 class NumpyDraws:
     """Draws from numpy's global generator, as timm's `Mixup` does; boxes are the installed timm's own."""
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
-        box, _ = cutmix_bbox_and_lam(size, lam, ratio_minmax=minmax)
-        yl, yh, xl, xh = (int(edge) for edge in box)
-        return yl, yh, xl, xh
+        box = _rand_bbox(size, lam) if minmax is None else timm_mixup.rand_bbox_minmax(size, minmax)
+        yl, yh, xl, xh = box
+        return int(yl), int(yh), int(xl), int(xh)
 
     def centre(self, size: Size) -> tuple[int, int]:
         y = np.random.randint(0, size[0])
@@ -183,7 +198,7 @@ def gmix_mask(size: Size, lam: float, centre: tuple[int, int], kernel: str = 're
         return ProductMask(offset, np.zeros(size[0]), np.zeros(size[1]))
     # a spread below this one leaves the centre pixel alone in the bump, as this one does
     scale = -math.pi / max(spread * size[0] * size[1], 1e-30)
-    y, x = (np.exp(scale * (np.arange(n) - c) ** 2.0) for n, c in zip(size, centre, strict=True))
+    y, x = (np.exp(scale * np.arange(-c, n - c, dtype=np.float64) ** 2) for n, c in zip(size, centre, strict=True))
     return ProductMask(offset, sign * y, x)
 
 

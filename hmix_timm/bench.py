@@ -29,6 +29,7 @@ import timm
 import timm.data
 import torch
 
+from . import compiled
 from .mixup import FastCollateMixup, Mixup
 from .presets import mixer_arguments
 
@@ -351,7 +352,8 @@ def describe_machine(args: argparse.Namespace) -> dict[str, Any]:
         'device': torch.cuda.get_device_name() if args.device == 'cuda' else args.device,
     }
     versions = {'python': platform.python_version(), 'torch': torch.__version__, 'numpy': np.__version__}
-    return machine | versions | {'timm': timm.__version__}
+    loop = compiled.load()
+    return machine | versions | {'timm': timm.__version__, 'uint8 mixed by': 'torch' if loop is None else loop[0]}
 
 
 def processor_name() -> str:

@@ -205,9 +205,13 @@ def _mix_pair_uint8(
     out_i, out_j = out[i], out[j] if j < len(out) else None
     if plan_i.weight is not None or plan_j.weight is not None:
         own, other = _planar(own), _planar(other)
-        # with nothing to write for j, any place is as good
-        tensors = map(torch.from_numpy, (own, other, out_i, out_i if out_j is None else out_j))
-        _lerp_pair_uint8(*tensors, plan_i.weight, plan_j.weight, scratch)
+        source_i, source_j, target_i, target_j = (
+            torch.from_numpy(array)
+            # with nothing to write for j, any place is as good
+            for array in (own, other, out_i, out_i if out_j is None else out_j)
+        )
+        weights = plan_i.weight, plan_j.weight
+        _lerp_pair_uint8(source_i, source_j, target_i, target_j, *weights, scratch)
     for plan, mine, partner, result in ((plan_i, own, other, out_i), (plan_j, other, own, out_j)):
         if result is not None and plan.weight is None:
             result[...] = mine

@@ -1,5 +1,6 @@
 """`Mixup` and `FastCollateMixup`: timm's mixers with HMix and GMix in the CutMix slot, in every mode."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import timm.data.mixup as timm_mixup
 import torch
 from torch.utils.data import default_collate
 
-from . import blend
+from . import blend, compiled
 from .checks import check_choice, check_minmax, check_number
 from .masks import FAMILIES, GMIX_KERNELS, Mask, Size, draw_mask, mixup_mask
 from .presets import mixer_arguments
@@ -230,8 +231,18 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
 
     The arguments are `Mixup`'s. Besides 'batch', 'pair' and 'elem' there is timm's mode 'half': parameters for each
     element, and only the first half of the batch is mixed and returned. Mixed values are rounded to the nearest grey
-    level, within 1 of timm's; the caller's arrays are never written to.
+    level, within 1 of timm's; the caller's arrays are never written to. Where numba is installed (the extra 'fast') its
+    compiled loop does the mixing, and `repr` says so.
     """
+
+    @functools.wraps(Mixup.__init__)  # type: ignore[misc]  # so that its signature stays the timm user's
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        compiled.load()  # not in each of the loader workers that are forked later
+
+    def __repr__(self) -> str:
+        loop = compiled.load()
+        return super().__repr__() if loop is None else f'{super().__repr__()[:-1]}, compiled by {loop[0]})'
 
     def __call__(  # type: ignore[override]  # a collate function, in timm too
         self, batch: Sequence[tuple[Any, Any]], _: Any = None
@@ -266,7 +277,9 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
             draw = self._draw_pairs if self.mode == 'pair' else self._draw_elems
             masks, lam_batch = draw(batch_size, size)
         output = torch.empty((len(masks), *images[0].shape), dtype=torch.uint8)
-        blend.mix_uint8(images, masks, output.numpy())
+        loop = compiled.load()
+        mix_uint8 = blend.mix_uint8 if loop is None else loop[1]
+        mix_uint8(images, masks, output.numpy())
         if self.mode != 'batch':
             lam = torch.from_numpy(lam_batch.astype(np.float32)).unsqueeze(1)
         target = self._mixed_target(default_collate([sample[1] for sample in batch]), lam)

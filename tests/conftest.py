@@ -2,6 +2,9 @@
 
 import os
 
+# before torch is imported: the test processes share the machine, and several threads in each would only get in the way
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import numpy as np
 import pytest
 from PIL import Image

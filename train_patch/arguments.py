@@ -242,13 +242,6 @@ def check_mixing(args: argparse.Namespace) -> None:
         raise ValueError(f'{_OPTIONS.get(name, _option(name))} {rest}') from error
 
 
-def describe_mixing(args: argparse.Namespace) -> str:
-    """One line for the log: which mixer resolved arguments call for, with its parameters."""
-    if not mixing_active(args):
-        return 'Mixing: none'
-    return f'Mixing: {Mixup(**{**mixer_arguments_from(args), "num_classes": args.num_classes or 1})!r}'
-
-
 def check_recipe_keys(keys: Iterable[str]) -> None:
     """Raises ValueError for a recipe key that looks like one of the group's but is not, naming the nearest.
 

@@ -58,7 +58,7 @@ from torch.utils.data import IterableDataset
 from hmix_timm import FastCollateMixup, Mixup
 
 from . import models  # noqa: F401  # registers the CIFAR networks with timm
-from .arguments import add_mix_arguments, describe_mixing, mixer_arguments_from, mixing_active
+from .arguments import add_mix_arguments, mixer_arguments_from, mixing_active
 from .crop import add_crop_argument, padded_crop_loader
 from .errors import RunError
 from .images import EpochSeeded, check_classes, check_data_folder, check_num_classes, draw_seed, strict
@@ -628,7 +628,7 @@ def run(args: argparse.Namespace) -> None:
         else:
             mixup_fn = Mixup(**mixer_arguments_from(args))
     if primary:
-        _logger.info(describe_mixing(args))
+        _logger.info(f'Mixing: {collate_fn or mixup_fn or "none"}')
     if args.aug_splits:
         dataset_train = AugMixDataset(dataset_train, num_splits=args.aug_splits)
     if not isinstance(dataset_train, IterableDataset):

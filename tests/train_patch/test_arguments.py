@@ -5,7 +5,8 @@ import argparse
 import pytest
 import yaml
 
-from train_patch.arguments import add_mix_arguments, check_recipe_keys, describe_mixing, mixer_arguments_from
+from hmix_timm import Mixup
+from train_patch.arguments import add_mix_arguments, check_recipe_keys, mixer_arguments_from
 
 # the table of the paper's section 5: (preset, mode) → mixup alpha, cutmix alpha, HMix's ratio
 PAPER = {
@@ -195,15 +196,17 @@ def test_augmentation_splits_without_mixing_pass():
     assert parse('--mix-mode none --aug-splits 3 --jsd-loss', mixup=0.2).mixup == 0.0
 
 
-def test_descriptions_name_what_is_in_use():
-    assert describe_mixing(parse('--mix-mode none')) == 'Mixing: none'
-    line = describe_mixing(parse('--mix-mode hmix --mixup-mode elem --mixup-prob 0.5'))
+def described(line):
+    return repr(Mixup(**{**mixer_arguments_from(parse(line)), 'num_classes': 10}))
+
+
+def test_mixers_are_built_as_resolved_and_say_so():
+    line = described('--mix-mode hmix --mixup-mode elem --mixup-prob 0.5')
     assert 'HMix(alpha=1, ratio=0.75)' in line and 'mode=elem' in line and 'prob=0.5' in line
-    assert 'kernel=paper' in describe_mixing(parse('--mix-mode gmix --gmix-kernel paper'))
-    assert 'gamma=2' in describe_mixing(parse('--mix-mode hmix --hmix-gamma 2'))
-    both = describe_mixing(parse('--mix-mode stochastic'))
-    assert 'Mixup(alpha=1) | CutMix(alpha=1), switch_prob=0.5' in both
-    assert 'minmax=(0.2, 0.8)' in describe_mixing(parse('--cutmix-minmax 0.2 0.8'))
+    assert 'kernel=paper' in described('--mix-mode gmix --gmix-kernel paper')
+    assert 'gamma=2' in described('--mix-mode hmix --hmix-gamma 2')
+    assert 'Mixup(alpha=1) | CutMix(alpha=1), switch_prob=0.5' in described('--mix-mode stochastic')
+    assert 'minmax=(0.2, 0.8)' in described('--cutmix-minmax 0.2 0.8')
 
 
 @pytest.mark.parametrize(

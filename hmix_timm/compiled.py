@@ -1,0 +1,95 @@
+"""`blend.mix_uint8` as one compiled loop, for those who install numba (`pip install 'hmix-timm[fast]'`).
+
+Every mask is M = c + y xᵀ (`Mask.factors`), so that one loop over the pixels blends all of them: it reads an image and
+its partner once and writes the mixed one, whichever of the two memory layouts they come in.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .masks import Mask
+
+PIXEL = np.dtype([('r', np.uint8), ('g', np.uint8), ('b', np.uint8)])
+"""Three channels side by side, as timm's loader hands them over. Named fields let the compiler know the distance."""
+
+MixUint8 = Callable[[Sequence[np.ndarray], Sequence[Mask | None], np.ndarray], None]
+
+
+@lru_cache(maxsize=1)
+def load() -> tuple[str, MixUint8] | None:
+    """Compiles the loops, which takes about two seconds; once in a process, and processes forked later have them.
+
+    Returns:
+        What they are compiled by, for the log, and a function that does what `blend.mix_uint8` does; None where numba
+        is not installed.
+    """
+    try:
+        import numba
+    except ImportError:  # not installed, or not for this numpy
+        return None
+
+    to_integer = np.float32(1.5 * 2**23)  # float32 has no fractions there
+
+    @numba.njit(inline='always')
+    def mixed(own: Any, other: Any, keep: Any) -> Any:
+        other = np.float32(other)
+        nearest = (other + keep * (np.float32(own) - other)) + to_integer
+        return np.uint8(np.int32(nearest - to_integer))
+
+    def planar(own: Any, other: Any, c: Any, y: Any, x: Any, out: Any) -> None:
+        channels, height, width = out.shape
+        for channel in range(channels):
+            for row in range(height):
+                own_row, other_row, out_row = own[channel, row], other[channel, row], out[channel, row]
+                for column in range(width):
+                    keep = c + y[row] * x[column]
+                    out_row[column] = mixed(own_row[column], other_row[column], keep)
+
+    def interleaved(own: Any, other: Any, c: Any, y: Any, x: Any, out: Any) -> None:
+        _, height, width = out.shape
+        for row in range(height):
+            for column in range(width):
+                keep = c + y[row] * x[column]
+                a, b = own[row, column], other[row, column]
+                out[0, row, column] = mixed(a.r, b.r, keep)
+                out[1, row, column] = mixed(a.g, b.g, keep)
+                out[2, row, column] = mixed(a.b, b.b, keep)
+
+    def compiled(loop: Any, images: Any, dimensions: int) -> Any:
+        image = numba.types.Array(images, dimensions, 'C', readonly=True)
+        profile = numba.float32[::1]
+        signature = numba.void(image, image, numba.float32, profile, profile, numba.uint8[:, :, ::1])
+        return numba.njit(signature, nogil=True, error_model='numpy')(loop)
+
+    blend_planar = compiled(planar, numba.uint8, 3)
+    blend_interleaved = compiled(interleaved, numba.from_dtype(PIXEL), 2)
+
+    def mix_uint8(images: Sequence[np.ndarray], masks: Sequence[Mask | None], out: np.ndarray) -> None:
+        size = out.shape[-2], out.shape[-1]
+        factors = lru_cache(maxsize=1)(lambda mask: _factors(mask, size))
+        for i, mask in enumerate(masks[: len(out)]):
+            own, other = images[i], images[len(images) - 1 - i]
+            if mask is None:
+                out[i] = own
+                continue
+            pixels = _interleaved(own), _interleaved(other)
+            if pixels[0] is not None and pixels[1] is not None:
+                blend_interleaved(*pixels, *factors(mask), out[i])
+            else:
+                blend_planar(np.ascontiguousarray(own), np.ascontiguousarray(other), *factors(mask), out[i])
+
+    return f'numba {numba.__version__}', mix_uint8
+
+
+def _factors(mask: Mask, size: tuple[int, int]) -> tuple[np.float32, np.ndarray, np.ndarray]:
+    c, y, x = mask.factors(size)
+    return np.float32(c), y.astype(np.float32), x.astype(np.float32)
+
+
+def _interleaved(image: np.ndarray) -> np.ndarray | None:
+    """The image as (H, W) pixels, if it lies in memory like that."""
+    pixels = image.transpose(1, 2, 0)
+    return pixels.view(PIXEL)[:, :, 0] if len(image) == 3 and pixels.flags.c_contiguous else None

@@ -1,0 +1,47 @@
+"""The compiled loop is used where numba is installed, and what is used is named. What it computes: test_blend.py."""
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+import hmix_timm
+from hmix_timm import compiled
+
+
+def mixed(mixer):
+    rng = np.random.default_rng(0)
+    batch = [(rng.integers(0, 256, (3, 17, 12), dtype=np.uint8), index) for index in range(6)]
+    np.random.seed(0)
+    return mixer(batch)[0]
+
+
+@pytest.fixture
+def fresh():
+    """Forgets what was loaded, before and after."""
+    compiled.load.cache_clear()
+    yield
+    compiled.load.cache_clear()
+
+
+def test_named_where_it_is_in_use(fresh, monkeypatch):
+    numba = pytest.importorskip('numba', reason="the extra 'fast' is not installed")
+    mixer = hmix_timm.FastCollateMixup(0.0, 1.0, cutmix_mode='gmix', mode='elem', num_classes=6)
+    assert repr(mixer).endswith(f', num_classes=6, compiled by numba {numba.__version__})')
+    assert 'numba' not in repr(hmix_timm.Mixup.from_mode('gmix')), 'float batches do not use it'
+    loaded, used = compiled.load(), []
+    monkeypatch.setattr(compiled, 'load', lambda: (loaded[0], lambda *args: (used.append(1), loaded[1](*args))))
+    mixed(mixer)
+    assert used
+
+
+def test_without_numba_nothing_is_named_and_the_images_are_the_same(fresh, monkeypatch):
+    mixer = hmix_timm.FastCollateMixup(0.0, 1.0, cutmix_mode='gmix', mode='elem', num_classes=6)
+    with_what_is_installed = mixed(mixer)
+    compiled.load.cache_clear()
+    monkeypatch.setitem(sys.modules, 'numba', None)
+    assert compiled.load() is None
+    assert 'compiled' not in repr(mixer)
+    # a sum may be rounded otherwise where it lies in the middle between two grey levels
+    assert (mixed(pickle.loads(pickle.dumps(mixer))).int() - with_what_is_installed.int()).abs().max() <= 1

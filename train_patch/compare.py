@@ -27,9 +27,10 @@ from typing import IO, Any, NoReturn
 
 import yaml
 
+from hmix_timm import Mixup
 from hmix_timm.presets import MIX_MODES
 
-from .arguments import mode_uses
+from .arguments import mode_uses, resolve, slot_arguments_from
 from .digits import digits_folder, digits_path
 from .errors import RunError
 from .processes import FolderInUse, locked, training
@@ -157,6 +158,8 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     for option in mix_options:
         if not any(mode_uses(mode, option[2:].replace('-', '_')) for mode in options.modes):
             raise ValueError(f'{option}: none of --modes {" ".join(options.modes)} has a use for it')
+    for mode in options.modes:
+        _check_mix_options(mode, mix_options)
     output = options.output if options.output is not None else Path('comparison', recipe.stem)
     data_arguments = _data_arguments(recipe, settings, passed, must_exist=not options.dry_run)
     return Comparison(
@@ -173,6 +176,14 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
         environment=_environment() if data_arguments else (),
         arguments=tuple(passed),
     )
+
+
+def _check_mix_options(mode: str, mix_options: Mapping[str, str]) -> None:
+    """Raises ValueError for a value that every run of a mode would refuse."""
+    given = {option.removeprefix('--').replace('-', '_'): value for option, value in mix_options.items()}
+    used = {dest: value for dest, value in given.items() if mode_uses(mode, dest)}
+    values = resolve({}, {'mix_mode': mode, **used})
+    Mixup(0.0, 1.0, **slot_arguments_from(argparse.Namespace(**values)))
 
 
 def _value(options: argparse.Namespace, option: str) -> str | None:

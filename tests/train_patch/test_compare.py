@@ -222,15 +222,17 @@ def test_a_killed_comparison_leaves_the_lock_to_its_training_process(finished):
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch):
-    """On the embedded digits by their own recipe; the failing run's argument is one that only it is given."""
+    """On the embedded digits by their own recipe; the failing run finds a checkpoint that is none."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     output = tmp_path / 'runs'
-    argv = ['--modes', 'hmix', 'none', '--seeds', '0', '--output', str(output), '--epochs', '1', '--hmix-ratio', '7']
+    (output / 'hmix' / 'seed0').mkdir(parents=True)
+    (output / 'hmix' / 'seed0' / 'last.pth.tar').write_bytes(b'no checkpoint')
+    argv = ['--modes', 'hmix', 'none', '--seeds', '0', '--output', str(output), '--epochs', '1']
     assert main(argv) == 1
     shown = capsys.readouterr()
     log = output / 'hmix' / 'seed0' / 'train.log'
     line = next(line for line in shown.err.splitlines() if line.startswith('failed: hmix seed 0'))
-    assert str(log) in line and '--hmix-ratio' in line and 'exit status 2' in line and '7' in line
+    assert str(log) in line and 'exit status 1' in line and 'none of the checkpoints in' in line, line
     assert [row['mode'] for row in rows_of(output / 'results.csv')] == ['none']
     assert str(log) in (output / 'results.md').read_text()
     assert [row['epoch'] for row in rows_of(output / 'none' / 'seed0' / 'summary.csv')] == ['0']
@@ -376,6 +378,10 @@ def test_dry_run_for_many_processes_and_machines(tmp_path, capsys, monkeypatch):
         (['--script', 'nowhere/train.py'], 'nowhere/train.py'),
         (['--modes', 'gmix', 'none', '--hmix-ratio', '0.5'], '--hmix-ratio'),
         (['--modes', 'none', '--mix-alpha', '1'], '--mix-alpha'),
+        (['--mix-alpha', '0'], '--mix-alpha must be'),
+        (['--hmix-ratio', '1.5'], 'hmix_ratio must be'),
+        (['--hmix-ratio', '0.5', '--hmix-gamma', '1'], 'give one of them'),
+        (['--gmix-kernel', 'papr'], "'papr'"),
         (['--node-rank', 'first'], 'first'),
     ],
 )

@@ -56,7 +56,7 @@ def stateful(lean, tmp_path_factory):
 def test_killed_at_random_moments(lean, stateful, tmp_path):
     moments = random.Random(0)
     folder, kills = tmp_path / 'run', 0
-    for _ in range(12):
+    for _ in range(8):
         run = lean.start(folder, f'{STATEFUL} --epochs 6 --resume auto')
         # from building the model to the middle of an epoch or of a write: runs differ in length with the machine's load
         deadline = time.monotonic() + 60

@@ -33,6 +33,7 @@ import math
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -695,9 +696,11 @@ def run(args: argparse.Namespace) -> None:
         # A worker forked while one of gloo's threads holds a lock waits for that lock for ever. A fork server has no
         # such threads; it imports this script once.
         multiprocessing.set_forkserver_preload(['train_patch.train'])
-        for loader in (loader_train, loader_eval):
-            if loader is not None:
-                getattr(loader, 'loader', loader).multiprocessing_context = 'forkserver'
+        for timms_loader in (loader_train, loader_eval):
+            if timms_loader is not None:
+                loader = getattr(timms_loader, 'loader', timms_loader)  # what a prefetcher goes through
+                loader.multiprocessing_context = 'forkserver'
+                loader.worker_init_fn = partial(_end_with_parent, loader.worker_init_fn)
 
     # Loss
     train_loss: nn.Module
@@ -1011,6 +1014,23 @@ def results(rows: Sequence[Row], eval_metric: str) -> list[dict[str, Any]]:
         found.append(result)
     found.sort(key=lambda r: r.get('validation', r['train']).get(eval_metric, 0), reverse=eval_metric == 'loss')
     return found[-10:]
+
+
+def _end_with_parent(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
+    """Initializes a loader worker, and ends it where the process that it works for is killed.
+
+    torch's workers watch the parent that forked them. That is the fork server here, which lives as long as they do.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+    if worker_init_fn is not None:
+        worker_init_fn(worker_id)
 
 
 def train_one_epoch(

@@ -72,6 +72,12 @@ def test_trains_on_several_processes(image_folder, run_environment, tmp_path, pr
     assert len(re.findall(r'^Train: 0 \[   0', log(folder), re.M)) == 1
 
 
+def living(sessions):
+    """Processes of these sessions, without those that only wait to be collected."""
+    found = subprocess.run(['ps', '-s', ','.join(sessions), '-o', 'stat=,args='], capture_output=True, text=True)
+    return [line for line in found.stdout.splitlines() if not line.startswith('Z')]
+
+
 @pytest.mark.skipif(
     RepeatAugSampler(range(32), num_replicas=2, rank=0).num_selected_samples > 0,
     reason='this timm repeats small data sets, too',
@@ -90,10 +96,16 @@ def test_a_killed_process_ends_the_run_and_the_checkpoint_is_taken_up(image_fold
     while 'Train: 2' not in log(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert 'Train: 2' in log(folder), log(folder)[-3000:]
-    ranks = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
+    found = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True, check=True)
+    ranks = found.stdout.split()  # torchrun gives each a session of its own
+    assert len(living(ranks)) > len(ranks) == 2
+    os.kill(int(ranks[-1]), signal.SIGKILL)
     assert process.wait(60) != 0
     assert 'Signal 9 (SIGKILL)' in log(folder)
+    deadline = time.monotonic() + 30
+    while (left := living(ranks)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, 'loader workers outlive the run'
     done = len(rows(folder))
     assert 2 <= done < 300
     run = lean(folder, f'-b 8 --epochs {done + 1} -j 0 --resume auto')  # on one process now

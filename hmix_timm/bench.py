@@ -6,8 +6,9 @@
     hmix-bench --only scaling --json scaling.json
 
 Three parts. `mixers`: one call of every mixer in every mode, ours and timm's called in turns in one process and from
-the same seeds, medians. `loader`: images per second of timm's `create_loader`, with real decoding and worker processes.
-`scaling`: time per value over image sizes and batch sizes, which a linear cost keeps level.
+the same seeds; medians, and medians of the ratios within a turn. `loader`: images per second of timm's
+`create_loader`, with real decoding and worker processes. `scaling`: time per value over image sizes and batch sizes,
+which a linear cost keeps level.
 """
 
 import argparse
@@ -134,17 +135,17 @@ def bench_mixers(args: argparse.Namespace) -> dict[str, Table]:
         row = f'{path}, {mode}'
         progress(f'mixers: {row}')
         calls = {name: bound(mixer, inputs) for name, mixer in make_mixers(class_name, mode).items()}
-        ms = {name: median(times) for name, times in alternate(calls, args.repeats, device).items()}
-        timms_mixup, timms_cutmix = ms["timm's Mixup"], ms["timm's CutMix"]
+        times = alternate(calls, args.repeats, device)
+        ms = {name: median(values) for name, values in times.items()}
         ratios.append(
             {
                 'path, mode': row,
-                "HMix ÷ timm's Mixup": ms['HMix'] / timms_mixup,
-                "GMix ÷ timm's Mixup": ms['GMix'] / timms_mixup,
-                "Mixup ÷ timm's": ms['Mixup'] / timms_mixup,
-                "CutMix ÷ timm's": ms['CutMix'] / timms_cutmix,
-                "timm's Mixup, ms": timms_mixup,
-                "timm's CutMix, ms": timms_cutmix,
+                "HMix ÷ timm's Mixup": median_ratio(times['HMix'], times["timm's Mixup"]),
+                "GMix ÷ timm's Mixup": median_ratio(times['GMix'], times["timm's Mixup"]),
+                "Mixup ÷ timm's": median_ratio(times['Mixup'], times["timm's Mixup"]),
+                "CutMix ÷ timm's": median_ratio(times['CutMix'], times["timm's CutMix"]),
+                "timm's Mixup, ms": ms["timm's Mixup"],
+                "timm's CutMix, ms": ms["timm's CutMix"],
             }
         )
         memory.append({'path, mode': row, **{name: extra_memory(call, device) for name, call in calls.items()}})
@@ -190,7 +191,7 @@ def bench_loader(args: argparse.Namespace) -> dict[str, Table]:
         {
             'loader': name,
             'images per second': median(rate),
-            '÷ no mixing': median(mine / plain for mine, plain in zip(rate, rates['no mixing'], strict=True)),
+            '÷ no mixing': median_ratio(rate, rates['no mixing']),
         }
         for name, rate in rates.items()
     ]
@@ -275,6 +276,11 @@ def alternate(calls: dict[str, Call], repeats: int, device: str) -> dict[str, li
             if turn >= 0:
                 times[name].append((time.perf_counter() - start) * 1e3)
     return times
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Median of the ratios within a turn: what slows the machine down for a while slows both."""
+    return median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def synchronize(device: str) -> None:

@@ -79,15 +79,12 @@ def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> No
         masks: one mask (or None) for each sample of `out`.
         out: (N, C, H, W) uint8; sample i < N of the batch goes to out[i]. N is the batch size, or half of it.
     """
-    plan = _planner(torch.float32)
-    scratch = _scratch(torch.from_numpy(out[0]), torch.float32), _scratch(torch.from_numpy(out[0]), torch.float32)
-    last = len(images) - 1
-    for i in range(len(images) // 2):
-        plans = plan(masks[i]), plan(masks[last - i] if last - i < len(out) else None)
-        _mix_pair_uint8(images, out, i, *plans, scratch)
-        del plans  # the next pair's weights take their memory
+    if len(out) < len(images) and all(_pixels(image).flags.c_contiguous for image in images):
+        _mix_firsts_interleaved(images, masks, out)
+    else:
+        _mix_uint8_planar(images, masks, out)
     if len(images) % 2:
-        out[last // 2] = images[last // 2]
+        out[len(images) // 2] = images[len(images) // 2]
 
 
 def mix_whole_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
@@ -191,18 +188,48 @@ def _scratch(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.empty_like(_blocks(image)[0], dtype=dtype)
 
 
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) → (H, W, C)."""
+    return image.transpose(1, 2, 0)
+
+
+def _mix_uint8_planar(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
+    plan = _planner(torch.float32)
+    scratch = _scratch(torch.from_numpy(out[0]), torch.float32), _scratch(torch.from_numpy(out[0]), torch.float32)
+    last = len(images) - 1
+    for i in range(len(images) // 2):
+        j = last - i
+        out_j = out[j] if j < len(out) else None
+        plans = plan(masks[i]), plan(masks[j] if out_j is not None else None)
+        _mix_pair_uint8(images[i], images[j], out[i], out_j, *plans, scratch)
+        del plans  # the next pair's weights take their memory
+
+
+def _mix_firsts_interleaved(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
+    """Mixes the first images of the pairs as H × (W · C), in which timm's loader hands them over.
+
+    Where only one of a pair is wanted, it is sooner put into the order of `out` than the two that it is mixed from.
+    """
+    channels, height, width = out.shape[1:]
+    sources = [_pixels(image).reshape(height, width * channels) for image in images]
+    mixed = np.empty_like(sources[0])
+    plan = _planner(torch.float32, channels)
+    scratch = _scratch(torch.from_numpy(mixed), torch.float32), _scratch(torch.from_numpy(mixed), torch.float32)
+    for i in range(len(images) // 2):
+        _mix_pair_uint8(sources[i], sources[-1 - i], mixed, None, plan(masks[i]), NOTHING, scratch)
+        out[i] = mixed.reshape(height, width, channels).transpose(2, 0, 1)
+
+
 def _mix_pair_uint8(
-    images: Sequence[np.ndarray],
-    out: np.ndarray,
-    i: int,
+    own: np.ndarray,
+    other: np.ndarray,
+    out_i: np.ndarray,
+    out_j: np.ndarray | None,
     plan_i: _Plan,
     plan_j: _Plan,
     scratch: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
-    """Writes out[i], and where it has one, its partner."""
-    j = len(images) - 1 - i
-    own, other = images[i], images[j]
-    out_i, out_j = out[i], out[j] if j < len(out) else None
+    """Writes an image as plan_i mixes it, and if it is wanted, its partner as plan_j does."""
     if plan_i.weight is not None or plan_j.weight is not None:
         own, other = _planar(own), _planar(other)
         source_i, source_j, target_i, target_j = (

@@ -674,7 +674,7 @@ def run(args: argparse.Namespace) -> None:
         worker_seeding=args.worker_seeding,
         **loader_kwargs,
     )
-    if not len(loader_train):  # older timm's repeated augmentation counts images in whole 256s
+    if args.aug_repeats and not len(loader_train):  # older timm's repeated augmentation counts images in whole 256s
         parser.error(
             f'--aug-repeats {args.aug_repeats:g}: timm {timm.__version__} selects no batch of the '
             f'{len(dataset_train)} training images; 256 images are enough for it, or a newer timm'

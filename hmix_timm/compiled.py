@@ -4,6 +4,7 @@ Every mask is M = c + y xᵀ (`Mask.factors`), so that one loop over the pixels 
 its partner once and writes the mixed one, whichever of the two memory layouts they come in.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -24,11 +25,13 @@ def load() -> tuple[str, MixUint8] | None:
 
     Returns:
         What they are compiled by, for the log, and a function that does what `blend.mix_uint8` does; None where numba
-        is not installed.
+        is not installed, or, with a warning, where it is broken.
     """
     try:
         import numba
-    except ImportError:  # not installed, or not for this numpy
+    except ImportError as error:
+        if error.name != 'numba':  # it is there, but not for this numpy, or without its own parts
+            warnings.warn(f'numba cannot be imported, so uint8 samples are mixed by torch: {error}', stacklevel=2)
         return None
 
     to_integer = np.float32(1.5 * 2**23)  # float32 has no fractions there

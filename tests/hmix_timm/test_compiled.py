@@ -45,3 +45,11 @@ def test_without_numba_nothing_is_named_and_the_images_are_the_same(fresh, monke
     assert 'compiled' not in repr(mixer)
     # a sum may be rounded otherwise where it lies in the middle between two grey levels
     assert (mixed(pickle.loads(pickle.dumps(mixer))).int() - with_what_is_installed.int()).abs().max() <= 1
+
+
+def test_a_numba_that_cannot_be_imported_is_said(fresh, monkeypatch, tmp_path):
+    (tmp_path / 'numba.py').write_text("raise ImportError('Numba needs another NumPy')\n")
+    monkeypatch.delitem(sys.modules, 'numba', raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(UserWarning, match='mixed by torch: Numba needs another NumPy'):
+        assert compiled.load() is None

@@ -9,10 +9,10 @@ scratch of that size: memory for a second batch would cost more in page faults t
 devices a few kernels mix the whole batch with its reversed copy.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from types import EllipsisType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch
 from .masks import BoxMask, Mask
 
 Masks = Sequence[Mask | None]
+Image = TypeVar('Image', torch.Tensor, np.ndarray)
 
 BLOCK_VALUES = 1 << 18
 """Images of up to this many values are one block, of larger ones every channel is: 1 MiB of float32, near the cache."""
@@ -139,15 +140,21 @@ def _plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> _Plan:
         box = (..., slice(yl, yh), slice(xl * repeat, xh * repeat)) if mask.box_fraction else None
         return _Plan(1.0 - mask.outside if mask.outside != 1.0 else None, box)
     exact = np.float64 if dtype == torch.float64 else np.float32
-    columns = np.repeat(mask.x, repeat) if repeat > 1 else mask.x
-    y, x = (torch.from_numpy(profile.astype(exact)) for profile in (-mask.y, columns))
-    weight = torch.outer(y, x)
+    columns = mask.x if repeat == 1 else np.repeat(mask.x, repeat)
+    weight = torch.from_numpy((-mask.y[:, None]).astype(exact)) * torch.from_numpy(columns.astype(exact))
     return _Plan(weight if mask.offset == 1.0 else weight.add_(1.0 - mask.offset))
 
 
 def _planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], _Plan]:
     """`_plan`, remembering the last mask: in batch and pair mode neighbours share one."""
-    return lru_cache(maxsize=1)(lambda mask: _plan(mask, dtype, repeat))
+    last: list[tuple[Mask | None, _Plan]] = [(None, NOTHING)]
+
+    def plan(mask: Mask | None) -> _Plan:
+        if mask is not last[0][0]:
+            last[0] = mask, _plan(mask, dtype, repeat)
+        return last[0][1]
+
+    return plan
 
 
 def _mix_pair_(
@@ -179,9 +186,9 @@ def _as_stored(x: torch.Tensor) -> tuple[torch.Tensor, int]:
     return x, 1
 
 
-def _blocks(image: torch.Tensor) -> Sequence[torch.Tensor]:
+def _blocks(image: Image) -> Sequence[Image]:
     """Views of an image's blocks."""
-    return [image] if image.numel() <= BLOCK_VALUES or image.ndim < 3 else image.unbind()
+    return [image] if image.ndim < 3 or math.prod(image.shape) <= BLOCK_VALUES else list(image)
 
 
 def _scratch(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -193,16 +200,23 @@ def _pixels(image: np.ndarray) -> np.ndarray:
     return image.transpose(1, 2, 0)
 
 
+class _FloatPair:
+    """Room for a block of an image and of its partner in float32, and the same memory as integers."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        block = torch.from_numpy(_blocks(image)[0])
+        self.own, self.other = (torch.empty_like(block, dtype=torch.float32) for _ in range(2))
+        self.own_bits, self.other_bits = self.own.view(torch.int32), self.other.view(torch.int32)
+
+
 def _mix_uint8_planar(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
     plan = _planner(torch.float32)
-    scratch = _scratch(torch.from_numpy(out[0]), torch.float32), _scratch(torch.from_numpy(out[0]), torch.float32)
+    scratch = _FloatPair(out[0])
     last = len(images) - 1
     for i in range(len(images) // 2):
         j = last - i
-        out_j = out[j] if j < len(out) else None
-        plans = plan(masks[i]), plan(masks[j] if out_j is not None else None)
-        _mix_pair_uint8(images[i], images[j], out[i], out_j, *plans, scratch)
-        del plans  # the next pair's weights take their memory
+        out_j, mask_j = (out[j], masks[j]) if j < len(out) else (None, None)
+        _mix_pair_uint8(images[i], images[j], out[i], out_j, plan(masks[i]), plan(mask_j), scratch)
 
 
 def _mix_firsts_interleaved(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
@@ -213,11 +227,12 @@ def _mix_firsts_interleaved(images: Sequence[np.ndarray], masks: Masks, out: np.
     channels, height, width = out.shape[1:]
     sources = [_pixels(image).reshape(height, width * channels) for image in images]
     mixed = np.empty_like(sources[0])
+    planar = mixed.reshape(height, width, channels).transpose(2, 0, 1)
     plan = _planner(torch.float32, channels)
-    scratch = _scratch(torch.from_numpy(mixed), torch.float32), _scratch(torch.from_numpy(mixed), torch.float32)
+    scratch = _FloatPair(mixed)
     for i in range(len(images) // 2):
         _mix_pair_uint8(sources[i], sources[-1 - i], mixed, None, plan(masks[i]), NOTHING, scratch)
-        out[i] = mixed.reshape(height, width, channels).transpose(2, 0, 1)
+        out[i] = planar
 
 
 def _mix_pair_uint8(
@@ -227,23 +242,26 @@ def _mix_pair_uint8(
     out_j: np.ndarray | None,
     plan_i: _Plan,
     plan_j: _Plan,
-    scratch: tuple[torch.Tensor, torch.Tensor],
+    scratch: _FloatPair,
 ) -> None:
     """Writes an image as plan_i mixes it, and if it is wanted, its partner as plan_j does."""
     if plan_i.weight is not None or plan_j.weight is not None:
         own, other = _planar(own), _planar(other)
-        source_i, source_j, target_i, target_j = (
-            torch.from_numpy(array)
-            # with nothing to write for j, any place is as good
-            for array in (own, other, out_i, out_i if out_j is None else out_j)
-        )
-        weights = plan_i.weight, plan_j.weight
-        _lerp_pair_uint8(source_i, source_j, target_i, target_j, *weights, scratch)
-    for plan, mine, partner, result in ((plan_i, own, other, out_i), (plan_j, other, own, out_j)):
-        if result is not None and plan.weight is None:
-            result[...] = mine
-        if result is not None and plan.box is not None:
-            result[plan.box] = partner[plan.box]
+        # with nothing to write for j, any place is as good
+        blocks = map(_blocks, (own, other, out_i, out_i if out_j is None else out_j))
+        for own_, other_, out_i_, out_j_ in zip(*blocks, strict=True):
+            _lerp_pair_uint8(own_, other_, out_i_, out_j_, plan_i.weight, plan_j.weight, scratch)
+    _copy_uint8(own, other, out_i, plan_i)
+    if out_j is not None:
+        _copy_uint8(other, own, out_j, plan_j)
+
+
+def _copy_uint8(own: np.ndarray, other: np.ndarray, out: np.ndarray, plan: _Plan) -> None:
+    """Copies what a plan does not lerp."""
+    if plan.weight is None:
+        out[...] = own
+    if plan.box is not None:
+        out[plan.box] = other[plan.box]
 
 
 def _planar(image: np.ndarray) -> np.ndarray:
@@ -253,35 +271,32 @@ def _planar(image: np.ndarray) -> np.ndarray:
 
 
 def _lerp_pair_uint8(
-    own: torch.Tensor,
-    other: torch.Tensor,
-    out_i: torch.Tensor,
-    out_j: torch.Tensor,
+    own: np.ndarray,
+    other: np.ndarray,
+    out_i: np.ndarray,
+    out_j: np.ndarray,
     weight_i: float | torch.Tensor | None,
     weight_j: float | torch.Tensor | None,
-    scratch: tuple[torch.Tensor, torch.Tensor],
+    scratch: _FloatPair,
 ) -> None:
     """out_i ← own lerped to other by weight_i, out_j ← other lerped to own by weight_j; None leaves out as it is."""
-    own_float, other_float = scratch
-    for own_, other_, out_i_, out_j_ in zip(*map(_blocks, (own, other, out_i, out_j)), strict=True):
-        own_float.copy_(own_)
-        other_float.copy_(other_)
-        if weight_i is not None:
-            _round(own_float.lerp_(other_float, weight_i), out_i_)
-        if weight_j is None:
-            continue
-        if weight_j is weight_i:
-            # what one of them gains the other loses
-            torch.add(own_, other_, out=out_j_).sub_(out_i_)
-            continue
-        if weight_i is not None:
-            own_float.copy_(own_)
-        _round(other_float.lerp_(own_float, weight_j), out_j_)
-
-
-def _round(values: torch.Tensor, out: torch.Tensor) -> None:
-    """out ← values as uint8, rounded to the nearest; overwrites values."""
-    out.copy_(values.add_(TO_INTEGER).view(torch.int32))
+    source = torch.from_numpy(own)
+    scratch.own.copy_(source)
+    scratch.other.copy_(torch.from_numpy(other))
+    if weight_i is not None:
+        scratch.own.lerp_(scratch.other, weight_i).add_(TO_INTEGER)
+        torch.from_numpy(out_i).copy_(scratch.own_bits)
+    if weight_j is None:
+        return
+    if weight_j is weight_i:
+        # what one of them gains the other loses
+        np.add(own, other, out=out_j)
+        np.subtract(out_j, out_i, out=out_j)
+        return
+    if weight_i is not None:
+        scratch.own.copy_(source)
+    scratch.other.lerp_(scratch.own, weight_j).add_(TO_INTEGER)
+    torch.from_numpy(out_j).copy_(scratch.other_bits)
 
 
 def _lerp_whole_(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

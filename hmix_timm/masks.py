@@ -15,6 +15,7 @@ placements.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import FunctionType, SimpleNamespace
 from typing import Any, Protocol
 
@@ -198,8 +199,19 @@ def gmix_mask(size: Size, lam: float, centre: tuple[int, int], kernel: str = 're
         return ProductMask(offset, np.zeros(size[0]), np.zeros(size[1]))
     # a spread below this one leaves the centre pixel alone in the bump, as this one does
     scale = -math.pi / max(spread * size[0] * size[1], 1e-30)
-    y, x = (np.exp(scale * np.arange(-c, n - c, dtype=np.float64) ** 2) for n, c in zip(size, centre, strict=True))
-    return ProductMask(offset, sign * y, x)
+    y, x = np.exp(scale * _squares(size[0], centre[0])), np.exp(scale * _squares(size[1], centre[1]))
+    return ProductMask(offset, y if sign > 0.0 else -y, x)
+
+
+def _squares(length: int, centre: int) -> np.ndarray:
+    """Squared distances of the pixels 0 to `length` − 1 from pixel `centre`."""
+    reach = max(length, length - centre, centre + 1)
+    return _squares_within(reach)[reach - 1 - centre :][:length]
+
+
+@lru_cache(maxsize=16)
+def _squares_within(reach: int) -> np.ndarray:
+    return np.arange(1 - reach, reach, dtype=np.float64) ** 2
 
 
 def _fraction(box: Box, size: Size) -> float:

@@ -147,12 +147,14 @@ def _plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> _Plan:
 
 def _planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], _Plan]:
     """`_plan`, remembering the last mask: in batch and pair mode neighbours share one."""
-    last: list[tuple[Mask | None, _Plan]] = [(None, NOTHING)]
+    last: Mask | None = None
+    made = NOTHING
 
     def plan(mask: Mask | None) -> _Plan:
-        if mask is not last[0][0]:
-            last[0] = mask, _plan(mask, dtype, repeat)
-        return last[0][1]
+        nonlocal last, made
+        if mask is not last:
+            last, made = mask, _plan(mask, dtype, repeat)
+        return made
 
     return plan
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -136,21 +136,10 @@ def bench_mixers(args: argparse.Namespace) -> dict[str, Table]:
         progress(f'mixers: {row}')
         calls = {name: bound(mixer, inputs) for name, mixer in make_mixers(class_name, mode).items()}
         times = alternate(calls, args.repeats, device)
-        ms = {name: median(values) for name, values in times.items()}
-        ratios.append(
-            {
-                'path, mode': row,
-                "HMix ÷ timm's Mixup": median_ratio(times['HMix'], times["timm's Mixup"]),
-                "GMix ÷ timm's Mixup": median_ratio(times['GMix'], times["timm's Mixup"]),
-                "Mixup ÷ timm's": median_ratio(times['Mixup'], times["timm's Mixup"]),
-                "CutMix ÷ timm's": median_ratio(times['CutMix'], times["timm's CutMix"]),
-                "timm's Mixup, ms": ms["timm's Mixup"],
-                "timm's CutMix, ms": ms["timm's CutMix"],
-            }
-        )
+        ratios.append({'path, mode': row, **beside_timms(times)})
         memory.append({'path, mode': row, **{name: extra_memory(call, device) for name, call in calls.items()}})
         if class_name == 'Mixup':
-            bandwidth.append({'path, mode': row, **{name: copy_ms / value for name, value in ms.items()}})
+            bandwidth.append({'path, mode': row, **{name: copy_ms / median(ms) for name, ms in times.items()}})
     return {
         f'One call, {args.batch_size} images 3×{args.size}×{args.size}': ratios,
         'Peak extra memory of a call, MiB (beyond what it is given and returns)': memory,
@@ -276,6 +265,19 @@ def alternate(calls: dict[str, Call], repeats: int, device: str) -> dict[str, li
             if turn >= 0:
                 times[name].append((time.perf_counter() - start) * 1e3)
     return times
+
+
+def beside_timms(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Ratios to timm's mixers, and how long those take, from the milliseconds of every mixer in every turn."""
+    timms_mixup, timms_cutmix = times["timm's Mixup"], times["timm's CutMix"]
+    return {
+        "HMix ÷ timm's Mixup": median_ratio(times['HMix'], timms_mixup),
+        "GMix ÷ timm's Mixup": median_ratio(times['GMix'], timms_mixup),
+        "Mixup ÷ timm's": median_ratio(times['Mixup'], timms_mixup),
+        "CutMix ÷ timm's": median_ratio(times['CutMix'], timms_cutmix),
+        "timm's Mixup, ms": median(timms_mixup),
+        "timm's CutMix, ms": median(timms_cutmix),
+    }
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

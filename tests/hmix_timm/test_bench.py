@@ -109,6 +109,25 @@ def test_calls_alternate_from_the_same_seeds():
     assert min(times['a']) >= 4.0
 
 
+def test_ratios_are_ours_to_timms_within_a_turn():
+    times = {
+        "timm's Mixup": [2.0, 60.0, 5.0],  # all is slow in the second turn
+        "timm's CutMix": [1.0, 40.0, 4.0],
+        'HMix': [1.0, 30.0, 4.0],
+        'GMix': [4.0, 60.0, 20.0],
+        'Mixup': [0.5, 15.0, 1.0],
+        'CutMix': [3.0, 40.0, 2.0],
+    }
+    assert bench.beside_timms(times) == {
+        "HMix ÷ timm's Mixup": 0.5,
+        "GMix ÷ timm's Mixup": 2.0,
+        "Mixup ÷ timm's": 0.25,
+        "CutMix ÷ timm's": 1.0,
+        "timm's Mixup, ms": 5.0,
+        "timm's CutMix, ms": 4.0,
+    }
+
+
 def test_memory_counts_what_numpy_and_torch_hold_at_the_peak():
     def temporaries():
         for _ in range(3):

@@ -30,7 +30,8 @@ import timm
 import timm.data
 import torch
 
-from . import compiled
+from .blend import compiled
+from .files import write_json
 from .mixup import FastCollateMixup, Mixup
 from .presets import mixer_arguments
 
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             report.setdefault('tables', {})[title] = table
             print(f'\n{title}\n\n{markdown(table)}', flush=True)
     if args.json is not None:
-        write_json(report, args.json)
+        write_json(args.json, report)
 
 
 def bench_mixers(args: argparse.Namespace) -> dict[str, Table]:
@@ -389,13 +390,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return '–'
     return value if isinstance(value, str) else f'{value:.0f}' if value >= 100 else f'{value:.3g}'
-
-
-def write_json(report: dict[str, Any], path: Path) -> None:
-    """Writes the report as one whole file."""
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
-    os.replace(part, path)
 
 
 def progress(text: str) -> None:

@@ -9,7 +9,8 @@ import timm.data.mixup as timm_mixup
 import torch
 from torch.utils.data import default_collate
 
-from . import blend, compiled
+from . import blend
+from .blend import compiled
 from .checks import check_choice, check_minmax, check_number
 from .masks import FAMILIES, GMIX_KERNELS, Mask, Size, draw_mask, mixup_mask
 from .presets import mixer_arguments

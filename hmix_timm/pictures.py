@@ -1,10 +1,7 @@
 """What the commands that draw share: the photographs, the grid of mixes, and writing files whole."""
 
 import importlib.util
-import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 import torch
 
 from .blend import blend_
+from .files import write_atomically
 from .masks import Mask, Size, dense_mask
 
 DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
@@ -101,22 +99,6 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure as PNG: whole, or not at all."""
-    _write_whole(path, lambda draft: figure.savefig(draft, format='png', dpi=150))
-
-
-def save_json(value: Any, path: Path) -> None:
-    """Writes JSON: whole, or not at all."""
-    _write_whole(path, lambda draft: draft.write((json.dumps(value, indent=2, allow_nan=False) + '\n').encode()))
-
-
-def _write_whole(path: Path, write: Any) -> None:
+    """Writes a figure as PNG: whole, or not at all; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as draft:
-        try:
-            write(draft)
-        except BaseException:
-            os.unlink(draft.name)
-            raise
-    os.chmod(draft.name, 0o644)
-    os.replace(draft.name, path)
+    write_atomically(path, lambda file: figure.savefig(file, format='png', dpi=150))

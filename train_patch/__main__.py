@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.argv = argv
     sys.path.insert(0, str(path.resolve().parent))
     _check_timm()
-    from .patch import NotATrainScript, load_script
+    from .launcher.timm_script import NotATrainScript, load_script
 
     try:
         script = load_script(path)

@@ -28,16 +28,25 @@ from typing import IO, Any, NoReturn
 import yaml
 
 from hmix_timm import Mixup
+from hmix_timm.errors import RunError
 from hmix_timm.presets import MIX_MODES
 
-from .arguments import mode_uses, resolve, slot_arguments_from
+from .comparison.processes import FolderInUse, locked, training
+from .comparison.results import (
+    METRIC,
+    RunResult,
+    csv_table,
+    markdown_table,
+    plot_curves,
+    read_summary,
+    table,
+    write_bytes,
+)
+from .comparison.runs import Comparison, Run, check_same_comparison
 from .digits import digits_folder, digits_path
-from .errors import RunError
-from .processes import FolderInUse, locked, training
-from .published import PUBLISHED_TOP1, TABLES
-from .recipe_files import RECIPE_FOLDER, find_recipe
-from .results import METRIC, RunResult, csv_table, markdown_table, plot_curves, read_summary, table, write_bytes
-from .runs import Comparison, Run, check_same_comparison
+from .mixing import mode_uses, resolve, slot_arguments_from
+from .recipes.files import RECIPE_FOLDER, find_recipe
+from .recipes.published import PUBLISHED_TOP1, TABLES
 
 DIGITS_RECIPE = RECIPE_FOLDER / 'digits.yaml'
 TIMM_EPOCHS = 300  # timm's default

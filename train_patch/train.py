@@ -57,13 +57,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import IterableDataset
 
 from hmix_timm import FastCollateMixup, Mixup
+from hmix_timm.errors import RunError
+from hmix_timm.files import write_atomically
 
 from . import models  # noqa: F401  # registers the CIFAR networks with timm
-from .arguments import add_mix_arguments, mixer_arguments_from, mixing_active
 from .crop import add_crop_argument, padded_crop_loader
-from .errors import RunError
-from .images import EpochSeeded, check_classes, check_data_folder, check_num_classes, draw_seed, strict
-from .resume import (
+from .mixing import add_mix_arguments, mixer_arguments_from, mixing_active
+from .trainer.checkpoints import (
     Row,
     Saver,
     find_checkpoint,
@@ -72,8 +72,8 @@ from .resume import (
     read_checkpoint,
     read_rows,
     replace_rows,
-    write_atomically,
 )
+from .trainer.data import EpochSeeded, check_classes, check_data_folder, check_num_classes, draw_seed, strict
 
 _logger = logging.getLogger('train')
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files import write_json
 from ..masks import Mask, SlotOptions, draw_mask, mixup_mask
-from ..pictures import blended, mix_grid, new_figure, photographs, require_demo_extra, save_figure, save_json
+from ..pictures import blended, mix_grid, new_figure, photographs, require_demo_extra, save_figure
 from . import closed_forms
 from .approximation import two_moons_curves
 from .coefficients import CoefficientMap, coefficient_map, numpy_seed
@@ -315,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = args.output / f'figure{number}.png'
         save_figure(figure, path)
         print(f'{path} ({time.perf_counter() - start:.1f} s)', flush=True)
-    save_json(numbers, args.output / 'figures.json')
+    write_json(args.output / 'figures.json', numbers)
     print(args.output / 'figures.json')
     return 0
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hmix_timm import blend, compiled
+from hmix_timm import blend
 from hmix_timm.bench import extra_memory
-from hmix_timm.blend import blend_, mix_, mix_pairs_, mix_whole_
+from hmix_timm.blend import blend_, compiled, mix_, mix_pairs_, mix_whole_
 from hmix_timm.masks import BoxMask, ProductMask, cutmix_mask, gmix_mask, hmix_mask, mixup_mask
 
 SIZE = (13, 9)

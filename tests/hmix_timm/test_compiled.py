@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hmix_timm
-from hmix_timm import compiled
+from hmix_timm.blend import compiled
 
 
 def mixed(mixer):

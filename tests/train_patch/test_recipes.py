@@ -19,8 +19,8 @@ from torchvision import transforms
 import train_patch.models  # noqa: F401  # registers the CIFAR networks
 from hmix_timm.presets import MIX_MODES
 from train_patch.crop import padded_crop_loader
-from train_patch.published import PUBLISHED_TOP1, TABLES
-from train_patch.recipe_files import RECIPE_FOLDER, find_recipe, shipped_recipes
+from train_patch.recipes.files import RECIPE_FOLDER, find_recipe, shipped_recipes
+from train_patch.recipes.published import PUBLISHED_TOP1, TABLES
 
 SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
 CIFAR = {
@@ -187,7 +187,7 @@ def test_timms_script_takes_every_key():
         from pathlib import Path
         path, *recipes = sys.argv[1:]
         sys.path.insert(0, str(Path(path).resolve().parent))
-        from train_patch.patch import load_script
+        from train_patch.launcher.timm_script import load_script
         timms_options = {a.dest for a in load_script(Path(path)).parser._actions}
         parsed = []
         for recipe in recipes:

@@ -11,9 +11,10 @@ from PIL import Image
 from timm.data import create_loader
 from timm.utils import random_seed
 
-from hmix_timm import FastCollateMixup, preview
+from hmix_timm import FastCollateMixup
 from hmix_timm.masks import SlotOptions, dense_mask
-from hmix_timm.preview import RecordingMixup, ScikitImages, grid_masks, main, preview_samples, resolve_mixing
+from train_patch import preview
+from train_patch.preview import RecordingMixup, ScikitImages, grid_masks, main, preview_samples, resolve_mixing
 
 SIZE = (24, 20)
 SLOTS = {
@@ -244,7 +245,7 @@ def test_without_scikit_learn_the_message_says_what_to_install(monkeypatch):
 
 
 def test_runs_as_a_module(tmp_path, run_environment):
-    command = [sys.executable, '-m', 'hmix_timm.preview', '--images', 'digits', '--rows', '1', '-o', 'a.png']
+    command = [sys.executable, '-m', 'train_patch.preview', '--images', 'digits', '--rows', '1', '-o', 'a.png']
     result = subprocess.run(command, cwd=tmp_path, env=run_environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == 'a.png'

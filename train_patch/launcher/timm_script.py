@@ -24,9 +24,9 @@ import yaml
 
 import hmix_timm
 
-from . import models  # noqa: F401  # registers the CIFAR networks
-from .arguments import add_mix_arguments, check_recipe_keys, mixing_active, slot_arguments_from
-from .crop import add_crop_argument, padded_crop_loader
+from .. import models  # noqa: F401  # registers the CIFAR networks
+from ..crop import add_crop_argument, padded_crop_loader
+from ..mixing import add_mix_arguments, check_recipe_keys, mixing_active, slot_arguments_from
 
 _logger = logging.getLogger('train_patch')
 

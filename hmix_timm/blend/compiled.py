@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .masks import BoxMask, Mask
+from ..masks import BoxMask, Mask
 
 PIXEL = np.dtype([('r', np.uint8), ('g', np.uint8), ('b', np.uint8)])
 """Three channels side by side, as timm's loader hands them over. Named fields let the compiler know the distance."""

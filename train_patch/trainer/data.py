@@ -12,7 +12,7 @@ from timm.data import ImageDataset
 from timm.data.dataset_factory import _search_split
 from torch.utils.data import Dataset, get_worker_info
 
-from .errors import RunError
+from hmix_timm.errors import RunError
 
 
 class UnreadableImage(RunError):

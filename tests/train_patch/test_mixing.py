@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from hmix_timm import Mixup
-from train_patch.arguments import add_mix_arguments, check_recipe_keys, mixer_arguments_from
+from train_patch.mixing import add_mix_arguments, check_recipe_keys, mixer_arguments_from
 
 # the table of the paper's section 5: (preset, mode) → mixup alpha, cutmix alpha, HMix's ratio
 PAPER = {

@@ -14,39 +14,17 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from timm import utils
 
-from .errors import RunError
+from hmix_timm.errors import RunError
+from hmix_timm.files import first_line, write_atomically
 
 _logger = logging.getLogger('train')
 
 Row = Mapping[str, Any]
-
-
-def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file under a temporary name beside `path`, then renames it.
-
-    Args:
-        path: the final name.
-        write: called with the open binary file.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written; nothing is left under either name.
-    """
-    temporary = f'{path}.tmp'
-    try:
-        with open(temporary, 'wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer, when the disk is full
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise RunError(f'cannot write {path}: {_first_line(error)}') from error
 
 
 def read_rows(path: str, before_epoch: int) -> list[Row]:
@@ -87,7 +65,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm keeps its arguments as a Namespace
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
-        reason = f'it is damaged, or holds more than weights and plain values ({_first_line(error)})'
+        reason = f'it is damaged, or holds more than weights and plain values ({first_line(error)})'
         raise RunError(f'cannot use the checkpoint {path}: {reason}') from error
     if not isinstance(checkpoint, dict) or not {'state_dict', 'optimizer', 'epoch'} <= checkpoint.keys():
         raise RunError(f'{path} is not a checkpoint of a run: weights alone go to --initial-checkpoint')
@@ -143,15 +121,6 @@ def _first_usable(folder: str, names: Iterable[str]) -> tuple[str | None, tuple[
         except RunError as error:
             _logger.warning(f'{error}. Trying the one before it.')
     return None, (0, 0)
-
-
-def _first_line(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:  # torch's writer wraps what the disk said
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class Saver(utils.CheckpointSaver):
@@ -225,7 +194,7 @@ class Saver(utils.CheckpointSaver):
         except OSError as error:
             with suppress(OSError):
                 os.unlink(temporary)
-            raise RunError(f'cannot write {dst}: {_first_line(error)}') from error
+            raise RunError(f'cannot write {dst}: {first_line(error)}') from error
 
     def restore(self, path: str, checkpoint: Mapping[str, Any]) -> None:
         """Takes up the history of best checkpoints, and finishes what a kill may have left undone.

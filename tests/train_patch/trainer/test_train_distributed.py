@@ -16,7 +16,7 @@ from timm.data import create_loader
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import Dataset
 
-from train_patch.images import EpochSeeded, draw_seed
+from train_patch.trainer.data import EpochSeeded, draw_seed
 
 SMALL = '--model test_resnet --num-classes 4 --img-size 32 -j 1 --lr 0.05 --warmup-epochs 0'
 

@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-RECIPE_FOLDER = Path(__file__).with_name('recipes')
+RECIPE_FOLDER = Path(__file__).parent
 
 
 def shipped_recipes() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from .arguments import mode_uses
+from ..mixing import mode_uses
 from .results import RunResult, read_curve, read_epoch_seconds, tidy_summary, write_bytes
 
 _CHECKPOINT = re.compile(r'checkpoint-(\d+)\.pth\.tar')

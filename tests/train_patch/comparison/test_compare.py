@@ -26,8 +26,16 @@ from sklearn.datasets import load_digits
 
 from hmix_timm.presets import MIX_MODES
 from train_patch.compare import EpochWatch, last_error, main
-from train_patch.published import PUBLISHED_TOP1
-from train_patch.results import RunResult, csv_table, markdown_table, plot_curves, read_summary, table, tidy_summary
+from train_patch.comparison.results import (
+    RunResult,
+    csv_table,
+    markdown_table,
+    plot_curves,
+    read_summary,
+    table,
+    tidy_summary,
+)
+from train_patch.recipes.published import PUBLISHED_TOP1
 
 RECIPE = """
 model: test_mambaout

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from .masks import BoxMask, Mask
+from ..masks import BoxMask, Mask
 
 Masks = Sequence[Mask | None]
 Image = TypeVar('Image', torch.Tensor, np.ndarray)

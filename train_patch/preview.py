@@ -1,4 +1,4 @@
-"""Pictures of what mixing does to your images: `hmix-preview`, or `python -m hmix_timm.preview`.
+"""Pictures of what mixing does to your images: `hmix-preview`, or `python -m train_patch.preview`.
 
     hmix-preview --mix-mode hmix                                          # two photographs
     hmix-preview --images digits --mix-mode gmix --mixup-mode elem
@@ -31,12 +31,12 @@ from timm.utils import random_seed
 from torch.utils.data import Dataset
 from torchvision.transforms import Compose, RandomCrop, Resize
 
-from .checks import check_choice, check_number
-from .masks import GMIX_KERNELS, Mask, Size, SlotOptions, draw_mask, mixup_mask
-from .mixup import MODES, FastCollateMixup, check_mask_options
-from .pictures import mix_grid, new_figure, photographs, require_demo_extra, save_figure
-from .presets import MIX_MODES, PRESETS, mixer_arguments
-from .theory.coefficients import CUTMIX_MODES, numpy_seed
+from hmix_timm.checks import check_choice, check_number
+from hmix_timm.masks import GMIX_KERNELS, Mask, Size, SlotOptions, draw_mask, mixup_mask
+from hmix_timm.mixup import MODES, FastCollateMixup, check_mask_options
+from hmix_timm.pictures import mix_grid, new_figure, photographs, require_demo_extra, save_figure
+from hmix_timm.presets import MIX_MODES, PRESETS, mixer_arguments
+from hmix_timm.theory.coefficients import CUTMIX_MODES, numpy_seed
 
 IMAGES = ('photos', 'digits')
 """Images that come with scikit-learn."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .resume import write_atomically
+from hmix_timm.files import write_bytes
 
 METRIC = 'eval_top1'
 BASELINE = 'none'
@@ -58,11 +58,6 @@ class Row:
     difference: float | None
     epoch_seconds: float | None
     published: float | None
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file as a whole: under its name there is always the old content or the new, never half of either."""
-    write_atomically(str(path), lambda file: file.write(content))
 
 
 def read_summary(path: Path) -> dict[int, dict[str, str]]:

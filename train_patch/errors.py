@@ -1,5 +1,0 @@
-"""The one exception that ends a training run with a single clear line."""
-
-
-class RunError(RuntimeError):
-    """A run cannot go on, for a reason that its user can act on; the message names the file or the option."""

@@ -91,7 +91,7 @@ def test_map_describes_what_the_mixer_does_to_a_batch(mode, mixer_arguments):
     np.testing.assert_allclose(sampled, exact, atol=0.025)
 
 
-@pytest.mark.parametrize('arguments', [{'mode': 'cutmix'}, {'mode': 'hmix', 'hmix_ratio': 0.5}, {'mode': 'gmix'}])
+@pytest.mark.parametrize('arguments', [{'mix_mode': 'cutmix'}, {'mix_mode': 'hmix', 'hmix_ratio': 0.5}, {'mix_mode': 'gmix'}])
 def test_monte_carlo_agrees_within_its_standard_error(arguments):
     arguments = {**arguments, 'lam': 0.6, 'size': (8, 5)}
     exact = coefficient_map(**arguments)
@@ -147,7 +147,7 @@ def test_at_reads_displacements():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'mode': 'none'}, 'mode must be one of mixup, cutmix, stochastic, hmix, gmix'),
+        ({'mix_mode': 'none'}, 'mix_mode must be one of mixup, cutmix, stochastic, hmix, gmix'),
         ({'lam': 1.5}, 'lam must be'),
         ({'size': (0, 4)}, 'size must be'),
         ({'hmix_ratio': -1}, 'hmix_ratio must be'),
@@ -158,4 +158,5 @@ def test_at_reads_displacements():
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        coefficient_map(**{'mode': 'hmix', 'lam': 0.5, 'size': (4, 4), **arguments})
+        mix_mode = 'gmix' if 'gmix_kernel' in arguments else 'hmix'
+        coefficient_map(**{'mix_mode': mix_mode, 'lam': 0.5, 'size': (4, 4), **arguments})

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .checks import check_choice, check_minmax, check_number
-from .draws import NUMPY_DRAWS, Draws
 from .masks import Box, BoxMask, Mask, ProductMask, Size, box_fraction, problem_with
 
-DrawMask = Callable[[Size, float, SimpleNamespace, Draws], Mask]
+if TYPE_CHECKING:
+    from .draws import Draws
+
+DrawMask = Callable[[Size, float, SimpleNamespace, 'Draws'], Mask]
 """(height and width, λ, options, source of random numbers) → mask.
 
 The options are the family's own by name, and `correct_lam` and `cutmix_minmax` of the mixer.
@@ -185,20 +187,23 @@ class Slot:
         self.options = SimpleNamespace(correct_lam=correct_lam, cutmix_minmax=cutmix_minmax)
         for keyword, option in self.family.keywords.items():
             setattr(self.options, option.name, values[keyword])
+        from .draws import NUMPY_DRAWS  # imports torch and timm, which nobody needs who only reads the table
 
-    def draw(self, size: Size, lam: float, draws: Draws = NUMPY_DRAWS) -> tuple[Mask, float]:
+        self.numpy_draws = NUMPY_DRAWS
+
+    def draw(self, size: Size, lam: float, draws: 'Draws | None' = None) -> tuple[Mask, float]:
         """Draws a mask and its label weight.
 
         Args:
             size: height and width of the image in pixels.
             lam: λ of this mask, in [0, 1].
-            draws: source of the random numbers.
+            draws: source of the random numbers; numpy's global generator if left out.
 
         Returns:
             The mask, and the label weight of image i: the mean of the mask, or λ with `correct_lam=False` (but for
             `cutmix_minmax`, whose boxes know no λ).
         """
-        mask = self.family.draw(size, lam, self.options, draws)
+        mask = self.family.draw(size, lam, self.options, draws or self.numpy_draws)
         if self.options.correct_lam or self.options.cutmix_minmax is not None:
             return mask, mask.mean
         return mask, float(lam)
@@ -288,18 +293,18 @@ def _squares_within(reach: int) -> np.ndarray:
     return np.arange(1 - reach, reach, dtype=np.float64) ** 2
 
 
-def _draw_cutmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+def _draw_cutmix(size: Size, lam: float, options: SimpleNamespace, draws: 'Draws') -> Mask:
     # lam goes on as it came: timm's arithmetic on a float32 λ is float32, and so are its boxes
     return cutmix_mask(size, draws.box(size, lam, options.cutmix_minmax))
 
 
-def _draw_hmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+def _draw_hmix(size: Size, lam: float, options: SimpleNamespace, draws: 'Draws') -> Mask:
     ratio = options.ratio if options.gamma is None else draws.ratio(options.gamma)
     box = draws.box(size, 1.0 - (1.0 - float(lam)) * ratio)
     return hmix_mask(size, lam, ratio, box, options.correct_lam)
 
 
-def _draw_gmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+def _draw_gmix(size: Size, lam: float, options: SimpleNamespace, draws: 'Draws') -> Mask:
     return gmix_mask(size, lam, draws.centre(size), options.kernel)
 
 
@@ -422,7 +427,7 @@ class _Examined:
         functools.update_wrapper(self, function)
         self.name, self.function, self.examined = name, function, False
 
-    def __call__(self, size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+    def __call__(self, size: Size, lam: float, options: SimpleNamespace, draws: 'Draws') -> Mask:
         if self.examined:
             return self.function(size, lam, options, draws)
         state = draws.state()

@@ -257,7 +257,7 @@ def test_loader_workers_know_it_under_every_start_method(stripes, tmp_path):
     script.write_text(WORKERS)
     methods = ['fork', 'forkserver', 'spawn']
     done = subprocess.run(
-        [sys.executable, str(script), str(stripes), *methods], capture_output=True, text=True, timeout=120
+        [sys.executable, str(script), str(stripes), *methods], capture_output=True, text=True, timeout=600
     )
     assert done.stdout.split() == methods, done.stderr[-3000:]
 

@@ -34,7 +34,6 @@ from .blend import compiled
 from .files import write_json
 from .mixup import FastCollateMixup, Mixup
 from .presets import mixer_arguments
-from .scikit_images import photographs
 
 PARTS = ('mixers', 'loader', 'scaling')
 MIXERS = {'Mixup': 'mixup', 'CutMix': 'cutmix', 'HMix': 'hmix', 'GMix': 'gmix'}
@@ -332,18 +331,22 @@ def image_folder(args: argparse.Namespace) -> Iterator[Path]:
     if args.data_dir is not None:
         yield args.data_dir
         return
+    try:
+        from sklearn.datasets import load_sample_images
+    except ImportError:
+        sys.exit("hmix-bench: without --data-dir, --only loader needs scikit-learn: pip install 'hmix-timm[demo]'")
     from PIL import Image
 
-    pictures = [Image.fromarray(array) for array in photographs()]
+    photographs = [Image.fromarray(array) for array in load_sample_images().images]
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         for i in range(args.images):
-            photograph = pictures[i % len(pictures)]
+            photograph = photographs[i % len(photographs)]
             share = rng.uniform(0.6, 1.0)
             width, height = (int(side * share) for side in photograph.size)
             left, top = (int(rng.integers(0, a - b + 1)) for a, b in zip(photograph.size, (width, height), strict=True))
             cutting = photograph.resize(JPEG_SIZE, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
-            path = Path(folder, f'class{i % len(pictures)}', f'{i:06}.jpg')
+            path = Path(folder, f'class{i % len(photographs)}', f'{i:06}.jpg')
             path.parent.mkdir(exist_ok=True)
             cutting.save(path, quality=90)
         yield Path(folder)

@@ -13,8 +13,8 @@ from typing import Any
 
 from hmix_timm import Mixup, NaFlexMixup
 from hmix_timm.checks import check_choice, check_number
-from hmix_timm.masks import GMIX_KERNELS
-from hmix_timm.presets import MIX_MODES, PRESETS, mixer_arguments
+from hmix_timm.families import FAMILIES, PRESETS
+from hmix_timm.presets import mix_modes, mixer_arguments
 
 MIX_DESTS = ('mix_mode', 'mix_preset', 'mix_alpha', 'hmix_ratio', 'hmix_gamma', 'gmix_kernel')
 """What the group adds to `args`, and the keys that it takes in a YAML recipe."""
@@ -45,7 +45,7 @@ _ABSENT = object()
 
 def mode_uses(mode: str, dest: str) -> bool:
     """Whether a row of the paper's tables reads a parameter of the group ('mix_alpha', 'hmix_ratio', ...)."""
-    return mode in _USED_BY.get(dest, MIX_MODES)
+    return mode in _USED_BY.get(dest, mix_modes())
 
 
 def add_mix_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def add_mix_arguments(parser: argparse.ArgumentParser) -> None:
         "A row of the tables in 'A Unified Analysis of Mixed Sample Data Augmentation'. Replaces --mixup, --cutmix, "
         '--cutmix-minmax and --mixup-switch-prob as a whole; without --mix-mode those hold as they are.',
     )
-    group.add_argument('--mix-mode', default=None, choices=MIX_MODES, help='mixing augmentation')
+    group.add_argument('--mix-mode', default=None, choices=tuple(mix_modes()), help='mixing augmentation')
     group.add_argument(
         '--mix-preset',
         default=None,
@@ -78,7 +78,12 @@ def add_mix_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--hmix-gamma', default=None, type=float, metavar='G', help='draw the ratio from Beta(G, G) instead'
     )
-    group.add_argument('--gmix-kernel', default=None, choices=GMIX_KERNELS, help="GMix's Gaussian (default: reference)")
+    group.add_argument(
+        '--gmix-kernel',
+        default=None,
+        choices=FAMILIES['gmix'].keywords['gmix_kernel'].choices,
+        help="GMix's Gaussian (default: reference)",
+    )
     timms_parse_args = parser.parse_args
 
     def parse_args(args: Any = None, namespace: Any = None) -> Any:
@@ -120,7 +125,7 @@ def resolve(typed: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
     mode = typed.get('mix_mode', recipe.get('mix_mode'))
     if mode is None:
         if typed:
-            raise ValueError(f'{_option(next(iter(typed)))} needs --mix-mode ({", ".join(MIX_MODES)})')
+            raise ValueError(f'{_option(next(iter(typed)))} needs --mix-mode ({", ".join(mix_modes())})')
         return {dest: recipe.get(dest) for dest in MIX_DESTS}
     if 'mix_mode' not in recipe:
         recipe = {dest: value for dest, value in recipe.items() if mode_uses(mode, dest)}
@@ -166,7 +171,11 @@ def _resolved(mode: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def _recipe_value(dest: str, value: Any) -> Any:
     """A recipe's value with the checks that argparse makes only on the command line."""
-    choices = {'mix_mode': MIX_MODES, 'mix_preset': PRESETS, 'gmix_kernel': GMIX_KERNELS}.get(dest)
+    choices = {
+        'mix_mode': mix_modes(),
+        'mix_preset': PRESETS,
+        'gmix_kernel': FAMILIES['gmix'].keywords['gmix_kernel'].choices,
+    }.get(dest)
     if choices is not None:
         check_choice(_option(dest), value, choices)
         return value

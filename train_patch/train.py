@@ -63,17 +63,10 @@ from hmix_timm.files import write_atomically
 from . import models  # noqa: F401  # registers the CIFAR networks with timm
 from .crop import add_crop_argument, padded_crop_loader
 from .mixing import add_mix_arguments, mixer_arguments_from, mixing_active
-from .trainer.checkpoints import (
-    Row,
-    Saver,
-    find_checkpoint,
-    holds_run,
-    position,
-    read_checkpoint,
-    read_rows,
-    replace_rows,
-)
+from .trainer.checkpoints import find_checkpoint, holds_run, position, read_checkpoint
 from .trainer.data import EpochSeeded, check_classes, check_data_folder, check_num_classes, draw_seed, strict
+from .trainer.saver import Saver
+from .trainer.tables import Table, read_table, write_table
 
 _logger = logging.getLogger('train')
 
@@ -782,8 +775,8 @@ def run(args: argparse.Namespace) -> None:
 
     # Resume
     start_epoch, start_batch = 0, 0
-    rows: list[Row] = []
-    times: list[Row] = []
+    rows: dict[int, Any] = {}
+    times: dict[int, Any] = {}
     if checkpoint_path:
         checkpoint = read_checkpoint(checkpoint_path)
         start_epoch, start_batch = position(checkpoint)
@@ -803,8 +796,10 @@ def run(args: argparse.Namespace) -> None:
             start_epoch, start_batch = args.start_epoch, 0
         if saver is not None:
             folder = os.path.dirname(checkpoint_path)
-            rows = read_rows(os.path.join(folder, 'summary.csv'), start_epoch)
-            times = read_rows(os.path.join(folder, 'times.csv'), start_epoch)
+            rows, times = (
+                {epoch: row for epoch, row in read_table(os.path.join(folder, name)).items() if epoch < start_epoch}
+                for name in ('summary.csv', 'times.csv')
+            )
             saver.restore(checkpoint_path, checkpoint)
             _logger.info(f'Resumed from {checkpoint_path} at epoch {start_epoch}, batch {start_batch}.')
         if scheduler is not None and start_epoch > 0:
@@ -815,8 +810,8 @@ def run(args: argparse.Namespace) -> None:
         if scheduler is not None:
             scheduler.step(start_epoch)
     if saver is not None:  # rows of epochs that are to be trained again must not outlive the next kill
-        replace_rows(os.path.join(output_dir, 'summary.csv'), rows)
-        replace_rows(os.path.join(output_dir, 'times.csv'), times)
+        write_table(os.path.join(output_dir, 'summary.csv'), rows)
+        write_table(os.path.join(output_dir, 'times.csv'), times)
     updates_done = start_epoch * updates_per_epoch + start_batch // args.grad_accum_steps
     if scheduler is not None and updates_done:
         scheduler.step_update(updates_done)
@@ -899,10 +894,10 @@ def run(args: argparse.Namespace) -> None:
                 row.update({f'train_{name}': value for name, value in train_metrics.items()})
                 row.update({f'eval_{name}': value for name, value in eval_metrics.items()})
                 row['lr'] = learning_rate(optimizer)
-                rows.append(row)
-                times.append({'epoch': epoch, 'train_time': f'{train_time:.3f}', 'eval_time': f'{eval_time:.3f}'})
-                replace_rows(os.path.join(output_dir, 'times.csv'), times)
-                replace_rows(os.path.join(output_dir, 'summary.csv'), rows)
+                rows[epoch] = row
+                times[epoch] = {'epoch': epoch, 'train_time': f'{train_time:.3f}', 'eval_time': f'{eval_time:.3f}'}
+                write_table(os.path.join(output_dir, 'times.csv'), times)
+                write_table(os.path.join(output_dir, 'summary.csv'), rows)
                 saver.save_checkpoint(epoch, metric=metrics[eval_metric])
                 if wandb is not None:
                     wandb.log(row)
@@ -956,8 +951,9 @@ def find_resume_path(args: argparse.Namespace, output_dir: str, device: torch.de
         return args.resume or None
     chosen: list[str | None] = [None]
     if utils.is_primary(args):
-        chosen = [find_checkpoint(output_dir)]
-        if chosen[0] is None:
+        found = find_checkpoint(output_dir)
+        chosen = [None if found is None else str(found)]
+        if found is None:
             _logger.info(f'--resume auto: no checkpoint in {output_dir}, starting from the beginning.')
     if args.distributed:
         dist.broadcast_object_list(chosen, src=0, device=device)
@@ -1001,12 +997,12 @@ def learning_rate(optimizer: torch.optim.Optimizer) -> float:
     return sum(rates) / len(rates)
 
 
-def results(rows: Sequence[Row], eval_metric: str) -> list[dict[str, Any]]:
+def results(rows: Table, eval_metric: str) -> list[dict[str, Any]]:
     """The ten best epochs in timm's result format, the best one last."""
     parts = {'train_': 'train', 'eval_': 'validation'}
     found: list[dict[str, Any]] = []
-    for row in rows:
-        result: dict[str, Any] = {'epoch': int(row['epoch'])}
+    for epoch, row in rows.items():
+        result: dict[str, Any] = {'epoch': epoch}
         for column, value in row.items():
             for prefix, part in parts.items():
                 if column.startswith(prefix) and value != '':

@@ -7,8 +7,22 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what Ctrl-C does to a run, somebody else does."""
+
+
+def raise_on_sigterm() -> None:
+    """Has SIGTERM raise `Terminated` in the main thread."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def end_child_with_parent() -> Callable[[], None] | None:

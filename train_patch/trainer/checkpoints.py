@@ -29,6 +29,11 @@ def recovery_checkpoints(folder: str | Path) -> list[Path]:
     return [Path(folder, name) for name in _numbered(folder, r'recovery-(\d+)-(\d+)\.pth\.tar')]
 
 
+def ahead_of(reached: tuple[int, int], recoveries: Iterable[Path]) -> list[Path]:
+    """Those recovery checkpoints that are further on than an epoch and its batches done."""
+    return [path for path in recoveries if tuple(map(int, re.findall(r'\d+', path.name))) > reached]
+
+
 def _numbered(folder: str | Path, pattern: str) -> list[str]:
     """Names in a folder that match, the highest numbers first: 10 before 9."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -52,8 +57,7 @@ def find_checkpoint(folder: str | Path) -> Path | None:
     """
     finished, recoveries = finished_checkpoints(folder), recovery_checkpoints(folder)
     best, reached = _first_usable(finished)
-    ahead = [path for path in recoveries if tuple(map(int, re.findall(r'\d+', path.name))) > reached]
-    best = _first_usable(ahead)[0] or best
+    best = _first_usable(ahead_of(reached, recoveries))[0] or best
     if best is None and (finished or recoveries):
         raise RunError(f'none of the checkpoints in {folder} can be used')
     return best

@@ -1,134 +1,139 @@
-"""Writing checkpoints, so that a run can be killed at any moment and resumed.
+"""Writing checkpoints, so that a run can be killed at any moment and resumed."""
 
-`summary.csv` is written before the checkpoint of the same epoch, so it never lacks an epoch that a checkpoint has
-finished; rows after the checkpoint are dropped when a run is resumed.
-"""
-
+import operator
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
-from timm import utils
 
 from hmix_timm.errors import RunError
 from hmix_timm.files import first_line, write_atomically
 
-from .checkpoints import recovery_checkpoints
+from .checkpoints import ahead_of, position, recovery_checkpoints
 
 
-class Saver(utils.CheckpointSaver):
-    """timm's CheckpointSaver with its bookkeeping in the checkpoint, and safe against a kill at any moment.
+class Saver:
+    """Writes timm's checkpoints with its own bookkeeping in them, safe against a kill at any moment.
 
-    timm's own removes the old file before it renames the new one, and copies `model_best` in place where the file
-    system has no hard links; neither survives a kill. The files and their contents are timm's, with these entries more:
-    `saver` (the history of best checkpoints), `lr_scheduler` (only plateau has a state), `batches_done` (recovery).
+    Names, contents and choice are those of `timm.utils.CheckpointSaver`: `last`, the best epochs as `checkpoint-N`,
+    `model_best`, two `recovery-N-BATCH`. timm's own removes the old file before it renames the new one, and copies
+    `model_best` in place where the file system has no hard links; neither survives a kill. Entries more than timm's:
+    `saver` (the best checkpoints), `lr_scheduler` (only plateau has a state), `batches_done` (recovery).
 
     Args:
-        scheduler_state: called at each save for what the learning rate schedule must remember.
-        **kwargs: as timm's; `args` as a plain dict, so that the file loads with `weights_only=True` anywhere.
+        folder: where the checkpoints go.
+        decreasing: whether a lower metric is better.
+        max_history: how many of the best epochs are kept.
     """
 
-    def __init__(self, *, scheduler_state: Callable[[], dict[str, Any] | None], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.scheduler_state = scheduler_state
-        self.batches_done = 0
+    def __init__(self, folder: str | Path, decreasing: bool, max_history: int) -> None:
+        self.folder = Path(folder)
+        self.max_history = max_history
+        self.history: list[tuple[str, float]] = []
+        self.best_metric: float | None = None
+        self.best_epoch: int | None = None
+        self._decreasing = decreasing
+        self._better = operator.lt if decreasing else operator.gt
 
-    def _save(self, save_path: str, epoch: int, metric: float | None = None) -> None:
-        state = {
+    def save_checkpoint(self, state: Mapping[str, Any], epoch: int, metric: float) -> None:
+        """Saves a finished epoch as `last` and, if it is one of the best, under its number.
+
+        Args:
+            state: what the checkpoint holds of the run.
+            epoch: its number.
+            metric: what the best is chosen by.
+        """
+        last = self.folder / 'last.pth.tar'
+        self._write(last, state, epoch, metric)
+        self._keep(last, epoch, metric)
+
+    def save_recovery(self, state: Mapping[str, Any], epoch: int, batches_done: int) -> None:
+        """Saves in mid-epoch, and leaves the recovery before it as well, in case this one gets damaged.
+
+        Args:
+            state: what the checkpoint holds of the run.
+            epoch: the epoch that is being trained.
+            batches_done: how many of its batches are done.
+        """
+        self._write(self.folder / f'recovery-{epoch}-{batches_done}.pth.tar', state, epoch, batches_done=batches_done)
+        for path in recovery_checkpoints(self.folder)[2:]:
+            path.unlink()
+
+    def _write(
+        self, path: Path, state: Mapping[str, Any], epoch: int, metric: float | None = None, batches_done: int = 0
+    ) -> None:
+        checkpoint = {
+            **state,
             # in mid-epoch the last *finished* epoch, so that timm's own script repeats this one as well
-            'epoch': epoch - 1 if self.batches_done else epoch,
-            'batches_done': self.batches_done,
+            'epoch': epoch - 1 if batches_done else epoch,
+            'batches_done': batches_done,
             'version': 2,
-            'arch': self.args['model'],
-            'args': self.args,
-            'state_dict': utils.get_state_dict(self.model, self.unwrap_fn),
-            'optimizer': self.optimizer.state_dict(),
-            'lr_scheduler': self.scheduler_state(),
             'metric': metric,
             'saver': {
-                'checkpoint_files': [(os.path.basename(path), value) for path, value in self.checkpoint_files],
+                'checkpoint_files': self.history,
                 'best_epoch': self.best_epoch,
                 'best_metric': self.best_metric,
                 'pending': (epoch, metric),
             },
         }
-        if self.amp_scaler is not None:
-            state[self.amp_scaler.state_dict_key] = self.amp_scaler.state_dict()
-        if self.model_ema is not None:
-            state['state_dict_ema'] = utils.get_state_dict(self.model_ema, self.unwrap_fn)
-        write_atomically(save_path, lambda file: torch.save(state, file))
+        write_atomically(path, lambda file: torch.save(checkpoint, file))
 
-    def save_recovery(self, epoch: int, batch_idx: int = 0) -> None:
-        """Saves in mid-epoch.
+    def _keep(self, path: Path, epoch: int, metric: float) -> None:
+        """Keeps the checkpoint of an epoch under its number, and as the best, where it is good enough."""
+        name = f'checkpoint-{epoch}.pth.tar'
+        full = len(self.history) >= self.max_history
+        if name not in dict(self.history) and (not full or self._better(metric, self.history[-1][1])):
+            if full:
+                self.folder.joinpath(self.history.pop()[0]).unlink(missing_ok=True)
+            self._duplicate(path, self.folder / name)
+            self.history.append((name, metric))
+            self.history.sort(key=lambda entry: entry[1], reverse=not self._decreasing)
+        if self.best_metric is None or self._better(metric, self.best_metric):
+            self.best_metric, self.best_epoch = metric, epoch
+            self._duplicate(path, self.folder / 'model_best.pth.tar')
 
-        Args:
-            epoch: the epoch that is being trained.
-            batch_idx: how many of its batches are done.
-        """
-        self.batches_done = batch_idx
-        super().save_recovery(epoch, batch_idx)
-        self.batches_done = 0
-
-    def _replace(self, src: str, dst: str) -> None:
-        os.replace(src, dst)
-
-    def _duplicate(self, src: str, dst: str) -> None:
-        if os.path.exists(dst) and os.path.samefile(src, dst):
+    def _duplicate(self, source: Path, target: Path) -> None:
+        if target.exists() and source.samefile(target):
             return
-        temporary = f'{dst}.tmp'
+        temporary = f'{target}.tmp'
         try:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             try:
-                os.link(src, temporary)
+                os.link(source, temporary)
             except OSError:  # a file system without hard links
-                shutil.copy2(src, temporary)
-            os.replace(temporary, dst)
+                shutil.copy2(source, temporary)
+            os.replace(temporary, target)
         except OSError as error:
             with suppress(OSError):
                 os.unlink(temporary)
-            raise RunError(f'cannot write {dst}: {first_line(error)}') from error
+            raise RunError(f'cannot write {target}: {first_line(error)}') from error
 
-    def restore(self, path: str, checkpoint: Mapping[str, Any]) -> None:
-        """Restores the history of best checkpoints, and finishes what a kill may have left undone.
+    def restore(self, path: Path, checkpoint: Mapping[str, Any]) -> None:
+        """Restores the list of best checkpoints, and finishes what a kill may have left undone.
 
         Args:
             path: where `checkpoint` was read from. The best model of another folder is taken along.
             checkpoint: its contents.
         """
         history = checkpoint.get('saver') or {}
-        listed = history.get('checkpoint_files', ())
-        files = [(os.path.join(self.checkpoint_dir, name), metric) for name, metric in listed]
-        self.checkpoint_files = [(file, metric) for file, metric in files if os.path.exists(file)]
+        listed = [(name, metric) for name, metric in history.get('checkpoint_files', ())]
+        self.history = [entry for entry in listed if self.folder.joinpath(entry[0]).exists()]
         self.best_metric, self.best_epoch = history.get('best_metric'), history.get('best_epoch')
-
-        best_path = os.path.join(self.checkpoint_dir, f'model_best{self.extension}')
-        best_names = (f'{self.save_prefix}-{self.best_epoch}{self.extension}', f'model_best{self.extension}')
-        best_paths = [os.path.join(os.path.dirname(path), name) for name in best_names]
-        best = next((best for best in best_paths if os.path.exists(best)), None)
-        if self.best_metric is not None and best is not None:
-            self._duplicate(best, best_path)
+        best = [path.parent / name for name in (f'checkpoint-{self.best_epoch}.pth.tar', 'model_best.pth.tar')]
+        best = [candidate for candidate in best if candidate.exists()]
+        if self.best_metric is not None and best:
+            self._duplicate(best[0], self.folder / 'model_best.pth.tar')
 
         # what `save_checkpoint` does after it has written `last`: the kill may have come between
         epoch, metric = history.get('pending', (None, None))
         if metric is not None:
-            file = os.path.join(self.checkpoint_dir, f'{self.save_prefix}-{epoch}{self.extension}')
-            full = len(self.checkpoint_files) >= self.max_history
-            if file not in dict(self.checkpoint_files) and (not full or self.cmp(metric, self.checkpoint_files[-1][1])):
-                if full:
-                    self._cleanup_checkpoints(1)
-                self._duplicate(path, file)
-                self.checkpoint_files.append((file, metric))
-                self.checkpoint_files.sort(key=lambda entry: entry[1], reverse=not self.decreasing)
-            if self.best_metric is None or self.cmp(metric, self.best_metric):
-                self.best_metric, self.best_epoch = metric, epoch
-                self._duplicate(path, best_path)
-
-        for name in os.listdir(self.checkpoint_dir):
-            if name.endswith('.tmp'):  # half-written when the run was killed
-                os.unlink(os.path.join(self.checkpoint_dir, name))
-        recoveries = map(str, recovery_checkpoints(self.checkpoint_dir))
-        self.curr_recovery_file, self.prev_recovery_file = (*recoveries, '', '')[:2]
+            self._keep(path, epoch, metric)
+        for half_written in self.folder.glob('*.tmp'):
+            half_written.unlink()
+        for abandoned in ahead_of(position(checkpoint), recovery_checkpoints(self.folder)):
+            abandoned.unlink()  # their batches are trained again

@@ -29,6 +29,7 @@ from .comparison.report import write_report
 from .comparison.runs import all_runs, check_same_comparison
 from .comparison.training import environments, train_all
 from .digits import digits_folder, digits_path
+from .mixing import load_mix_families
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0].startswith('-'):
         argv = [str(DIGITS_RECIPE), *argv]
-    parser = build_parser()
-    options, passed = parser.parse_known_args(argv)
     try:
+        load_mix_families(argv, {})  # their names are among the choices
+        options, passed = build_parser().parse_known_args(argv)
         with _ending_on_signals():
             comparison = read_comparison(options, passed)
             if options.dry_run:
@@ -54,9 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _require_demo_packages()
             return _compare(comparison)
     except (ValueError, FolderInUse, ModuleNotFoundError) as error:
-        parser.exit(2, f'hmix-compare: error: {error}\n')
+        _end(2, error)
     except (RunError, OSError) as error:
-        parser.exit(1, f'hmix-compare: error: {error}\n')
+        _end(1, error)
+
+
+def _end(status: int, error: Exception) -> NoReturn:
+    print(f'hmix-compare: error: {error}', file=sys.stderr)
+    raise SystemExit(status)
 
 
 def _require_demo_packages() -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ def look_ahead(
             _, validation = load_datasets(args)
     except RunError as error:
         raise ValueError(str(error)) from error
-    return Prospect(epochs, len(validation) if hasattr(validation, '__len__') else None)
+    return Prospect(epochs, len(validation) if isinstance(validation, Sized) else None)
 
 
 @contextlib.contextmanager

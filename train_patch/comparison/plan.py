@@ -2,29 +2,30 @@
 
 import argparse
 import dataclasses
-import os
-import re
-import shlex
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hmix_timm.families import FAMILIES
 from hmix_timm.presets import mix_modes
 
 from ..digits import digits_path
-from ..mixing import mode_uses
+from ..mixing import mix_dests, mode_uses, option_name
+from ..mixing.resolve import family_options
 from ..recipes.files import RECIPE_FOLDER, find_recipe
 from ..recipes.published import PAPER_MODES
 from .checks import resolve
 
 DIGITS_RECIPE = RECIPE_FOLDER / 'digits.yaml'
-BASELINES = ('none', 'cutmix')
+BASELINES = ('none', 'cutmix', 'bbox')
 
 # Training options that tell the runs apart or say where they lie → how to say that here.
 OWN_OPTIONS = {
     '--mix-mode': '--modes says which mix modes to train',
+    '--cutmix-mode': '--cutmix-modes says which masks to train',
     '--mode': '--modes says which mix modes to train',
     '--seed': '--seeds says which seeds to train with',
     '--output': '--output DIR holds all runs',
@@ -32,7 +33,8 @@ OWN_OPTIONS = {
     '--resume': 'interrupted runs are resumed when the command is given again',
     '--config': 'the recipe is the first argument',
 }
-MIX_OPTIONS = ('--mix-alpha', '--hmix-ratio', '--hmix-gamma', '--gmix-kernel')
+# the part of the mixing group that belongs to the whole comparison; the rest belongs to single variants
+SHARED_MIX_DESTS = ('mix_mode', 'cutmix_mode', 'mix_preset', 'mix_families')
 TORCHRUN_OPTIONS = (
     '--nproc-per-node',
     '--nnodes',
@@ -99,6 +101,12 @@ class Comparison:
         return self.resolved[self.variants[0].name]
 
     @property
+    def baselines(self) -> tuple[str, ...]:
+        """The rows that all others are held against."""
+        names = {variant.name for variant in self.variants}
+        return tuple(name for name in BASELINES if name in names)
+
+    @property
     def on_digits(self) -> bool:
         """Whether it trains on the embedded digits."""
         return self.training['data_dir'] == str(digits_path()) and not self.training['dataset']
@@ -107,6 +115,12 @@ class Comparison:
     def processes(self) -> list[str]:
         """The part of torchrun's options on which results depend: how many processes one run has."""
         return [word for word in self.torchrun if word.startswith(('--nproc-per-node', '--nnodes'))]
+
+    @property
+    def processes_of_a_run(self) -> int:
+        """How many processes train one run, on all machines."""
+        counts = [word.partition('=')[2] for word in self.processes]
+        return math.prod(int(count) for count in counts if count.isdecimal())
 
     def training_arguments(self, variant: Variant) -> list[str]:
         """What a run of a variant is given, but for its seed and its folder."""
@@ -144,13 +158,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         'recipe', metavar='RECIPE', help='YAML file, or the name of a shipped recipe; must come first (default: digits)'
     )
-    parser.add_argument(
+    varied = parser.add_mutually_exclusive_group()
+    varied.add_argument(
         '--modes',
         nargs='+',
         choices=tuple(mix_modes()),
-        default=list(PAPER_MODES),
         metavar='MODE',
         help=f'mix modes to train: {", ".join(mix_modes())} (default: {" ".join(PAPER_MODES)})',
+    )
+    varied.add_argument(
+        '--cutmix-modes',
+        nargs='+',
+        choices=tuple(FAMILIES),
+        metavar='MASK',
+        help="masks to train in place of the recipe's CutMix, all else being the recipe's: " + ', '.join(FAMILIES),
     )
     parser.add_argument(
         '--seeds', nargs='+', type=_whole, default=[0, 1, 2], metavar='K', help='seeds to train with (default: 0 1 2)'
@@ -173,13 +194,20 @@ def build_parser() -> argparse.ArgumentParser:
         action='store_true',
         help='print one launch line per run that is not finished; train and write nothing',
     )
-    group = parser.add_argument_group('mixing, for the mix modes that have a use for it')
-    for option in MIX_OPTIONS:
-        group.add_argument(option, metavar='X')
+    group = parser.add_argument_group('mixing, for the rows that have a use for it', 'see hmix-train --help')
+    for dest in _variant_dests():
+        if dest == 'mix_literal':
+            group.add_argument(option_name(dest), action='store_const', const='')
+        else:
+            group.add_argument(option_name(dest), metavar='X')
     group = parser.add_argument_group('many processes', "torchrun's options; one of them makes every run a torchrun")
     for option in TORCHRUN_OPTIONS:
         group.add_argument(option, '--' + option[2:].replace('-', '_'), metavar='X')
     return parser
+
+
+def _variant_dests() -> list[str]:
+    return [dest for dest in mix_dests() if dest not in SHARED_MIX_DESTS]
 
 
 def _whole(text: str) -> int:
@@ -204,14 +232,16 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     Raises:
         ValueError: something is wrong; names the option and the value.
     """
-    for option, values in (('--modes', options.modes), ('--seeds', options.seeds)):
-        if len(set(values)) < len(values):
+    lists = {'--modes': options.modes, '--cutmix-modes': options.cutmix_modes, '--seeds': options.seeds}
+    for option, values in lists.items():
+        if values and len(set(values)) < len(values):
             raise ValueError(f'{option} {" ".join(map(str, values))}: one is there twice')
     _check_passed(passed)
     recipe = find_recipe(options.recipe).resolve()
     if options.script is not None and not options.script.is_file():
         raise ValueError(f'--script {options.script}: no such file')
-    output = options.output if options.output is not None else Path('comparison', recipe.stem)
+    place = Path('comparison', recipe.stem + ('-cutmix-modes' if options.cutmix_modes else ''))
+    output = options.output if options.output is not None else place
     comparison = Comparison(
         recipe=recipe,
         variants=_variants(options),
@@ -247,24 +277,34 @@ def _check_passed(passed: Sequence[str]) -> None:
         for option, instead in OWN_OPTIONS.items():
             # training's own parser takes abbreviations
             if name.startswith('--') and option.startswith(name):
-                raise ValueError(f'{word} cannot be passed through ({option}): {instead}')
-        if re.match(r'-c', name):
+                meant = '' if name == option else f' ({option})'
+                raise ValueError(f'{word} cannot be passed through{meant}: {instead}')
+        if name.startswith('-c'):
             raise ValueError(f'{word} cannot be passed through: {OWN_OPTIONS["--config"]}')
 
 
 def _variants(options: argparse.Namespace) -> tuple[Variant, ...]:
-    """One variant for each mix mode, with the mixing options that it has a use for."""
-    given = {option: value for option in MIX_OPTIONS if (value := _value(options, option)) is not None}
+    """One variant for each mix mode or mask, with the mixing options that it has a use for."""
+    given = {dest: value for dest in _variant_dests() if (value := getattr(options, dest)) is not None}
+    uses: Callable[[str, str], bool] = mode_uses
+    option, asked, names = '--mix-mode', '--modes', options.modes or PAPER_MODES
+    colours = {name: mode.colour for name, mode in mix_modes().items()}
+    if options.cutmix_modes:
+        option, asked, names, uses = '--cutmix-mode', '--cutmix-modes', options.cutmix_modes, _mask_uses
+        colours = {name: family.colour for name, family in FAMILIES.items()}
     variants = []
-    unused = dict(given)
-    for mode in options.modes:
-        used = {option: value for option, value in given.items() if mode_uses(mode, option[2:].replace('-', '_'))}
-        unused = {option: value for option, value in unused.items() if option not in used}
-        words = [word for pair in used.items() for word in pair]
-        variants.append(Variant(mode, mix_modes()[mode].colour, ('--mix-mode', mode, *words), changed=bool(used)))
-    if unused:
-        raise ValueError(f'{next(iter(unused))}: none of --modes {" ".join(options.modes)} has a use for it')
+    for name in names:
+        used = [dest for dest in given if uses(name, dest)]
+        words = [word for dest in used for word in (option_name(dest), given[dest]) if word]
+        variants.append(Variant(name, colours[name], (option, name, *words), changed=bool(used)))
+    for dest in given:
+        if not any(uses(name, dest) for name in names):
+            raise ValueError(f'{option_name(dest)}: none of {asked} {" ".join(names)} has a use for it')
     return tuple(variants)
+
+
+def _mask_uses(mask: str, dest: str) -> bool:
+    return dest == 'mix_literal' or (dest in family_options() and family_options()[dest][0].name == mask)
 
 
 def _check_data_given(comparison: Comparison) -> None:
@@ -277,7 +317,7 @@ def _check_data_given(comparison: Comparison) -> None:
 def _torchrun(options: argparse.Namespace) -> tuple[str, ...]:
     given = {option: value for option in TORCHRUN_OPTIONS if (value := _value(options, option)) is not None}
     if given and options.jobs > 1:
-        raise ValueError(f'--jobs {options.jobs} and {next(iter(given))}: a run of many processes has the machine alone')
+        raise ValueError(f'--jobs {options.jobs} cannot go with {next(iter(given))}: that run has the machine alone')
     words = [f'{option}={value}' for option, value in given.items()]
     # alone on its machine a run takes any free port, so that it does not meet another one's
     return tuple(['--standalone', *words] if set(given) == {'--nproc-per-node'} else words)

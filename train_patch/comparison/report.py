@@ -7,9 +7,10 @@ from hmix_timm.files import write_bytes
 
 from ..recipes.files import RECIPE_FOLDER
 from ..recipes.published import PUBLISHED
-from .plan import BASELINES, Comparison
+from .plan import Comparison
 from .plot import plot_results
 from .results import Row, RunResult, csv_table, markdown_table, table
+from .runs import varied
 from .training import Outcome
 
 # What may differ from a recipe that is the paper's: where it runs, and how fast.
@@ -29,39 +30,41 @@ def write_report(comparison: Comparison, outcome: Outcome) -> str:
     """
     name = comparison.recipe.stem
     names = [variant.name for variant in comparison.variants]
-    rows = table(outcome.results, outcome.failures, names, BASELINES, _published(comparison, outcome.results))
-    text = markdown_table(rows, BASELINES)
-    explained = _explained(comparison, outcome.results, rows)
-    document = [f'# {name}: comparison of mix modes', text, explained, _settings(comparison, outcome.results)]
+    results, baselines = outcome.results, comparison.baselines
+    rows = table(results, outcome.failures, names, baselines, _published(comparison, results))
+    text = markdown_table(rows, baselines)
+    explained = _explained(comparison, results, rows)
+    document = [f'# {name}: comparison of mix modes', text, explained, _settings(comparison, results)]
     failures = [*map(str, outcome.failures), *([outcome.stopped] if outcome.stopped else [])]
     document += ['Failed:\n\n' + '\n'.join(f'- {failure}' for failure in failures)] if failures else []
     document += ['![validation curves and differences](results.png)']
     colours = {variant.name: variant.colour for variant in comparison.variants}
     for filename, content in (
         ('results.md', '\n\n'.join(document).encode() + b'\n'),
-        ('results.csv', csv_table(rows, BASELINES, comparison.seeds).encode()),
-        ('results.png', plot_results(outcome.results, rows, BASELINES, colours, name)),
+        ('results.csv', csv_table(rows, baselines, comparison.seeds).encode()),
+        ('results.png', plot_results(results, rows, baselines, colours, name)),
     ):
         write_bytes(comparison.output / filename, content)
     return f'\n{text}\n\n{explained}\n\n{comparison.output / "results.md"}, results.csv, results.png'
 
 
 def _published(comparison: Comparison, results: list[RunResult]) -> dict[str, float]:
-    """The paper's numbers, where recipe, data set and epochs are the paper's; a variant's, where nothing of it changed."""
+    """The paper's numbers, where recipe, data set and epochs are the paper's; none for a mix mode that was changed."""
     name = comparison.recipe.stem
     if comparison.recipe.parent != RECIPE_FOLDER or name not in PUBLISHED:
         return {}
+    paper = PUBLISHED[name]
     images = {result.validation_images for result in results} - {None}
     changed = [
         key
         for key, value in comparison.plain.items()
-        if key not in _NOT_THE_RECIPE and not key.startswith(('mix', 'hmix', 'gmix', 'cutmix'))
-        if comparison.training.get(key) != value
+        if key not in _NOT_THE_RECIPE | varied() and comparison.training.get(key) != value
     ]
-    if changed or images - {PUBLISHED[name].validation_images}:
+    batch = comparison.training['batch_size'] * comparison.processes_of_a_run
+    if changed or batch != comparison.plain['batch_size'] * paper.processes or images - {paper.validation_images}:
         return {}
     unchanged = {variant.name for variant in comparison.variants if not variant.changed}
-    return {mode: top1 for mode, top1 in PUBLISHED[name].top1.items() if mode in unchanged}
+    return {mode: top1 for mode, top1 in paper.top1.items() if mode in unchanged}
 
 
 def _explained(comparison: Comparison, results: list[RunResult], rows: list[Row]) -> str:
@@ -75,7 +78,7 @@ def _explained(comparison: Comparison, results: list[RunResult], rows: list[Row]
     differences = [difference for row in rows for difference in row.differences.values()]
     if any(difference.low is not None for difference in differences):
         lines.append(
-            'Differences are in percentage points, paired by seed, with their 95 % interval (Student\'s t, n − 1): '
+            "Differences are in percentage points, paired by seed, with their 95 % interval (Student's t, n − 1): "
             '"worse" where all of it is below 0, "not better" where it holds 0.'
         )
     elif differences:

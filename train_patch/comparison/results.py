@@ -253,8 +253,18 @@ def _runs(row: Row) -> str:
 def csv_table(rows: Sequence[Row], baselines: Sequence[str], seeds: Sequence[int]) -> str:
     """The table as CSV with all digits, and a column of top-1 for each seed; what is not there is left empty."""
     text = io.StringIO(newline='')
-    ends = [f'difference_to_{baseline}{end}' for baseline in baselines for end in ('', '_low', '_high')]
-    columns = ['mode', 'top1_mean', 'top1_std', *ends, 'image_error', 'runs', 'failed', 'epoch_seconds', 'published']
+    differences = [f'difference_to_{baseline}{end}' for baseline in baselines for end in ('', '_low', '_high')]
+    columns = [
+        'mode',
+        'top1_mean',
+        'top1_std',
+        *differences,
+        'image_error',
+        'runs',
+        'failed',
+        'epoch_seconds',
+        'published',
+    ]
     writer = csv.DictWriter(text, [*columns, *(f'top1_seed{seed}' for seed in seeds)], lineterminator='\n')
     writer.writeheader()
     for row in rows:
@@ -269,7 +279,7 @@ def csv_table(rows: Sequence[Row], baselines: Sequence[str], seeds: Sequence[int
             published=row.published,
         )
         for baseline, difference in row.differences.items():
-            values |= {f'difference_to_{baseline}': difference.mean}
-            values |= {f'difference_to_{baseline}_low': difference.low, f'difference_to_{baseline}_high': difference.high}
+            ends = (('', difference.mean), ('_low', difference.low), ('_high', difference.high))
+            values |= {f'difference_to_{baseline}{end}': value for end, value in ends}
         writer.writerow(values | {f'top1_seed{seed}': top1 for seed, top1 in row.top1.items()})
     return text.getvalue()

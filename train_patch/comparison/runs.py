@@ -12,6 +12,7 @@ import yaml
 from hmix_timm.errors import RunError
 from hmix_timm.files import write_bytes, write_json
 
+from ..mixing import TIMM_DEFAULTS, mix_dests
 from ..trainer.checkpoints import finished_checkpoints, holds_run
 from ..trainer.tables import read_table, write_table
 from .plan import Comparison, Variant
@@ -126,9 +127,8 @@ class Run:
         try:
             marker = json.loads(self._marker.read_text())
             epochs, facts = marker.pop('epochs'), {'epoch_seconds': None, **marker}
-            curve = self._curve()
-            # without its table it is trained again
-            return RunResult(self.variant.name, self.seed, curve, **facts) if max(curve, default=-1) + 1 >= epochs else None
+            result = RunResult(self.variant.name, self.seed, self._curve(), **facts)
+            return result if max(result.curve, default=-1) + 1 >= epochs else None  # without its table it is no result
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f'{self._marker} is damaged: {error}. Without it the same command looks at the run again'
@@ -187,7 +187,7 @@ def check_same_comparison(comparison: Comparison) -> None:
     different = []
     if trained and path.exists():
         there = _read_record(path)
-        different = [f'{key}: {there[key]!r} there, {value!r} here' for key, value in record.items() if there[key] != value]
+        different = [f'{k}: {there[k]!r} there, {here!r} here' for k, here in record.items() if there[k] != here]
     for folder in trained:
         different += _disagreements(comparison, folder)
     if different:
@@ -212,7 +212,7 @@ def _disagreements(comparison: Comparison, folder: Path) -> list[str]:
     if here is None:  # a variant that is not asked for now: only what all have in common can be compared
         rows = list(comparison.resolved.values())
         here = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
-        here = {key: value for key, value in here.items() if key not in _mixing(here)}
+        here = {key: value for key, value in here.items() if key not in varied()}
     here = {**here, 'seed': int(folder.name.removeprefix('seed'))}
     return [
         f'{folder.parent.name} seed {here["seed"]}: {key} is {there[key]!r} there, {value!r} here'
@@ -221,11 +221,9 @@ def _disagreements(comparison: Comparison, folder: Path) -> list[str]:
     ]
 
 
-def _mixing(arguments: Mapping[str, Any]) -> set[str]:
-    """Names of the arguments that make a variant."""
-    from ..mixing import MIX_DESTS
-
-    return {*MIX_DESTS, 'mixup', 'cutmix', 'cutmix_minmax', 'mixup_switch_prob'} - {'mix_preset'}
+def varied() -> set[str]:
+    """Names of the arguments in which the variants of a comparison differ."""
+    return {*mix_dests(), *TIMM_DEFAULTS} - {'mix_preset', 'mix_families'}
 
 
 def _same(key: str, one: Any, other: Any) -> bool:

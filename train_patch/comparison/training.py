@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ..trainer.checkpoints import holds_run
 from .checks import Prospect, message_of
@@ -100,7 +100,7 @@ class Job:
 
     def __init__(self, run: Run, environment: Mapping[str, str], lock: IO[str]) -> None:
         self.run = run
-        self.environment = environment
+        self.environment = dict(environment)
         self.fresh = not holds_run(run.folder)
         run.prepare()
         command = run.command(environment)

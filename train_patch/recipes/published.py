@@ -14,11 +14,13 @@ class Published:
         where: table and column.
         validation_images: how many images the data set has for validation.
         top1: mix mode → top-1 accuracy in percent.
+        processes: how many processes the recipe's batch size is for.
     """
 
     where: str
     validation_images: int
     top1: dict[str, float]
+    processes: int = 1
 
 
 def _row(*top1: float, **more: float) -> dict[str, float]:
@@ -29,9 +31,7 @@ PUBLISHED: dict[str, Published] = {
     # of Table 1's rows the paper prints only these two
     'imagenet100_large_crop': Published('Table 1, scenario 1', 5_000, {'mixup': 58.3, 'cutmix': 64.4}),
     'imagenet100_small_crop': Published('Table 1, scenario 2', 5_000, {'mixup': 67.7, 'cutmix': 67.0}),
-    'cifar100_resnet56': Published(
-        'Table 2, RN56', 10_000, _row(73.23, 73.12, 74.83, 74.88, 74.99, 75.75)
-    ),
+    'cifar100_resnet56': Published('Table 2, RN56', 10_000, _row(73.23, 73.12, 74.83, 74.88, 74.99, 75.75)),
     'cifar100_wrn28_2': Published(
         'Table 2, WRN28-2', 10_000, _row(73.50, 74.05, 74.79, 75.49, 75.68, 76.15, puzzlemix=76.51)
     ),
@@ -44,6 +44,6 @@ PUBLISHED: dict[str, Published] = {
     'cifar100_preactresnet50': Published(
         'Table 2, PreActRN50', 10_000, _row(79.07, 79.34, 81.23, 81.21, 81.38, 81.45, puzzlemix=82.46)
     ),
-    'imagenet_resnet50': Published('Table 3', 50_000, _row(75.68, 77.78, 78.04, 78.13, 78.38, 78.13)),
+    'imagenet_resnet50': Published('Table 3', 50_000, _row(75.68, 77.78, 78.04, 78.13, 78.38, 78.13), processes=8),
 }
 """Shipped recipe → what the paper prints for it."""

@@ -65,6 +65,8 @@ def _asked(parse: Any, line: Sequence[str]) -> argparse.Namespace:
         with contextlib.redirect_stderr(said):
             return parse(list(line))
     except SystemExit as error:
+        if error.code != 2:  # a signal, not the parser
+            raise
         raise ValueError(message_of(said.getvalue())) from error
 
 

@@ -81,7 +81,7 @@ def _plot_differences(axes: Any, rows: Sequence[Row], baselines: Sequence[str], 
         axes.plot([], [], 'o', color='grey', markerfacecolor=filling, label=f'to {baseline}')
     axes.axvline(0, color='grey', linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row.variant for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     interval = any(d.low is not None for row in rows for d in row.differences.values())
     axes.set(title='difference, paired by seed' + (', 95 % interval' if interval else ''), xlabel='percentage points')
     axes.grid(axis='x', alpha=0.3)

@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,15 +53,22 @@ class Failure:
     Args:
         variant: name of the row of the table.
         seed: the run's seed.
-        reason: what it said, and where its log is.
+        reason: what it said.
+        log: where it said it.
     """
 
     variant: str
     seed: int
     reason: str
+    log: Path
+
+    @property
+    def kind(self) -> str:
+        """'diverged' where the loss was no longer finite, else 'failed'."""
+        return 'diverged' if 'diverged' in self.reason else 'failed'
 
     def __str__(self) -> str:
-        return f'{self.variant} seed {self.seed}: {self.reason}'
+        return f'{self.variant} seed {self.seed}: {self.reason}, see {self.log}'
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class Row:
     Args:
         variant: its name.
         top1: seed → top-1 of the run that finished.
-        failed: seeds of the runs that did not.
+        failed: how many did not, by `Failure.kind`.
         differences: baseline → difference to it, where both have a seed in common; none to itself.
         image_error: the standard error of `mean` that the number of validation images alone makes.
         epoch_seconds: mean over the runs.
@@ -101,7 +109,7 @@ class Row:
 
     variant: str
     top1: Mapping[int, float]
-    failed: tuple[int, ...] = ()
+    failed: Mapping[str, int] = field(default_factory=dict)
     differences: Mapping[str, Difference] = field(default_factory=dict)
     image_error: float | None = None
     epoch_seconds: float | None = None
@@ -181,7 +189,7 @@ def table(
     rows = []
     for variant in variants:
         runs = [result for result in results if result.variant == variant]
-        failed = tuple(failure.seed for failure in failures if failure.variant == variant)
+        failed = Counter(failure.kind for failure in failures if failure.variant == variant)
         differences = {
             baseline: difference
             for baseline in baselines
@@ -247,25 +255,16 @@ def _difference(difference: Difference | None) -> str:
 
 
 def _runs(row: Row) -> str:
-    return str(len(row.top1)) + (f', {len(row.failed)} failed' if row.failed else '')
+    return ', '.join([str(len(row.top1)), *(f'{count} {kind}' for kind, count in row.failed.items())])
 
 
 def csv_table(rows: Sequence[Row], baselines: Sequence[str], seeds: Sequence[int]) -> str:
     """The table as CSV with all digits, and a column of top-1 for each seed; what is not there is left empty."""
     text = io.StringIO(newline='')
     differences = [f'difference_to_{baseline}{end}' for baseline in baselines for end in ('', '_low', '_high')]
-    columns = [
-        'mode',
-        'top1_mean',
-        'top1_std',
-        *differences,
-        'image_error',
-        'runs',
-        'failed',
-        'epoch_seconds',
-        'published',
-    ]
-    writer = csv.DictWriter(text, [*columns, *(f'top1_seed{seed}' for seed in seeds)], lineterminator='\n')
+    columns = ['mode', 'top1_mean', 'top1_std', *differences, 'image_error', 'runs', 'failed', 'diverged']
+    columns += ['epoch_seconds', 'published', *(f'top1_seed{seed}' for seed in seeds)]
+    writer = csv.DictWriter(text, columns, lineterminator='\n')
     writer.writeheader()
     for row in rows:
         values: dict[str, object] = dict(
@@ -274,7 +273,8 @@ def csv_table(rows: Sequence[Row], baselines: Sequence[str], seeds: Sequence[int
             top1_std=row.std,
             image_error=row.image_error,
             runs=len(row.top1),
-            failed=len(row.failed),
+            failed=row.failed.get('failed', 0),
+            diverged=row.failed.get('diverged', 0),
             epoch_seconds=row.epoch_seconds,
             published=row.published,
         )

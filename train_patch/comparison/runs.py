@@ -195,7 +195,8 @@ def check_same_comparison(comparison: Comparison) -> None:
         raise ValueError(
             f'--output {comparison.output} holds runs of another comparison; give another folder.\n  {listed}'
         )
-    write_bytes(path, yaml.safe_dump(record, sort_keys=False).encode())
+    if not trained or not path.exists():
+        write_bytes(path, yaml.safe_dump(record, sort_keys=False).encode())
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Training what is not finished, a number of runs at once."""
 
 import os
+import re
 import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO
 
 from ..trainer.checkpoints import holds_run
@@ -124,8 +124,7 @@ class Job:
         run, status = self.run, self.process.returncode
         if status != 0:
             kind = f'exit status {status}' if status > 0 else f'signal {-status}'
-            reason = f'{kind}: {last_error(run.log, self._log_start)}'
-            return Failure(run.variant.name, run.seed, f'{reason}, see {run.log}')
+            return self._failure(f'{kind}: {message_of(self._said())}')
         if run.comparison.node_rank:
             return None
         facts = dict(
@@ -135,19 +134,29 @@ class Job:
             threads=_threads(run.comparison, self.environment),
         )
         finished = run.finish(prospect.epochs, facts)
-        return finished if isinstance(finished, RunResult) else Failure(run.variant.name, run.seed, finished)
+        return finished if isinstance(finished, RunResult) else self._failure(finished)
 
-    @property
-    def ended_at_its_start(self) -> bool:
-        """Whether it ended by itself before its first epoch, having started from the beginning."""
-        return self.fresh and self.table.epochs == 0 and self.process.returncode > 0
+    def _failure(self, reason: str) -> Failure:
+        return Failure(self.run.variant.name, self.run.seed, reason, self.run.log)
+
+    def ended_at_its_start(self, failure: Failure) -> bool:
+        """Whether it ended by itself in its first epoch or before, from the beginning on, other than by diverging."""
+        by_itself = self.process.returncode > 0 and failure.kind == 'failed'
+        later = any(int(epoch) for epoch in re.findall(r'^Train: (\d+) ', self._said(), re.MULTILINE))
+        return self.fresh and by_itself and not later and self.table.epochs == 0
+
+    def _said(self) -> str:
+        """Its output of this time."""
+        with self.run.log.open('rb') as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors='replace')
 
 
 def train_all(comparison: Comparison, prospect: Prospect, lock: IO[str]) -> Outcome:
     """Trains what is not finished, `comparison.jobs` runs at a time.
 
-    A run that fails is named and the others go on, but where the first one does not reach its first epoch: what stopped
-    it will stop them all.
+    A run that fails is named and the others go on, but where the first one does not get beyond its first epoch: what
+    stopped it would stop them all.
     """
     from tqdm import tqdm
 
@@ -187,8 +196,8 @@ def train_all(comparison: Comparison, prospect: Prospect, lock: IO[str]) -> Outc
                         bar.write(f'{job.run.name}: top-1 {came.top1:.2f} %')
                     elif came is not None:
                         outcome.failures.append(came)
-                        if job.ended_at_its_start and not any(epochs.values()):
-                            outcome.stopped = f'{job.run.name} ended before its first epoch, and so would the others'
+                        if job.ended_at_its_start(came) and not any(epochs.values()):
+                            outcome.stopped = f'{job.run.name} did not get beyond its start, and nor would the others'
                             return outcome
                         bar.write(f'failed: {came}')
         finally:
@@ -251,15 +260,3 @@ def _threads(comparison: Comparison, environment: Mapping[str, str]) -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def last_error(log: Path, start: int = 0) -> str:
-    """What a log says went wrong; see `message_of`.
-
-    Args:
-        log: the log.
-        start: byte to read from.
-    """
-    with log.open('rb') as file:
-        file.seek(start)
-        return message_of(file.read().decode(errors='replace'))

@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=SEED,
         metavar='S',
-        help=f'seed of all that is drawn (default: {SEED}, chosen so that no λ of the first rows is near 0 or 1)',
+        help=f'seed of all that is drawn (default: {SEED}, which shows something in the first rows)',
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(

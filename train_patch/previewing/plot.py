@@ -1,6 +1,7 @@
 """The picture of a preview: a row for each sample."""
 
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,8 +14,9 @@ from .record import Sample
 
 _WIDTH = 9.2  # inches, as are all of these
 _ROW = 2.35
-_TOP = 0.75
-_NAME_WIDTH = 26  # characters of a class name that fit above a panel, an East Asian one counting as two
+_TOP = 0.9
+_TITLE_WIDTH = 110  # characters
+_NAME_WIDTH = 21  # columns that a class name has above a panel, of which an East Asian character takes two
 
 
 def plot_samples(samples: Sequence[Sample], title: str) -> Any:
@@ -28,16 +30,16 @@ def plot_samples(samples: Sequence[Sample], title: str) -> Any:
         squeeze=False,
         gridspec_kw=dict(left=0.01, right=0.91, bottom=0.05 / height, top=1 - _TOP / height, wspace=0.05, hspace=0.24),
     )
-    fonts, unreadable = fonts_for({label for sample in samples for label in sample.labels})
-    if unreadable:
-        print(f'no installed font has {" ".join(sorted(unreadable))}: shown as code points', file=sys.stderr)
+    fonts, missing = fonts_for({label for sample in samples for label in sample.labels})
+    if missing:
+        print(f'no installed font has {" ".join(sorted(missing))}: such classes are shown by number', file=sys.stderr)
 
-    def shown(label: str) -> str:
-        return shortened(''.join(f'<U+{ord(c):04X}>' if c in unreadable else c for c in label), _NAME_WIDTH)
+    def shown(label: str, target: int) -> str:
+        return f'class {target}' if missing.intersection(label) else shortened(label, _NAME_WIDTH)
 
     scale = None
     for row, sample in zip(axes, samples, strict=True):
-        label_i, label_j = map(shown, sample.labels)
+        label_i, label_j = map(shown, sample.labels, sample.targets)
         scale = row[2].imshow(sample.mask, vmin=0.0, vmax=1.0, cmap='viridis')
         for ax, image in ((row[0], sample.own), (row[1], sample.other), (row[3], sample.mixed)):
             ax.imshow(to_rgb(image))
@@ -48,7 +50,7 @@ def plot_samples(samples: Sequence[Sample], title: str) -> Any:
             ax.set_title(text, fontsize=9, fontfamily=fonts, parse_math=False)
     bar = figure.add_axes((0.93, 0.1, 0.012, 0.8 - _TOP / height))
     figure.colorbar(scale, cax=bar, ticks=[0.0, 0.5, 1.0], label="M: image i's share")
-    figure.suptitle(title, fontsize=9, y=1 - 0.12 / height, va='top', wrap=True)
+    figure.suptitle(textwrap.fill(title, _TITLE_WIDTH), fontsize=9, y=1 - 0.12 / height, va='top')
     return figure
 
 
@@ -86,6 +88,8 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], set[str]]:
     own = font_manager.get_font(font_manager.findfont('DejaVu Sans')).get_charmap()
     missing = {character for character in missing if ord(character) not in own}
     for entry in font_manager.fontManager.ttflist if missing else ():
+        if entry.name.startswith('Last Resort'):  # has a box with a picture of the alphabet for every character
+            continue
         try:
             charmap = font_manager.get_font(entry.fname).get_charmap()
         except (OSError, RuntimeError):  # a font file that is damaged or gone

@@ -21,6 +21,7 @@ class Sample:
         own: image i as it came to the mixer, (C, H, W) uint8.
         other: image j.
         labels: names of the classes of i and j.
+        targets: their indices.
         mask: the mask that was applied, (H, W) float32, to the nearest 1/255.
         weight: label weight of image i.
         mixed: the sample as the loader delivered it, normalization undone, (C, H, W) uint8.
@@ -29,6 +30,7 @@ class Sample:
     own: np.ndarray
     other: np.ndarray
     labels: tuple[str, str]
+    targets: tuple[int, int]
     mask: np.ndarray
     weight: float
     mixed: np.ndarray
@@ -102,6 +104,7 @@ def recorded_samples(loader: Any, mixer: RecordingMixup, names: Sequence[str]) -
                 own=record.images[i],
                 other=record.images[last - i],
                 labels=(own, other),
+                targets=targets,
                 mask=record.masks[i],
                 weight=float(record.weights[i]),
                 mixed=mixed,

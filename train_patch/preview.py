@@ -180,6 +180,9 @@ def _parse_training(options: argparse.Namespace, line: Sequence[str]) -> argpars
     args, replaced = parse_arguments(line, PROGRAM, USAGE, strict=False)
     if replaced:
         print(replaced)
+    side = max(args.img_size or 0, *(args.input_size or [0])[-2:])
+    if side > MAX_SIDE:
+        raise ValueError(f'--img-size must be up to {MAX_SIDE} here, got {side}')
     if images is not None:
         args.dataset, args.data_dir = '', str(digits_folder()) if images == 'digits' else None
     return args
@@ -197,7 +200,7 @@ def _samples_figure(options: argparse.Namespace, line: list[str]) -> Any:
     from .previewing.plot import plot_samples
     from .previewing.samples import record_samples
 
-    samples, mixer = record_samples(args, options.seed, 4 if options.rows is None else options.rows, MAX_SIDE)
+    samples, mixer = record_samples(args, options.seed, 4 if options.rows is None else options.rows)
     print(f'Mixing: {mixer}', flush=True)
     return plot_samples(samples, mixer)
 
@@ -220,7 +223,7 @@ def _grid_figure(options: argparse.Namespace, line: list[str]) -> Any:
     from .previewing.plot import to_rgb
     from .previewing.samples import record_samples
 
-    (sample, *_), _ = record_samples(args, options.seed, 1, MAX_SIDE)
+    (sample, *_), _ = record_samples(args, options.seed, 1)
     own, other = to_rgb(sample.own), to_rgb(sample.other)
     return mix_grid(own, other, grid_masks(slots, lam, own.shape[:2], options.seed), f'λ = {lam:g}')
 

@@ -42,7 +42,7 @@ def load_images(args: argparse.Namespace) -> Any:
         WrongArguments: there is no such data set, or it cannot be mixed.
         RunError: scikit-learn is needed and is not installed.
     """
-    if not args.data_dir and not args.dataset:
+    if not args.data_dir and not args.dataset.startswith('hfds/'):  # those have no folder
         return Photographs(image_mode(args))
     dataset, _ = load_datasets(argparse.Namespace(**{**vars(args), 'val_split': ''}))
     if len(dataset) < 2:

@@ -6,33 +6,28 @@ from timm.utils import random_seed
 from tqdm import tqdm
 
 from ..mixing import constructor_overrides, in_options, mixer_arguments_from
-from ..trainer.arguments import WrongArguments
 from ..trainer.augmentation import check_policy
 from .images import class_names, data_config_of, load_images, make_loader
 from .record import RecordingMixup, Sample, recorded_samples
 
 
-def record_samples(args: argparse.Namespace, seed: int, rows: int, max_side: int) -> tuple[list[Sample], str]:
+def record_samples(args: argparse.Namespace, seed: int, rows: int) -> tuple[list[Sample], str]:
     """The first samples that a training with these arguments delivers, but for batches of two and another seed.
 
     Args:
         args: training's, resolved.
         seed: of all that is drawn.
         rows: number of samples.
-        max_side: largest height or width of an image in pixels.
 
     Returns:
         The samples, and the mixer in words.
 
     Raises:
-        WrongArguments: there are no such images, or they are larger.
+        WrongArguments: there are no such images.
         ValueError: an option is wrong; the message names it.
     """
     check_policy(args.aa)
     data_config = data_config_of(args)
-    side = max(data_config['input_size'][1:])
-    if side > max_side:
-        raise WrongArguments(f'images have up to {max_side} pixels a side here, got {side}: --img-size N')
     dataset = load_images(args)
     names = class_names(dataset)
     arguments = {**mixer_arguments_from(args), **(constructor_overrides(vars(args)) if args.mix_mode else {})}

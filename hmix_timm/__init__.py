@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .families import register_family
     from .masks import BoxMask, DenseMask, ProductMask
     from .mixup import FastCollateMixup, Mixup
     from .naflex import NaFlexMixup
+    from .register import register_family
 
 __all__ = ['BoxMask', 'DenseMask', 'FastCollateMixup', 'Mixup', 'NaFlexMixup', 'ProductMask', 'register_family']
 __version__ = '0.1.0'
@@ -25,7 +25,7 @@ _HOMES = {
     'Mixup': 'mixup',
     'NaFlexMixup': 'naflex',
     'ProductMask': 'masks',
-    'register_family': 'families',
+    'register_family': 'register',
 }
 
 

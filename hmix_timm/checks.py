@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -31,3 +31,9 @@ def check_minmax(name: str, value: Any) -> None:
         valid = all(isinstance(v, Real) and math.isfinite(v) for v in value) and 0.0 <= value[0] < value[1] <= 1.0
     if not valid:
         raise ValueError(f'{name} must be two image fractions, 0 <= min < max <= 1, got {value!r}')
+
+
+def check_count(name: str, value: Any, low: int = 0) -> None:
+    """Raises ValueError unless value is a whole number of at least `low`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+        raise ValueError(f'{name} must be a whole number >= {low}, got {value!r}')

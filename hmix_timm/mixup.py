@@ -1,7 +1,11 @@
-"""`Mixup` and `FastCollateMixup`: timm's mixers with HMix and GMix in the CutMix slot, in every mode."""
+"""`Mixup` and `FastCollateMixup`: timm's mixers with HMix, GMix and more in the CutMix slot, in every mode.
+
+As in timm, `__call__` hands the batch to `_mix_batch`, `_mix_pair` or `_mix_elem` (collate: to `_mix_…_collate`), which
+mix in place and return λ; a subclass may override or call them.
+"""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,64 +13,74 @@ import timm.data.mixup as timm_mixup
 import torch
 from torch.utils.data import default_collate
 
-from . import blend
+from . import blend, private
 from .blend import compiled
-from .checks import check_choice, check_minmax, check_number
-from .masks import FAMILIES, GMIX_KERNELS, Mask, Size, draw_mask, mixup_mask
+from .checks import check_choice, check_count, check_number
+from .families import FAMILIES, Slot, check_slots, is_family_option, load_families, resolve_options
+from .masks import Mask, Size, mixup_mask
 from .presets import mixer_arguments
 from .switch import SharedSwitch
 
 MODES = ('batch', 'pair', 'elem', 'half')
 
 
-def check_slots(mixup_alpha: Any, cutmix_alpha: Any, cutmix_minmax: Any, cutmix_mode: Any) -> None:
-    """Raises ValueError unless the two slots of a mixer, Mixup's and CutMix's, are sound and one of them is in use."""
-    check_number('mixup_alpha', mixup_alpha)
-    check_number('cutmix_alpha', cutmix_alpha)
-    check_choice('cutmix_mode', cutmix_mode, FAMILIES)
-    if cutmix_minmax is not None:
-        check_minmax('cutmix_minmax', cutmix_minmax)
-        if cutmix_mode != 'bbox':
-            raise ValueError(
-                f"cutmix_minmax must be None with cutmix_mode='{cutmix_mode}', whose masks follow λ, "
-                f'got {cutmix_minmax!r}'
-            )
-    elif mixup_alpha == 0 and cutmix_alpha == 0:
-        raise ValueError(
-            'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
-            f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'
-        )
+class FamilySlot(SharedSwitch):
+    """The part of a mixer that knows its family: `cutmix_mode` and the family's options, as plain attributes."""
+
+    cutmix_mode: str
+    _family_source: str
+
+    def _set_family(self, cutmix_mode: str, options: dict[str, Any]) -> None:
+        self.cutmix_mode = cutmix_mode
+        self._family_source = FAMILIES[cutmix_mode].source
+        for keyword, value in options.items():
+            setattr(self, keyword, value)
+
+    def _options(self) -> dict[str, Any]:
+        return {keyword: getattr(self, keyword) for keyword in FAMILIES[self.cutmix_mode].keywords}
+
+    def _slot(self) -> Slot:
+        correct_lam, minmax = getattr(self, 'correct_lam', True), getattr(self, 'cutmix_minmax', None)
+        return Slot(self.cutmix_mode, correct_lam, minmax, self._options())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state['cutmix_mode'] not in FAMILIES:  # a spawned loader worker has not executed the user's file yet
+            load_families(state['_family_source'])
+        super().__setstate__(state)
+
+    def _describe(self) -> str:
+        """What it draws, for people: 'HMix(alpha=1, ratio=0.75)', 'Mixup(alpha=1) | CutMix(alpha=1), …'."""
+        mixer: Any = self
+        slots = []
+        if mixer.mixup_alpha > 0:
+            slots.append(f'Mixup(alpha={mixer.mixup_alpha:g})')
+        if mixer.cutmix_alpha > 0:
+            family = FAMILIES[self.cutmix_mode]
+            minmax = getattr(self, 'cutmix_minmax', None)
+            details = [f'alpha={mixer.cutmix_alpha:g}' if minmax is None else f'minmax={tuple(minmax)}']
+            slots.append(f'{family.title}({", ".join(filter(None, [*details, family.describe(self._options())]))})')
+        text = ' | '.join(slots)
+        text = f'{text}, switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else text
+        return text if getattr(self, 'correct_lam', True) else f'{text}, correct_lam=False'
 
 
-def check_mask_options(hmix_ratio: Any, hmix_gamma: Any, gmix_kernel: Any) -> None:
-    """Raises ValueError unless the arguments of HMix and GMix are sound."""
-    check_number('hmix_ratio', hmix_ratio, high=1.0)
-    if hmix_gamma is not None:
-        check_number('hmix_gamma', hmix_gamma, open_low=True)
-    check_choice('gmix_kernel', gmix_kernel, GMIX_KERNELS)
+def split_options(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keyword arguments of a mixer, split into those of families and those of timm."""
+    own = {keyword: value for keyword, value in arguments.items() if is_family_option(keyword)}
+    return own, {keyword: value for keyword, value in arguments.items() if keyword not in own}
 
 
-def describe_slots(mixer: Any) -> str:
-    """What a mixer draws, for people: 'HMix(alpha=1.0, ratio=0.75)', 'Mixup(alpha=1.0) | CutMix(alpha=1.0), ...'."""
-    slots = []
-    if mixer.mixup_alpha > 0:
-        slots.append(f'Mixup(alpha={mixer.mixup_alpha:g})')
-    if mixer.cutmix_alpha > 0:
-        detail = {
-            'bbox': '',
-            'hmix': f', ratio={mixer.hmix_ratio:g}' if mixer.hmix_gamma is None else f', gamma={mixer.hmix_gamma:g}',
-            'gmix': f', kernel={mixer.gmix_kernel}',
-        }
-        name = {'bbox': 'CutMix', 'hmix': 'HMix', 'gmix': 'GMix'}[mixer.cutmix_mode]
-        alpha = f'alpha={mixer.cutmix_alpha:g}'
-        if getattr(mixer, 'cutmix_minmax', None) is not None:
-            alpha = f'minmax={tuple(mixer.cutmix_minmax)}'
-        slots.append(f'{name}({alpha}{detail[mixer.cutmix_mode]})')
-    text = ' | '.join(slots)
-    return f'{text}, switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else text
+def check_target(target: torch.Tensor, batch_size: int) -> None:
+    """Raises ValueError unless target holds a class index for each of `batch_size` images."""
+    shape = tuple(target.shape)
+    if shape in ((batch_size,), (batch_size, 1)):
+        return
+    if len(shape) == 2 and shape[0] == batch_size:
+        raise ValueError(f'target must hold class indices, shape ({batch_size},), got one-hot or soft labels {shape}')
+    raise ValueError(f'target must hold one class index for each of {batch_size} images, got shape {shape}')
 
 
-class Mixup(SharedSwitch, timm_mixup.Mixup):
+class Mixup(FamilySlot, timm_mixup.Mixup):
     """`timm.data.Mixup` with HMix and GMix, for float batches that are already on the device.
 
     Without the keyword-only arguments it draws what the installed timm's `Mixup` draws from the same seed and returns
@@ -93,11 +107,14 @@ class Mixup(SharedSwitch, timm_mixup.Mixup):
             paper's literal mask.
         label_smoothing (float): label smoothing of the mixed target, 0 to 1.
         num_classes (int): number of classes of the target.
-        cutmix_mode (str): mask of the CutMix slot, 'bbox', 'hmix' or 'gmix'.
-        hmix_ratio (float): HMix's r, 0 (Mixup) to 1 (CutMix); the box has (1 − λ) r of the image's area.
-        hmix_gamma (float): draw r ~ Beta(gamma, gamma) for each λ in place of `hmix_ratio` if not None; > 0.
-        gmix_kernel (str): GMix's Gaussian, 'reference' (what the published code trains) or 'paper' (as printed).
-        **timm_kwargs: further arguments of the installed timm's `Mixup`.
+        *timm_args: what newer versions of timm take after these, such as `multi_label`.
+        cutmix_mode (str): mask of the CutMix slot: 'bbox', 'hmix', 'gmix', or a family of your own.
+        **options: the family's options, and further keyword arguments of the installed timm's `Mixup`.
+            hmix_ratio (float): HMix's r, 0 (Mixup) to 1 (CutMix); the box has (1 − λ) r of the image's area.
+                Default: 0.75.
+            hmix_gamma (float): draw r ~ Beta(gamma, gamma) for each λ in place of `hmix_ratio`; > 0. Default: None.
+            gmix_kernel (str): GMix's Gaussian, 'reference' (what the published code trains, the default) or 'paper'
+                (section 4 as printed).
 
     Raises:
         ValueError: an argument is out of its range; the message names it and says what is allowed.
@@ -114,64 +131,65 @@ class Mixup(SharedSwitch, timm_mixup.Mixup):
         correct_lam: bool = True,
         label_smoothing: float = 0.1,
         num_classes: int = 1000,
-        *,
+        *timm_args: Any,
         cutmix_mode: str = 'bbox',
-        hmix_ratio: float = 0.75,
-        hmix_gamma: float | None = None,
-        gmix_kernel: str = 'reference',
-        **timm_kwargs: Any,
+        **options: Any,
     ) -> None:
         check_slots(mixup_alpha, cutmix_alpha, cutmix_minmax, cutmix_mode)
-        check_mask_options(hmix_ratio, hmix_gamma, gmix_kernel)
+        own, timm_kwargs = split_options(options)
+        own = resolve_options(cutmix_mode, own)
         check_number('prob', prob, high=1.0)
         check_number('switch_prob', switch_prob, high=1.0)
         check_choice('mode', mode, MODES)
         check_number('label_smoothing', label_smoothing, high=1.0)
-        check_number('num_classes', num_classes, low=1)
+        check_count('num_classes', num_classes, low=1)
         super().__init__(
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
-            cutmix_minmax=cutmix_minmax,
-            prob=prob,
-            switch_prob=switch_prob,
-            mode=mode,
-            correct_lam=correct_lam,
-            label_smoothing=label_smoothing,
-            num_classes=num_classes,
+            mixup_alpha,
+            cutmix_alpha,
+            cutmix_minmax,
+            prob,
+            switch_prob,
+            mode,
+            correct_lam,
+            label_smoothing,
+            num_classes,
+            *timm_args,
             **timm_kwargs,
         )
-        self.cutmix_mode = cutmix_mode
-        self.hmix_ratio = hmix_ratio
-        self.hmix_gamma = hmix_gamma
-        self.gmix_kernel = gmix_kernel
+        self._set_family(cutmix_mode, own)
 
     @classmethod
-    def from_mode(cls, mode: str, preset: str = 'imagenet', **overrides: Any) -> 'Mixup':
+    def from_mode(cls, mix_mode: str, preset: str = 'imagenet', **overrides: Any) -> 'Mixup':
         """A row of the paper's tables, with the hyper-parameters of its section 5.
 
         Args:
-            mode: 'none', 'mixup', 'cutmix', 'stochastic', 'hmix' or 'gmix'. 'none' never mixes.
+            mix_mode: 'none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', or a family of your own. 'none' never
+                mixes.
             preset: 'imagenet' or 'cifar100'.
             **overrides: constructor arguments that replace the row's or add to them.
 
         Raises:
-            ValueError: mode or preset is unknown, or an argument is out of its range.
+            ValueError: mix mode or preset is unknown, or an argument is out of its range.
         """
-        return cls(**{**mixer_arguments(mode, preset), **overrides})
+        arguments = mixer_arguments(mix_mode, preset)
+        replaced = FAMILIES[arguments['cutmix_mode']].replaced_by(overrides)
+        return cls(**{**{k: v for k, v in arguments.items() if k not in replaced}, **overrides})
 
     def __repr__(self) -> str:
-        what = describe_slots(self) if self.mix_prob > 0 else 'no mixing'
+        what = self._describe() if self.mix_prob > 0 else 'no mixing'
         return (
             f'{type(self).__name__}({what}, mode={self.mode}, prob={self.mix_prob:g}, '
             f'label_smoothing={self.label_smoothing:g}, num_classes={self.num_classes})'
         )
 
+    if not hasattr(np, 'bool'):
+        _params_per_elem = private.params_per_elem
+
     def _draw_batch(self, size: Size, draw_for_unmixed: bool = False) -> tuple[Mask | None, float]:
         """One mask and label weight for the whole batch; None where the batch stays as it is."""
         lam, use_cutmix = self._params_per_batch()
         if use_cutmix and (lam != 1.0 or draw_for_unmixed):
-            mask, lam = draw_mask(size, lam, self)
-            return mask, lam
+            return self._slot().draw(size, lam)
         return (mixup_mask(lam), lam) if lam != 1.0 else (None, 1.0)
 
     def _draw_each(self, count: int, size: Size, middle: int | None = None) -> tuple[list[Mask | None], np.ndarray]:
@@ -179,12 +197,13 @@ class Mixup(SharedSwitch, timm_mixup.Mixup):
         lam_batch, use_cutmix = self._params_per_elem(count)
         if middle is not None:
             lam_batch[middle] = 1.0
+        slot = self._slot()
         masks: list[Mask | None] = []
         for i, lam in enumerate(lam_batch):
             if lam == 1.0:
                 masks.append(None)
             elif use_cutmix[i]:
-                mask, lam_batch[i] = draw_mask(size, lam, self)
+                mask, lam_batch[i] = slot.draw(size, lam)
                 masks.append(mask)
             else:
                 masks.append(mixup_mask(lam))
@@ -200,31 +219,59 @@ class Mixup(SharedSwitch, timm_mixup.Mixup):
         """A mask and a label weight for each sample."""
         return self._draw_each(batch_size, size, middle=batch_size // 2 if batch_size % 2 else None)
 
-    def _mixed_target(self, target: torch.Tensor, lam: float | torch.Tensor) -> torch.Tensor:
-        timm_kwargs = {'multi_label': self.multi_label} if hasattr(self, 'multi_label') else {}
-        return timm_mixup.mixup_target(target, self.num_classes, lam, self.label_smoothing, **timm_kwargs)
+    def _mix_batch(self, x: torch.Tensor) -> float:
+        """Mixes a batch in place with one mask. Returns its label weight."""
+        mask, lam = self._draw_batch(_size(x))
+        blend.mix_(x, [mask] * len(x))
+        return lam
+
+    def _mix_pair(self, x: torch.Tensor) -> torch.Tensor:
+        """Mixes a batch in place with a mask for each pair. Returns the label weights (B, 1)."""
+        return self._mix_each(x, self._draw_pairs)
+
+    def _mix_elem(self, x: torch.Tensor) -> torch.Tensor:
+        """Mixes a batch in place with a mask for each sample. Returns the label weights (B, 1)."""
+        return self._mix_each(x, self._draw_elems)
+
+    def _mix_each(self, x: torch.Tensor, draw: Callable[[int, Size], tuple[list[Mask | None], np.ndarray]]) -> Any:
+        masks, lam = draw(len(x), _size(x))
+        blend.mix_(x, masks)
+        # float32 for half-precision images too: a label weight of half precision would be off by up to 5e-4
+        return blend.to_device(lam.astype(np.float64 if x.dtype == torch.float64 else np.float32), x.device)[:, None]
+
+    def _mixed_target(self, target: torch.Tensor, lam: float | torch.Tensor, batch_size: int) -> torch.Tensor:
+        multi_label = getattr(self, 'multi_label', False)
+        if not multi_label:
+            check_target(target, batch_size)
+        return private.mixup_target(target, self.num_classes, lam, self.label_smoothing, multi_label)
 
     def __call__(self, x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixes a batch in place.
 
         Args:
-            x: images (B, C, H, W), floating, on any device.
+            x: images (B, C, H, W), floating, on any device; integers are mixed too, and rounded.
             target: class indices (B,), on the device of x.
 
         Returns:
             x, and the soft target (B, num_classes), float32 (float64 in pair and elem mode if x is, as in timm).
+
+        Raises:
+            ValueError: target does not hold a class index for each image.
         """
-        size = x.shape[-2], x.shape[-1]
-        if self.mode in ('pair', 'elem'):
-            draw = self._draw_pairs if self.mode == 'pair' else self._draw_elems
-            masks, lam_batch = draw(len(x), size)
-            dtype = np.float64 if x.dtype == torch.float64 else np.float32
-            lam: float | torch.Tensor = blend.to_device(lam_batch.astype(dtype), x.device).unsqueeze(1)
+        if not getattr(self, 'multi_label', False):
+            check_target(target, len(x))  # before x is mixed
+        lam: float | torch.Tensor
+        if self.mode == 'elem':
+            lam = self._mix_elem(x)
+        elif self.mode == 'pair':
+            lam = self._mix_pair(x)
         else:
-            mask, lam = self._draw_batch(size)
-            masks = [mask] * len(x)
-        blend.mix_(x, masks)
-        return x, self._mixed_target(target, lam)
+            lam = self._mix_batch(x)
+        return x, self._mixed_target(target, lam, len(x))
+
+
+Batch = Sequence[tuple[Any, Any]]
+"""Samples (image, target), each image a uint8 array or tensor (C, H, W)."""
 
 
 class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
@@ -245,43 +292,80 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
         loop = compiled.load()
         return super().__repr__() if loop is None else f'{super().__repr__()[:-1]}, compiled by {loop[0]})'
 
+    def _mix_batch_collate(self, output: torch.Tensor, batch: Batch) -> float:
+        """Mixes samples into output with one mask. Returns its label weight."""
+        # timm draws its box here even where λ came out as 1
+        mask, lam = self._draw_batch(_size(output), draw_for_unmixed=True)
+        _mix_into(output, batch, [mask] * len(batch))
+        return lam
+
+    def _mix_pair_collate(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Mixes samples into output with a mask for each pair. Returns the label weights (B, 1) float32."""
+        masks, lam = self._draw_pairs(len(batch), _size(output))
+        _mix_into(output, batch, masks)
+        return torch.from_numpy(lam.astype(np.float32))[:, None]
+
+    def _mix_elem_collate(self, output: torch.Tensor, batch: Batch, half: bool = False) -> torch.Tensor:
+        """Mixes samples into output with a mask for each, half of them with `half`.
+
+        Returns:
+            The label weights of all samples (B, 1) float32; 1 for those that are not mixed.
+        """
+        if half:
+            masks, lam = self._draw_each(len(output), _size(output), len(output) - 1 if len(batch) % 2 else None)
+            lam = np.concatenate((lam, np.ones(len(batch) - len(output), lam.dtype)))
+        else:
+            masks, lam = self._draw_elems(len(batch), _size(output))
+        _mix_into(output, batch, masks)
+        return torch.from_numpy(lam.astype(np.float32))[:, None]
+
     def __call__(  # type: ignore[override]  # a collate function, in timm too
-        self, batch: Sequence[tuple[Any, Any]], _: Any = None
+        self, batch: Batch, _: Any = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Collates and mixes.
 
         Args:
-            batch: samples (image, target), each image a uint8 array or tensor (C, H, W).
+            batch: samples (image, target), each image a uint8 array or tensor (C, H, W), all of one shape.
 
         Returns:
             images (B, C, H, W) uint8 and the soft target (B, num_classes) float32; ⌈B / 2⌉ of both in mode 'half'.
 
         Raises:
-            ValueError: an image is not uint8.
+            ValueError: an image is not uint8 or of another shape than the first, or a target is no class index.
         """
-        images = [sample[0].numpy() if isinstance(sample[0], torch.Tensor) else sample[0] for sample in batch]
-        for image in images:
-            if image.dtype != np.uint8:
-                raise ValueError(f'FastCollateMixup takes uint8 images, got {image.dtype}; Mixup takes float batches')
-        batch_size, size = len(images), (images[0].shape[-2], images[0].shape[-1])
-        masks: list[Mask | None]
+        _check_samples(batch)
+        count = (len(batch) + 1) // 2 if self.mode == 'half' else len(batch)
+        # zeros, as timm hands over to a subclass; numpy's cost nothing before they are written
+        output = torch.from_numpy(np.zeros((count, *batch[0][0].shape), np.uint8))
         lam: float | torch.Tensor
-        if self.mode == 'batch':
-            # timm draws its box here even where λ came out as 1
-            mask, lam = self._draw_batch(size, draw_for_unmixed=True)
-            masks = [mask] * batch_size
-        elif self.mode == 'half':
-            count = (batch_size + 1) // 2
-            masks, lam_batch = self._draw_each(count, size, middle=count - 1 if batch_size % 2 else None)
-            lam_batch = np.concatenate((lam_batch, np.ones(batch_size - count, lam_batch.dtype)))
+        if self.mode in ('elem', 'half'):
+            lam = self._mix_elem_collate(output, batch, half=self.mode == 'half')
+        elif self.mode == 'pair':
+            lam = self._mix_pair_collate(output, batch)
         else:
-            draw = self._draw_pairs if self.mode == 'pair' else self._draw_elems
-            masks, lam_batch = draw(batch_size, size)
-        output = torch.empty((len(masks), *images[0].shape), dtype=torch.uint8)
-        loop = compiled.load()
-        mix_uint8 = blend.mix_uint8 if loop is None else loop[1]
-        mix_uint8(images, masks, output.numpy())
-        if self.mode != 'batch':
-            lam = torch.from_numpy(lam_batch.astype(np.float32)).unsqueeze(1)
-        target = self._mixed_target(default_collate([sample[1] for sample in batch]), lam)
-        return output, target[: len(output)]
+            lam = self._mix_batch_collate(output, batch)
+        target = self._mixed_target(default_collate([sample[1] for sample in batch]), lam, len(batch))
+        return output, target[:count]
+
+
+def _size(images: torch.Tensor) -> Size:
+    return images.shape[-2], images.shape[-1]
+
+
+def _check_samples(batch: Batch) -> None:
+    first = batch[0][0].shape
+    for index, (image, *_) in enumerate(batch):
+        if image.dtype not in (np.uint8, torch.uint8):
+            raise ValueError(f'FastCollateMixup takes uint8 images, got {image.dtype}; Mixup takes float batches')
+        if image.shape != first:
+            raise ValueError(
+                f'all images of a batch must have one shape, got {tuple(image.shape)} at index {index} '
+                f'beside {tuple(first)}'
+            )
+
+
+def _mix_into(output: torch.Tensor, batch: Batch, masks: Sequence[Mask | None]) -> None:
+    images = [sample[0].numpy() if isinstance(sample[0], torch.Tensor) else sample[0] for sample in batch]
+    loop = compiled.load()
+    mix_uint8 = blend.mix_uint8 if loop is None else loop[1]
+    mix_uint8(images, masks, output.numpy())

@@ -1,6 +1,5 @@
 """`NaFlexMixup`: timm's mixer for variable-sized images, with HMix and GMix over the overlap of two images."""
 
-import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -10,34 +9,14 @@ import torch
 from torch.utils.data import default_collate
 
 from . import blend
-from .checks import check_number
-from .masks import Box, Size, SlotOptions, draw_mask
-from .mixup import check_mask_options, check_slots, describe_slots
-from .switch import SharedSwitch
+from .checks import check_count, check_number
+from .draws import NAFLEX_DRAWS
+from .families import FAMILIES, Slot, check_slots, resolve_options
+from .masks import Size
+from .mixup import FamilySlot, check_target, split_options
 
 
-class NaFlexDraws:
-    """Draws from `random` and torch's default generator, as timm's `NaFlexMixup` does; boxes lie wholly inside."""
-
-    def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
-        side = math.sqrt(1.0 - lam)
-        height, width = int(size[0] * side), int(size[1] * side)
-        y = random.randint(0, size[0] - height)
-        x = random.randint(0, size[1] - width)
-        return y, y + height, x, x + width
-
-    def centre(self, size: Size) -> tuple[int, int]:
-        y = random.randint(0, size[0] - 1)
-        return y, random.randint(0, size[1] - 1)
-
-    def ratio(self, gamma: float) -> float:
-        return torch.distributions.Beta(gamma, gamma).sample().item()
-
-
-NAFLEX_DRAWS = NaFlexDraws()
-
-
-class NaFlexMixup(SharedSwitch, timm_naflex.NaFlexMixup):
+class NaFlexMixup(FamilySlot, timm_naflex.NaFlexMixup):
     """`timm.data.NaFlexMixup` with HMix and GMix.
 
     Neighbours in aspect ratio are mixed over the central region that both images cover; pairs, λ and CutMix boxes are
@@ -53,11 +32,8 @@ class NaFlexMixup(SharedSwitch, timm_naflex.NaFlexMixup):
         local_shuffle (int): window in which images are shuffled after they are sorted by aspect ratio.
         label_smoothing (float): label smoothing of the target, 0 to 1.
         mixup_off_epoch (int): mix no more from this epoch on, told by `set_epoch`; 0 mixes always.
-        cutmix_mode (str): mask of the CutMix slot, 'bbox', 'hmix' or 'gmix'; see `Mixup`.
-        hmix_ratio (float): HMix's r, 0 to 1.
-        hmix_gamma (float): draw r ~ Beta(gamma, gamma) for each λ in place of `hmix_ratio` if not None; > 0.
-        gmix_kernel (str): GMix's Gaussian, 'reference' or 'paper'.
-        **timm_kwargs: further arguments of the installed timm's `NaFlexMixup`.
+        cutmix_mode (str): mask of the CutMix slot: 'bbox', 'hmix', 'gmix', or a family of your own; see `Mixup`.
+        **options: the family's options, and further arguments of the installed timm's `NaFlexMixup`.
 
     Raises:
         ValueError: an argument is out of its range; the message names it and says what is allowed.
@@ -75,19 +51,17 @@ class NaFlexMixup(SharedSwitch, timm_naflex.NaFlexMixup):
         label_smoothing: float = 0.0,
         mixup_off_epoch: int = 0,
         cutmix_mode: str = 'bbox',
-        hmix_ratio: float = 0.75,
-        hmix_gamma: float | None = None,
-        gmix_kernel: str = 'reference',
-        **timm_kwargs: Any,
+        **options: Any,
     ) -> None:
         check_slots(mixup_alpha, cutmix_alpha, None, cutmix_mode)
-        check_mask_options(hmix_ratio, hmix_gamma, gmix_kernel)
+        own, timm_kwargs = split_options(options)
+        own = resolve_options(cutmix_mode, own)
         check_number('prob', prob, high=1.0)
         check_number('switch_prob', switch_prob, high=1.0)
-        check_number('local_shuffle', local_shuffle)
+        check_count('local_shuffle', local_shuffle)
         check_number('label_smoothing', label_smoothing, high=1.0)
-        check_number('num_classes', num_classes, low=1)
-        check_number('mixup_off_epoch', mixup_off_epoch)
+        check_count('num_classes', num_classes, low=1)
+        check_count('mixup_off_epoch', mixup_off_epoch)
         self.mixup_enabled = True
         self.mixup_off_epoch = 0
         super().__init__(
@@ -101,14 +75,11 @@ class NaFlexMixup(SharedSwitch, timm_naflex.NaFlexMixup):
             **timm_kwargs,
         )
         self.mixup_off_epoch = mixup_off_epoch
-        self.cutmix_mode = cutmix_mode
-        self.hmix_ratio = hmix_ratio
-        self.hmix_gamma = hmix_gamma
-        self.gmix_kernel = gmix_kernel
+        self._set_family(cutmix_mode, own)
 
     def __repr__(self) -> str:
         return (
-            f'{type(self).__name__}({describe_slots(self)}, prob={self.prob:g}, '
+            f'{type(self).__name__}({self._describe()}, prob={self.prob:g}, '
             f'label_smoothing={self.smoothing:g}, num_classes={self.num_classes})'
         )
 
@@ -131,6 +102,8 @@ class NaFlexMixup(SharedSwitch, timm_naflex.NaFlexMixup):
         """
         if not isinstance(targets, torch.Tensor):
             targets = default_collate(targets)
+        if not getattr(self, 'multi_label', False):
+            check_target(targets, len(imgs))
         if len(imgs) < 2 or not self.mixup_enabled or random.random() > self.prob:
             pair_to: dict[int, int] = {}
             lam_list = [1.0] * len(imgs)
@@ -149,7 +122,7 @@ class NaFlexMixup(SharedSwitch, timm_naflex.NaFlexMixup):
                 mixup_alpha = 0.0
             else:
                 cutmix_alpha = 0.0
-        if self.cutmix_mode == 'bbox' or not cutmix_alpha:
+        if FAMILIES[self.cutmix_mode].timms_own or not cutmix_alpha:
             return timm_naflex.mix_batch_variable_size(
                 list(imgs), mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha, local_shuffle=self.local_shuffle
             )
@@ -161,23 +134,18 @@ class NaFlexMixup(SharedSwitch, timm_naflex.NaFlexMixup):
         _, _, pair_to = timm_naflex.mix_batch_variable_size(
             [img[:0] for img in imgs], mixup_alpha=cutmix_alpha, cutmix_alpha=0.0, local_shuffle=self.local_shuffle
         )
-        ratio = self.hmix_ratio
-        if self.cutmix_mode == 'hmix' and self.hmix_gamma is not None:
-            ratio = NAFLEX_DRAWS.ratio(self.hmix_gamma)
-        options = SlotOptions(self.cutmix_mode, hmix_ratio=ratio, gmix_kernel=self.gmix_kernel)
+        slot = self._slot()
         mixed, lam_list = list(imgs), [1.0] * len(imgs)
         for i, own in enumerate(imgs):
             if i in pair_to:
-                mixed[i], lam_list[i] = _mix_overlap(own, imgs[pair_to[i]], lam, options)
+                mixed[i], lam_list[i] = _mix_overlap(own, imgs[pair_to[i]], lam, slot)
         return mixed, lam_list, pair_to
 
 
-def _mix_overlap(
-    own: torch.Tensor, other: torch.Tensor, lam: float, options: SlotOptions
-) -> tuple[torch.Tensor, float]:
+def _mix_overlap(own: torch.Tensor, other: torch.Tensor, lam: float, slot: Slot) -> tuple[torch.Tensor, float]:
     """A copy of `own` with `other` mixed in over the central region that both cover, and its label weight."""
     size = min(own.shape[-2], other.shape[-2]), min(own.shape[-1], other.shape[-1])
-    mask, weight = draw_mask(size, lam, options, NAFLEX_DRAWS)
+    mask, weight = slot.draw(size, lam, NAFLEX_DRAWS)
     mixed = own.clone()
     blend.blend_(_central(mixed, size), _central(other, size), mask)
     return mixed, 1.0 - (1.0 - weight) * (size[0] * size[1]) / (own.shape[-2] * own.shape[-1])

@@ -10,7 +10,7 @@ import torch
 
 from .blend import blend_
 from .files import write_atomically
-from .masks import Mask, Size, dense_mask
+from .masks import Mask, Size
 
 DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
 """Module → package, of what the extra 'demo' brings."""
@@ -72,7 +72,7 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     for ax, ax_mask, (name, mask) in zip(axes[0, 2:], axes[1, 2:], masks.items(), strict=True):
         ax.imshow(blended(own, other, mask))
         ax.set_title(name, fontsize=11)
-        shown = ax_mask.imshow(dense_mask(mask, size), vmin=0.0, vmax=1.0, cmap='viridis')
+        shown = ax_mask.imshow(mask.array(size), vmin=0.0, vmax=1.0, cmap='viridis')
         ax_mask.set_title(f'A {mask.mean:.3f}, B {1.0 - mask.mean:.3f}', fontsize=9)
     for row, text in ((0, 'Mixed images'), (1, 'Mixing masks M')):
         position = axes[row, 0] if row == 0 else axes[row, 1]

@@ -1,7 +1,8 @@
 """`blend.mix_uint8` as one compiled loop, for those who install numba (`pip install 'hmix-timm[fast]'`).
 
-Every mask is M = c + y xᵀ (`Mask.factors`), so that one loop over the pixels blends all of them: it reads an image and
-its partner once and writes the mixed one, whichever of the two memory layouts they come in.
+The paper's masks are M = c + y xᵀ (`factors`), so that one loop over the pixels blends all of them: it reads an image
+and its partner once and writes the mixed one, whichever of the two memory layouts they come in. Dense masks have loops
+of their own, compiled when the first one comes.
 """
 
 import warnings
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..masks import BoxMask, Mask
+from ..masks import BoxMask, DenseMask, Mask
 
 PIXEL = np.dtype([('r', np.uint8), ('g', np.uint8), ('b', np.uint8)])
 """Three channels side by side, as timm's loader hands them over. Named fields let the compiler know the distance."""
@@ -61,6 +62,23 @@ def load() -> tuple[str, MixUint8] | None:
                 out[1, row, column] = mixed(a.g, b.g, keep)
                 out[2, row, column] = mixed(a.b, b.b, keep)
 
+    def planar_dense(own: Any, other: Any, keep: Any, out: Any) -> None:
+        channels, height, width = out.shape
+        for channel in range(channels):
+            for row in range(height):
+                own_row, other_row, out_row = own[channel, row], other[channel, row], out[channel, row]
+                for column in range(width):
+                    out_row[column] = mixed(own_row[column], other_row[column], keep[row, column])
+
+    def interleaved_dense(own: Any, other: Any, keep: Any, out: Any) -> None:
+        _, height, width = out.shape
+        for row in range(height):
+            for column in range(width):
+                a, b = own[row, column], other[row, column]
+                out[0, row, column] = mixed(a.r, b.r, keep[row, column])
+                out[1, row, column] = mixed(a.g, b.g, keep[row, column])
+                out[2, row, column] = mixed(a.b, b.b, keep[row, column])
+
     def compiled(loop: Any, images: Any, dimensions: int) -> Any:
         image = numba.types.Array(images, dimensions, 'C', readonly=True)
         profile = numba.float32[::1]
@@ -69,6 +87,9 @@ def load() -> tuple[str, MixUint8] | None:
 
     blend_planar = compiled(planar, numba.uint8, 3)
     blend_interleaved = compiled(interleaved, numba.from_dtype(PIXEL), 2)
+    blend_planar_dense, blend_interleaved_dense = (
+        numba.njit(nogil=True, error_model='numpy')(loop) for loop in (planar_dense, interleaved_dense)
+    )
 
     def mix_uint8(images: Sequence[np.ndarray], masks: Sequence[Mask | None], out: np.ndarray) -> None:
         size = out.shape[-2], out.shape[-1]
@@ -76,27 +97,35 @@ def load() -> tuple[str, MixUint8] | None:
         for i, mask in enumerate(masks[: len(out)]):
             own, other = images[i], images[len(images) - 1 - i]
             pixels = _interleaved(own), _interleaved(other)
+            dense = isinstance(mask, DenseMask)
             if mask is None:
                 out[i] = own
             elif pixels[0] is not None and pixels[1] is not None:
-                blend_interleaved(*pixels, *factors(mask), out[i])
+                (blend_interleaved_dense if dense else blend_interleaved)(*pixels, *factors(mask), out[i])
             elif isinstance(mask, BoxMask) and mask.outside == 1.0:
                 # where nothing is blended or put into another order, copying is faster
                 yl, yh, xl, xh = mask.box
                 out[i] = own
-                out[i, :, yl:yh, xl:xh] = other[:, yl:yh, xl:xh]
+                out[i, ..., yl:yh, xl:xh] = other[..., yl:yh, xl:xh]
             else:
-                blend_planar(np.ascontiguousarray(own), np.ascontiguousarray(other), *factors(mask), out[i])
+                channels = (
+                    image.reshape(-1, *size) for image in (np.ascontiguousarray(own), np.ascontiguousarray(other))
+                )
+                (blend_planar_dense if dense else blend_planar)(*channels, *factors(mask), out[i].reshape(-1, *size))
 
     return f'numba {numba.__version__}', mix_uint8
 
 
-def _factors(mask: Mask, size: tuple[int, int]) -> tuple[np.float32, np.ndarray, np.ndarray]:
+def _factors(mask: Mask, size: tuple[int, int]) -> tuple[Any, ...]:
+    if isinstance(mask, DenseMask):
+        return (np.ascontiguousarray(mask.values, dtype=np.float32),)
     c, y, x = mask.factors(size)
     return np.float32(c), y.astype(np.float32), x.astype(np.float32)
 
 
 def _interleaved(image: np.ndarray) -> np.ndarray | None:
     """The image as (H, W) pixels, if it lies in memory like that."""
+    if image.ndim != 3 or len(image) != 3:
+        return None
     pixels = image.transpose(1, 2, 0)
-    return pixels.view(PIXEL)[:, :, 0] if len(image) == 3 and pixels.flags.c_contiguous else None
+    return pixels.view(PIXEL)[:, :, 0] if pixels.flags.c_contiguous else None

@@ -21,8 +21,9 @@ import math
 
 import numpy as np
 
-from ..checks import check_choice, check_number
-from ..masks import GMIX_KERNELS, Size
+from ..checks import check_number
+from ..families import FAMILIES
+from ..masks import Size
 
 
 def mixup_coefficient(lam: float) -> float:
@@ -135,7 +136,7 @@ def gmix_coefficient(
         The shape of distance, float64.
     """
     check_number('lam', lam, high=1.0)
-    check_choice('gmix_kernel', gmix_kernel, GMIX_KERNELS)
+    FAMILIES['gmix'].keywords['gmix_kernel'].check('gmix_kernel', gmix_kernel)
     area = float(size[0] * size[1])
     squared = np.asarray(distance, dtype=np.float64) ** 2
     rest = 1.0 - lam

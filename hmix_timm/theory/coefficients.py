@@ -4,30 +4,24 @@ Training on mixed images regularizes products of input gradients at two pixels j
 weight a_jk (Theorem 1). `coefficient_map` averages a_{i,i+d} over all pixels i for which i and i + d are both in the
 image, for every displacement d: Figure 4.
 
-The masks come from `hmix_timm.masks`, boxes from the installed timm: what is computed here is what is trained with,
-borders and rounding included. Every mask is M = c + y xᵀ, so that the sum over pixel pairs falls apart into
-correlations along one axis, and a map over all H · W placements costs seconds. What the paper's formulas say, and when
-they hold, is in `closed_forms`.
+The masks come from `hmix_timm.families`, boxes from the installed timm: what is computed here is what is trained
+with, borders and rounding included. The paper's masks are M = c + y xᵀ, so that the sum over pixel pairs falls apart
+into correlations along one axis, and a map over all H · W placements costs seconds. What the paper's formulas say, and
+when they hold, is in `closed_forms`.
 """
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import numpy as np
-from timm.data.mixup import cutmix_bbox_and_lam
 
 from ..checks import check_choice, check_number
-from ..masks import Box, Mask, Size, SlotOptions, draw_mask, mixup_mask
-from ..mixup import check_mask_options
-
-MODES = ('mixup', 'cutmix', 'stochastic', 'hmix', 'gmix')
-"""Modes that mix: `hmix_timm.presets.MIX_MODES` without 'none', whose coefficients are 0."""
-
-CUTMIX_MODES = {'cutmix': 'bbox', 'hmix': 'hmix', 'gmix': 'gmix'}
-"""Mode → what the mixers call it, for the modes that place a mask."""
+from ..draws import NotEnumerable, PlacedDraws, numpy_seed
+from ..families import Slot, make_slot
+from ..masks import DenseMask, Mask, Size, mixup_mask
+from ..presets import mix_modes
 
 EXACT_PLACEMENTS = 2**16
 """Images of up to so many pixels (256 × 256) have every placement of a mask enumerated."""
@@ -62,72 +56,77 @@ class CoefficientMap:
 
 
 def coefficient_map(
-    mode: str,
+    mix_mode: str,
     lam: float,
     size: Size = (64, 64),
     *,
-    hmix_ratio: float = 0.75,
-    hmix_gamma: float | None = None,
-    gmix_kernel: str = 'reference',
-    correct_lam: bool = True,
     switch_prob: float = 0.5,
     samples: int | None = None,
     seed: int = 0,
+    **options: Any,
 ) -> CoefficientMap:
-    """Regularization coefficients of a mode as the mixers draw it, clipped at the borders (paper, Eq. 9, Figure 4).
+    """Regularization coefficients of a mix mode as the mixers draw it, clipped at the borders (paper, Eq. 9, Figure 4).
 
     Exact by enumeration of the mask's H · W placements on images of up to `EXACT_PLACEMENTS` pixels; by Monte Carlo,
-    with a standard error, on larger ones, with `hmix_gamma` (r is continuous), and wherever `samples` is given.
+    with a standard error, on larger ones, for masks that draw more than one place (a ratio with `hmix_gamma`, noise),
+    and wherever `samples` is given.
 
     Args:
-        mode: one of `MODES`.
+        mix_mode: one of `hmix_timm.presets.mix_modes()` that mixes; the coefficients of 'none' are 0.
         lam: λ, 0 to 1.
         size: height and width in pixels.
-        hmix_ratio: HMix's r.
-        hmix_gamma: draw r ~ Beta(gamma, gamma) in place of `hmix_ratio` if not None.
-        gmix_kernel: GMix's Gaussian, 'reference' or 'paper'.
-        correct_lam: False for HMix's literal mask, as in the mixers.
         switch_prob: Stochastic Mixup & CutMix's probability of CutMix; its coefficients are the average.
         samples: number of masks to draw; None enumerates where that is affordable.
         seed: of the Monte Carlo draws. numpy's global generator is left as it was found.
+        **options: the mask's options and `correct_lam`, as of the mixers (`hmix_ratio`, `gmix_kernel`, …).
 
     Raises:
         ValueError: an argument is out of its range.
     """
-    check_choice('mode', mode, MODES)
+    modes = {name: mode for name, mode in mix_modes().items() if mode.mixes}
+    check_choice('mix_mode', mix_mode, modes)
     check_number('lam', lam, high=1.0)
-    check_mask_options(hmix_ratio, hmix_gamma, gmix_kernel)
     check_number('switch_prob', switch_prob, high=1.0)
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f'size must be a height and a width in pixels, both >= 1, got {size!r}')
     if samples is not None and samples < _BATCHES:
         raise ValueError(f'samples must be >= {_BATCHES}, got {samples!r}')
-    mixup_map = CoefficientMap(mean_products([mixup_mask(lam)], size), None, 1)
-    if mode == 'mixup':
-        return mixup_map
-    if mode == 'stochastic':
-        cutmix = coefficient_map('cutmix', lam, size, samples=samples, seed=seed)
-        error = None if cutmix.standard_error is None else switch_prob * cutmix.standard_error
-        values = switch_prob * cutmix.values + (1.0 - switch_prob) * mixup_map.values
-        return CoefficientMap(values, error, cutmix.masks + 1)
+    mode = modes[mix_mode]
+    slot = make_slot(mode.family or 'bbox', **options)
+    if not mode.mixup:
+        return _slot_map(slot, lam, size, samples, seed)
+    mixup = CoefficientMap(mean_products([mixup_mask(lam)], size), None, 1)
+    if not mode.family:
+        return mixup
+    placed = _slot_map(slot, lam, size, samples, seed)
+    error = None if placed.standard_error is None else switch_prob * placed.standard_error
+    values = switch_prob * placed.values + (1.0 - switch_prob) * mixup.values
+    return CoefficientMap(values, error, placed.masks + 1)
 
-    options = SlotOptions(CUTMIX_MODES[mode], hmix_ratio, hmix_gamma, gmix_kernel, correct_lam)
-    gamma_drawn = mode == 'hmix' and hmix_gamma is not None
-    if samples is None and size[0] * size[1] <= EXACT_PLACEMENTS and not gamma_drawn:
-        return CoefficientMap(mean_products(placed_masks(size, lam, options), size), None, size[0] * size[1])
+
+def _slot_map(slot: Slot, lam: float, size: Size, samples: int | None, seed: int) -> CoefficientMap:
+    if samples is None and size[0] * size[1] <= EXACT_PLACEMENTS:
+        try:
+            return CoefficientMap(mean_products(placed_masks(size, lam, slot), size), None, size[0] * size[1])
+        except NotEnumerable:
+            pass  # Monte Carlo, as the docstring says, and with the standard error that says so
     count = (samples or SAMPLES) // _BATCHES
     with numpy_seed(seed):
         batches = np.stack(
-            [mean_products((draw_mask(size, lam, options)[0] for _ in range(count)), size) for _ in range(_BATCHES)]
+            [mean_products((slot.draw(size, lam)[0] for _ in range(count)), size) for _ in range(_BATCHES)]
         )
     return CoefficientMap(batches.mean(axis=0), batches.std(axis=0, ddof=1) / _BATCHES**0.5, count * _BATCHES)
 
 
-def placed_masks(size: Size, lam: float, options: SlotOptions) -> Iterator[Mask]:
-    """The mask of the CutMix slot at each of its H · W placements, all equally likely; not for `hmix_gamma`."""
+def placed_masks(size: Size, lam: float, slot: Slot) -> Iterator[Mask]:
+    """The mask of a slot at each of its H · W placements, all equally likely.
+
+    Raises:
+        NotEnumerable: the family draws more than one box or centre.
+    """
     for y in range(size[0]):
         for x in range(size[1]):
-            yield draw_mask(size, lam, options, PlacedDraws((y, x)))[0]
+            yield slot.draw(size, lam, PlacedDraws((y, x)))[0]
 
 
 def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
@@ -143,14 +142,19 @@ def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
     pairs = np.outer(*(n - np.abs(np.arange(1 - n, n)) for n in size))
     count = 0
     while chunk := list(islice(masks, _CHUNK)):
-        offsets, columns, rows = zip(*(mask.factors(size) for mask in chunk), strict=True)
-        rest, y, x = 1.0 - np.array(offsets), np.stack(columns), np.stack(rows)
-        # 1 − M = rest − y xᵀ, and (rest − y_i x_i)(rest − y_j x_j) is a sum of products along one axis each
-        starts_y, starts_x = _correlate(y, np.ones_like(y)), _correlate(x, np.ones_like(x))
-        weighted = rest[:, None] * starts_y
-        total += (rest**2).sum() * pairs
-        total -= weighted.T @ starts_x + weighted[:, ::-1].T @ starts_x[:, ::-1]
-        total += _correlate(y, y).T @ _correlate(x, x)
+        dense = [mask for mask in chunk if isinstance(mask, DenseMask)]
+        separable = [mask for mask in chunk if not isinstance(mask, DenseMask)]
+        for mask in dense:
+            total += _autocorrelation(1.0 - mask.array(size))
+        if separable:
+            offsets, columns, rows = zip(*(mask.factors(size) for mask in separable), strict=True)
+            rest, y, x = 1.0 - np.array(offsets), np.stack(columns), np.stack(rows)
+            # 1 − M = rest − y xᵀ, and (rest − y_i x_i)(rest − y_j x_j) is a sum of products along one axis each
+            starts_y, starts_x = _correlate(y, np.ones_like(y)), _correlate(x, np.ones_like(x))
+            weighted = rest[:, None] * starts_y
+            total += (rest**2).sum() * pairs
+            total -= weighted.T @ starts_x + weighted[:, ::-1].T @ starts_x[:, ::-1]
+            total += _correlate(y, y).T @ _correlate(x, x)
         count += len(chunk)
     return total / (pairs * count)
 
@@ -162,61 +166,9 @@ def _correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.roll(np.fft.irfft(spectrum, 2 * n), n - 1, axis=-1)[:, : 2 * n - 1]
 
 
-@dataclass(frozen=True)
-class PlacedDraws:
-    """The `Draws` of an enumeration: the box or the bump is centred on `pixel`."""
-
-    pixel: tuple[int, int]
-
-    def box(self, size: Size, lam: float, minmax: object = None) -> Box:
-        """The box that the installed timm draws around the pixel."""
-        if minmax is not None:
-            raise ValueError(f'cutmix_minmax must be None for an enumeration of placements, got {minmax!r}')
-        edges_y, edges_x = box_edges(size, float(lam))
-        return (*edges_y[self.pixel[0]], *edges_x[self.pixel[1]])
-
-    def centre(self, size: Size) -> tuple[int, int]:
-        """The pixel."""
-        return self.pixel
-
-    def ratio(self, gamma: float) -> float:
-        """Refuses: a continuous ratio has no placements."""
-        raise ValueError(f'hmix_gamma must be None for an enumeration of placements, got {gamma!r}')
-
-
-@lru_cache(maxsize=64)
-def box_edges(size: Size, lam: float) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-    """Lower and upper edge of the installed timm's CutMix box for each centre row, and for each centre column.
-
-    How a box of odd side is rounded differs between timm's versions, so the edges are not worked out here but asked of
-    timm: boxes are drawn from a known state of numpy's generator, their centres from the same state once more.
-
-    Raises:
-        RuntimeError: the boxes do not follow from uniform centres, rows drawn before columns.
-    """
-    count = 64 * max(size)  # misses a centre with probability n · exp(−64)
-    with numpy_seed(0):
-        (yl, yh, xl, xh), _ = cutmix_bbox_and_lam(size, lam, count=count)
-    with numpy_seed(0):
-        centres = [np.random.randint(0, n, size=count) for n in size]
-    edges = []
-    for n, centre, low, high in zip(size, centres, (yl, xl), (yh, xh), strict=True):
-        found = sorted({(int(c), int(a), int(b)) for c, a, b in zip(centre, low, high, strict=True)})
-        if [c for c, _, _ in found] != list(range(n)):
-            raise RuntimeError(
-                'the installed timm draws CutMix boxes in an order that is not known here, so that their placements '
-                'cannot be enumerated; give samples= for a Monte Carlo estimate'
-            )
-        edges.append(tuple((a, b) for _, a, b in found))
-    return edges[0], edges[1]
-
-
-@contextlib.contextmanager
-def numpy_seed(seed: int) -> Iterator[None]:
-    """Seeds numpy's global generator, the one that timm's mixers draw from, and afterwards restores its state."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+def _autocorrelation(a: np.ndarray) -> np.ndarray:
+    """Σ_i a_i a_{i+d} of an (H, W) array for every displacement d, shape (2 H − 1, 2 W − 1)."""
+    height, width = a.shape
+    shape = 2 * height, 2 * width
+    sums = np.fft.irfft2(np.abs(np.fft.rfft2(a, shape)) ** 2, shape)
+    return np.roll(sums, (height - 1, width - 1), axis=(0, 1))[: 2 * height - 1, : 2 * width - 1]

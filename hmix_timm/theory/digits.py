@@ -9,8 +9,8 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
 
+from ..draws import numpy_seed
 from ..mixup import Mixup
-from .coefficients import numpy_seed
 
 IMAGE_SIZE = 16
 _TRAIN_IMAGES = 1000
@@ -58,7 +58,7 @@ def train_digits(mode: str, seed: int, epochs: int = 15, progress: Any = None) -
     numpy's and torch's global generators are left as they were found.
 
     Args:
-        mode: one of `hmix_timm.presets.MIX_MODES`.
+        mode: one of `hmix_timm.presets.mix_modes()`.
         seed: of initial weights, order and mixing.
         epochs: passes over the training digits.
         progress: a tqdm bar to advance by one for each epoch, or None.

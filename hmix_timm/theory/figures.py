@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..draws import numpy_seed
+from ..families import make_slot
 from ..files import write_json
-from ..masks import Mask, SlotOptions, draw_mask, mixup_mask
+from ..masks import Mask, mixup_mask
 from ..pictures import blended, mix_grid, new_figure, photographs, require_demo_extra, save_figure
 from . import closed_forms
 from .approximation import two_moons_curves
-from .coefficients import CoefficientMap, coefficient_map, numpy_seed
+from .coefficients import CoefficientMap, coefficient_map
 from .digits import IMAGE_SIZE, one_thread, train_digits
 from .gradients import gradient_map
 
@@ -80,9 +82,13 @@ def figure3(lam: float = 0.65, ratio: float = 0.5, seed: int = 9) -> Drawn:
     """Mixes of two photographs and their masks."""
     size = (224, 224)
     masks: dict[str, Mask] = {'Mixup': mixup_mask(lam)}
-    for name, cutmix_mode in (('CutMix', 'bbox'), ('HMix', 'hmix'), ('GMix', 'gmix')):
+    for name, slot in (
+        ('CutMix', make_slot()),
+        ('HMix', make_slot('hmix', hmix_ratio=ratio)),
+        ('GMix', make_slot('gmix')),
+    ):
         with numpy_seed(seed):  # the same seed: the same centre
-            masks[name], _ = draw_mask(size, lam, SlotOptions(cutmix_mode, hmix_ratio=ratio))
+            masks[name], _ = slot.draw(size, lam)
     figure = mix_grid(*photographs(size), masks, rf'$\lambda = {lam:g}$, HMix with $r = {ratio:g}$')
     return figure, {'lam': lam, 'hmix_ratio': ratio, 'mask_mean': {name: mask.mean for name, mask in masks.items()}}
 

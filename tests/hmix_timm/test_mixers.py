@@ -11,8 +11,8 @@ from timm.data.mixup import Mixup as TimmMixup
 from timm.data.mixup import rand_bbox
 
 from hmix_timm import FastCollateMixup, Mixup, NaFlexMixup
-from hmix_timm.masks import hmix_mask
-from hmix_timm.presets import MIX_MODES, PRESETS
+from hmix_timm.families import PRESETS, hmix_mask
+from hmix_timm.presets import mix_modes
 
 CLASSES = 5
 SHAPES = [(6, 3, 16, 16), (8, 1, 9, 21), (5, 3, 14, 6), (4, 2, 1, 1), (3, 3, 1, 7)]
@@ -263,7 +263,8 @@ def test_extreme_lam_is_finite_and_in_range(monkeypatch, lam, mode, shape, optio
 @pytest.mark.parametrize('mode', ['batch', 'elem'])
 def test_extreme_alphas_are_finite(alpha, cutmix_mode, mode):
     np.random.seed(0)
-    mixer = Mixup(0.0, alpha, mode=mode, cutmix_mode=cutmix_mode, num_classes=3, hmix_gamma=alpha)
+    options = {'hmix_gamma': alpha} if cutmix_mode == 'hmix' else {}
+    mixer = Mixup(0.0, alpha, mode=mode, cutmix_mode=cutmix_mode, num_classes=3, **options)
     for _ in range(20):
         mixed, target = mixer(torch.rand(4, 3, 6, 6), torch.tensor([0, 1, 2, 0]))
         assert torch.isfinite(mixed).all() and torch.isfinite(target).all()
@@ -359,7 +360,7 @@ def test_naflex_masks_lie_over_the_overlap(naflex, dtype):
 
 
 def test_naflex_draws_in_timms_order():
-    """apply?, λ, r, then for each image its box (y before x), from the generators that timm uses."""
+    """apply?, λ, then for each image r and its box (y before x), from the generators that timm uses."""
     imgs = [torch.zeros(1, 16, 12), torch.ones(1, 16, 12)]
     mixer = NaFlexMixup(num_classes=2, mixup_alpha=0.0, cutmix_mode='hmix', hmix_gamma=2.0, local_shuffle=1)
     for seed in range(20):
@@ -370,8 +371,8 @@ def test_naflex_draws_in_timms_order():
         torch.manual_seed(seed)
         random.random()
         lam = torch.distributions.Beta(1.0, 1.0).sample().item()
-        ratio = torch.distributions.Beta(2.0, 2.0).sample().item()
         for i in range(2):
+            ratio = torch.distributions.Beta(2.0, 2.0).sample().item()
             side = math.sqrt((1.0 - lam) * ratio)
             height, width = int(16 * side), int(12 * side)
             y, x = random.randint(0, 16 - height), random.randint(0, 12 - width)
@@ -386,14 +387,14 @@ def test_naflex_chooses_between_mixup_and_the_slot(cutmix_mode, mixup_alpha, cut
     """One number of torch's generator decides, with `switch_prob`; the rest is as with the chosen one alone."""
     imgs = [torch.zeros(1, 16, 12), torch.ones(1, 14, 15)]
     options = {'num_classes': 2, 'cutmix_mode': cutmix_mode}
+    mixup_alone = NaFlexMixup(num_classes=2, mixup_alpha=mixup_alpha, cutmix_alpha=0.0)
+    slot_alone = NaFlexMixup(**options, mixup_alpha=0.0, cutmix_alpha=cutmix_alpha)
     chosen = []
     for seed in range(20):
         torch.manual_seed(seed)
         chosen.append(torch.rand(()).item() < 0.2)
-        alone = (0.0, cutmix_alpha) if chosen[-1] else (mixup_alpha, 0.0)
-        mixer = NaFlexMixup(**options, mixup_alpha=alone[0], cutmix_alpha=alone[1])
         random.seed(seed)
-        expected = mixer(imgs, torch.tensor([0, 1]))
+        expected = (slot_alone if chosen[-1] else mixup_alone)(imgs, torch.tensor([0, 1]))
         mixer = NaFlexMixup(**options, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha, switch_prob=0.2)
         random.seed(seed)
         torch.manual_seed(seed)
@@ -403,7 +404,7 @@ def test_naflex_chooses_between_mixup_and_the_slot(cutmix_mode, mixup_alpha, cut
     assert 0 < sum(chosen) < 10
 
 
-@pytest.mark.parametrize(('mode', 'preset'), list(itertools.product(MIX_MODES, PRESETS)))
+@pytest.mark.parametrize(('mode', 'preset'), list(itertools.product(mix_modes(), PRESETS)))
 @pytest.mark.parametrize('cls', [Mixup, FastCollateMixup])
 def test_from_mode_is_a_row_of_the_papers_tables(cls, mode, preset):
     mixer = cls.from_mode(mode, preset, num_classes=7)
@@ -421,7 +422,7 @@ def test_from_mode_is_a_row_of_the_papers_tables(cls, mode, preset):
 def test_from_mode_overrides_and_refusals():
     assert Mixup.from_mode('hmix', hmix_ratio=0.2, num_classes=10).hmix_ratio == 0.2
     assert Mixup.from_mode('gmix', cutmix_alpha=2.0, correct_lam=False).cutmix_alpha == 2.0
-    with pytest.raises(ValueError, match=r"mode must be one of .*hmix.*, got 'hmx'"):
+    with pytest.raises(ValueError, match=r"mix_mode must be one of .*hmix.*, got 'hmx'"):
         Mixup.from_mode('hmx')
     with pytest.raises(ValueError, match="preset must be one of imagenet, cifar100, got 'cifar10'"):
         Mixup.from_mode('hmix', 'cifar10')
@@ -438,14 +439,15 @@ WRONG = [
     ('hmix_ratio', [-0.1, 1.1, NAN, None]),
     ('hmix_gamma', [0, -1.0, NAN, INF]),
     ('gmix_kernel', ['gauss', None]),
-    ('num_classes', [0, NAN]),
+    ('num_classes', [0, NAN, 2.5, '10']),
 ]
 
 
 @pytest.mark.parametrize(('name', 'value'), [(name, value) for name, values in WRONG for value in values])
 @pytest.mark.parametrize('cls', [Mixup, FastCollateMixup, NaFlexMixup])
 def test_wrong_values_are_named(cls, name, value):
-    arguments = {'num_classes': 10, name: value}
+    slot = {'cutmix_alpha': 1.0, 'cutmix_mode': name[:4]} if name[:4] in ('hmix', 'gmix') else {}
+    arguments = {'num_classes': 10, **slot, name: value}
     with pytest.raises(ValueError) as caught:
         cls(**arguments)
     message = str(caught.value)
@@ -470,6 +472,27 @@ def test_slots_that_contradict_each_other():
         Mixup(mixup_alpha=0.0)
     with pytest.raises(ValueError, match=r"cutmix_minmax must be None with cutmix_mode='hmix'"):
         Mixup(cutmix_minmax=(0.2, 0.8), cutmix_mode='hmix')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'cutmix_mode': 'hmix'}, "cutmix_alpha must be > 0 with cutmix_mode='hmix'.*got 0"),
+        ({'cutmix_mode': 'gmix', 'hmix_ratio': 0.5}, "hmix_ratio is for cutmix_mode='hmix', not for 'gmix'; got 0.5"),
+        ({'hmix_ratio': 0.5}, "hmix_ratio is for cutmix_mode='hmix', not for 'bbox'"),
+        ({'cutmix_mode': 'hmix', 'hmix_ratio': 0.5, 'hmix_gamma': 2.0}, 'hmix_ratio has no effect beside hmix_gamma'),
+    ],
+)
+@pytest.mark.parametrize('cls', [Mixup, FastCollateMixup, NaFlexMixup])
+def test_an_argument_without_effect_is_refused(cls, arguments, message):
+    alpha = 0.0 if 'alpha' in message else 1.0
+    with pytest.raises(ValueError, match=message):
+        cls(num_classes=10, mixup_alpha=1.0, cutmix_alpha=alpha, **arguments)
+
+
+def test_an_option_that_is_not_set_may_stand_beside_another():
+    assert Mixup(0.0, 1.0, cutmix_mode='hmix', hmix_ratio=0.3, hmix_gamma=None).hmix_ratio == 0.3
+    assert Mixup.from_mode('hmix', hmix_gamma=2.0).hmix_gamma == 2.0
 
 
 def test_collate_refuses_images_that_are_not_uint8():
@@ -498,6 +521,7 @@ def test_call_written_for_the_published_code_works():
             'Mixup(alpha=0.3) | GMix(alpha=1, kernel=reference), switch_prob=0.7',
         ),
         ({'mixup_alpha': 0.8, 'prob': 0.0}, 'no mixing'),
+        ({'mixup_alpha': 0.8, 'correct_lam': False}, 'Mixup(alpha=0.8), correct_lam=False'),
     ],
 )
 def test_repr_names_the_slots_in_use(options, slots):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import make_moons
 
-from hmix_timm.masks import dense_mask, gmix_mask
+from hmix_timm.families import gmix_mask
 from hmix_timm.theory.approximation import (
     approximate_loss,
     bernoulli_law,
@@ -31,7 +31,7 @@ def curved_model(x):
 
 def lopsided_law(lam):
     """GMix as printed on an image of 1 × 2 pixels: 1 − M(λ) is not distributed as M(1 − λ), and E[M] is not λ."""
-    masks = [dense_mask(gmix_mask((1, 2), lam, (0, x), 'paper'), (1, 2)).ravel() for x in range(2)]
+    masks = [gmix_mask((1, 2), lam, (0, x), 'paper').array((1, 2)).ravel() for x in range(2)]
     return torch.from_numpy(np.stack(masks)), torch.full((2,), 0.5, dtype=torch.float64)
 
 

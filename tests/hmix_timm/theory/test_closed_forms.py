@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from hmix_timm.masks import cutmix_mask, dense_mask, gmix_mask, hmix_mask, mixup_mask
+from hmix_timm.families import cutmix_mask, gmix_mask, hmix_mask
+from hmix_timm.masks import mixup_mask
 from hmix_timm.theory.closed_forms import (
     box_coverage,
     cutmix_map,
@@ -23,7 +24,7 @@ SIZE = (8, 6)
 
 def products(masks) -> np.ndarray:
     """E[(1 − M_j)(1 − M_k)] for all pixels j and k, (H, W, H, W)."""
-    rest = np.stack([1.0 - dense_mask(mask, SIZE) for mask in masks])
+    rest = np.stack([1.0 - mask.array(SIZE) for mask in masks])
     return np.einsum('pab,pcd->abcd', rest, rest) / len(rest)
 
 

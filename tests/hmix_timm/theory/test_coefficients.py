@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from hmix_timm import Mixup
-from hmix_timm.masks import NUMPY_DRAWS, BoxMask, ProductMask, SlotOptions, dense_mask
-from hmix_timm.theory.coefficients import box_edges, coefficient_map, mean_products, numpy_seed, placed_masks
+from hmix_timm.draws import NUMPY_DRAWS, box_edges, numpy_seed
+from hmix_timm.families import make_slot
+from hmix_timm.masks import BoxMask, ProductMask
+from hmix_timm.theory.coefficients import coefficient_map, mean_products, placed_masks
 
 
 def brute_force_map(masks: np.ndarray) -> np.ndarray:
@@ -35,7 +37,7 @@ def test_mean_products_equal_brute_force():
         BoxMask(0.4),
         *(ProductMask(rng.random(), rng.normal(size=5), rng.normal(size=4)) for _ in range(3)),
     ]
-    expected = brute_force_map(np.stack([dense_mask(mask, size) for mask in masks]))
+    expected = brute_force_map(np.stack([mask.array(size) for mask in masks]))
     np.testing.assert_allclose(mean_products(masks, size), expected, atol=1e-13)
 
 
@@ -89,7 +91,7 @@ def test_map_describes_what_the_mixer_does_to_a_batch(mode, mixer_arguments):
     np.testing.assert_allclose(sampled, exact, atol=0.025)
 
 
-@pytest.mark.parametrize('arguments', [{'mode': 'cutmix'}, {'mode': 'hmix', 'hmix_ratio': 0.5}, {'mode': 'gmix'}])
+@pytest.mark.parametrize('arguments', [{'mix_mode': 'cutmix'}, {'mix_mode': 'hmix', 'hmix_ratio': 0.5}, {'mix_mode': 'gmix'}])
 def test_monte_carlo_agrees_within_its_standard_error(arguments):
     arguments = {**arguments, 'lam': 0.6, 'size': (8, 5)}
     exact = coefficient_map(**arguments)
@@ -127,10 +129,10 @@ def test_stochastic_is_the_average():
 
 
 def test_mean_of_rest_is_one_minus_lambda_for_hmix():
-    masks = list(placed_masks((9, 6), 0.4, SlotOptions('hmix', hmix_ratio=0.8)))
+    masks = list(placed_masks((9, 6), 0.4, make_slot('hmix', hmix_ratio=0.8)))
     assert len(masks) == 54
     for mask in masks:
-        assert dense_mask(mask, (9, 6)).mean() == pytest.approx(0.4, abs=1e-12)
+        assert mask.array((9, 6)).mean() == pytest.approx(0.4, abs=1e-12)
 
 
 def test_at_reads_displacements():
@@ -145,7 +147,7 @@ def test_at_reads_displacements():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'mode': 'none'}, 'mode must be one of mixup, cutmix, stochastic, hmix, gmix'),
+        ({'mix_mode': 'none'}, 'mix_mode must be one of mixup, cutmix, stochastic, hmix, gmix'),
         ({'lam': 1.5}, 'lam must be'),
         ({'size': (0, 4)}, 'size must be'),
         ({'hmix_ratio': -1}, 'hmix_ratio must be'),
@@ -156,4 +158,5 @@ def test_at_reads_displacements():
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        coefficient_map(**{'mode': 'hmix', 'lam': 0.5, 'size': (4, 4), **arguments})
+        mix_mode = 'gmix' if 'gmix_kernel' in arguments else 'hmix'
+        coefficient_map(**{'mix_mode': mix_mode, 'lam': 0.5, 'size': (4, 4), **arguments})

@@ -10,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-from hmix_timm.masks import SlotOptions, dense_mask
+from hmix_timm.families import make_slot
 from hmix_timm.theory import digits
 from hmix_timm.theory.coefficients import placed_masks
 from hmix_timm.theory.figures import main
@@ -48,13 +48,13 @@ def test_figure4_numbers(output):
     assert set(numbers) == {'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'gmix_eq11'}
     assert all(set(row) == {'0', '16', '32'} for row in numbers.values())
     options = {
-        'cutmix': SlotOptions('bbox'),
-        'hmix': SlotOptions('hmix', hmix_ratio=0.75),
-        'gmix': SlotOptions('gmix'),
-        'gmix_paper': SlotOptions('gmix', gmix_kernel='paper'),
+        'cutmix': make_slot('bbox'),
+        'hmix': make_slot('hmix', hmix_ratio=0.75),
+        'gmix': make_slot('gmix'),
+        'gmix_paper': make_slot('gmix', gmix_kernel='paper'),
     }
     for name, option in options.items():
-        rest = np.stack([1.0 - dense_mask(mask, (64, 64)) for mask in placed_masks((64, 64), 0.5, option)])
+        rest = np.stack([1.0 - mask.array((64, 64)) for mask in placed_masks((64, 64), 0.5, option)])
         for d in (0, 16, 32):
             expected = (rest[:, :, : 64 - d] * rest[:, :, d:]).mean()
             assert numbers[name][str(d)] == pytest.approx(expected, abs=1e-12)

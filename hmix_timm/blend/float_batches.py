@@ -1,0 +1,150 @@
+"""Blending float batches in place, on any device.
+
+On the CPU the two images of a pair are mixed one block (an image, or a channel of a large one) after the other, through
+scratch of that size: memory for a second batch would cost more in page faults than the arithmetic does. On other
+devices a few kernels mix the whole batch with its reversed copy.
+"""
+
+import numpy as np
+import torch
+
+from ..masks import BoxMask, DenseMask, Mask
+from .plan import Masks, Plan, blocks, make_plan, planner
+
+
+def mix_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
+    """Mixes every sample of a batch with its partner, in place.
+
+    Args:
+        x: batch (B, C, H, W) of any floating dtype, memory format and device.
+        masks: one mask (or None) for each sample.
+
+    Returns:
+        x.
+    """
+    if all(mask is None for mask in masks):
+        return x
+    if x.device.type == 'cpu':
+        return mix_pairs_(x, masks)
+    return mix_whole_(x, masks)
+
+
+def blend_(own: torch.Tensor, other: torch.Tensor, mask: Mask) -> torch.Tensor:
+    """own ← M ⊙ own + (1 − M) ⊙ other, in place.
+
+    Args:
+        own: image (C, H, W), floating or uint8.
+        other: image of the same shape and dtype; not written to.
+        mask: the mask of `own`.
+
+    Returns:
+        own.
+    """
+    _apply_(own, other, make_plan(mask, own.dtype))
+    return own
+
+
+def mix_pairs_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
+    """`mix_` pair by pair, through scratch for one block."""
+    images, repeat = _as_stored(x)
+    plan = planner(x.dtype, repeat)
+    scratch = _scratch(images[0], x.dtype)
+    for i in range(len(x) // 2):
+        j = len(x) - 1 - i
+        _mix_pair_(images[i], images[j], plan(masks[i]), plan(masks[j]), scratch)
+    return x
+
+
+def mix_whole_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
+    """`mix_` with one batch-sized temporary, a few kernels whatever the batch size, and no host synchronisation.
+
+    In half precision the temporary is in float32, so that results are rounded once. Integers take two.
+    """
+    same = all(mask is masks[0] for mask in masks)
+    if not (same and isinstance(masks[0], BoxMask)) or not x.is_floating_point():
+        return _lerp_whole_(x, _batch_weight(masks[:1] if same else masks, x))
+    plan = make_plan(masks[0], x.dtype)
+    if plan.weight is None:
+        if plan.box is not None:
+            x[plan.box] = x[plan.box].flip(0)
+        return x
+    partner = x.flip(0)
+    x.lerp_(partner, plan.weight)
+    if plan.box is not None:
+        x[plan.box] = partner[plan.box]
+    return x
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A small host array on the device, without making the host wait for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == 'cuda':
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _mix_pair_(image_i: torch.Tensor, image_j: torch.Tensor, plan_i: Plan, plan_j: Plan, scratch: torch.Tensor) -> None:
+    for own, other in zip(blocks(image_i), blocks(image_j), strict=True):
+        if plan_j.reads is not None:
+            scratch[plan_j.reads] = own[plan_j.reads]
+        _apply_(own, other, plan_i)
+        _apply_(other, scratch, plan_j)
+
+
+def _apply_(own: torch.Tensor, other: torch.Tensor, plan: Plan) -> None:
+    if plan.weight is not None:
+        if own.dtype in (torch.float32, torch.float64):
+            own.lerp_(other, plan.weight)
+        else:
+            # reduced precision and integers are blended in float32 and rounded once
+            mixed = own.float().lerp_(other.float(), plan.weight)
+            own.copy_(mixed if own.is_floating_point() else mixed.round_())
+    if plan.box is not None:
+        own[plan.box] = other[plan.box]
+
+
+def _as_stored(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Channels-last images as (B, H, W · C), and C, the number of times that every column stands there."""
+    if x.ndim == 4 and x.stride(1) == 1 and x.stride(3) == x.shape[1] > 1:
+        return x.permute(0, 2, 3, 1).flatten(2), x.shape[1]
+    return x, 1
+
+
+def _scratch(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty_like(blocks(image)[0], dtype=dtype)
+
+
+def _lerp_whole_(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    partner = x.flip(0)
+    if x.dtype == weight.dtype:
+        return x.lerp_(partner, weight)
+    if not x.is_floating_point():
+        return x.copy_(x.to(weight.dtype).lerp_(partner.to(weight.dtype), weight).round_())
+    return x.copy_((partner * weight).addcmul_(x, 1.0 - weight))
+
+
+def _batch_weight(masks: Masks, x: torch.Tensor) -> torch.Tensor:
+    """1 − M on x's device in float32 or wider: (len(masks), 1, ..., H, W), or ones for H and W where M is constant."""
+    height, width = x.shape[-2:]
+    exact = torch.promote_types(x.dtype, torch.float32)
+    if any(isinstance(mask, DenseMask) for mask in masks):
+        arrays = [np.ones((height, width)) if mask is None else mask.array((height, width)) for mask in masks]
+        stacked = 1.0 - np.stack(arrays)
+        share = to_device(stacked.astype(np.float64 if exact == torch.float64 else np.float32), x.device)
+        return share.reshape(len(masks), *([1] * (x.ndim - 3)), height, width)
+    rows = np.zeros((len(masks), 1 + height + width), np.float64 if exact == torch.float64 else np.float32)
+    rows[:, 0] = 1.0
+    for row, mask in zip(rows, masks, strict=True):
+        if isinstance(mask, BoxMask):
+            yl, yh, xl, xh = mask.box
+            row[0] = mask.outside
+            row[1 + yl : 1 + yh] = -mask.outside
+            row[1 + height + xl : 1 + height + xh] = 1.0
+        elif mask is not None and not isinstance(mask, DenseMask):
+            row[0], row[1 : 1 + height], row[1 + height :] = mask.factors((height, width))
+    if not rows[:, 1:].any():
+        keep = to_device(rows[:, :1], x.device).reshape(len(masks), *([1] * (x.ndim - 1)))
+        return 1.0 - keep
+    offset, y, x_ = to_device(rows, x.device).split((1, height, width), dim=1)
+    keep = torch.addcmul(offset[:, :, None], y[:, :, None], x_[:, None, :])
+    return (1.0 - keep).reshape(len(masks), *([1] * (x.ndim - 3)), height, width)

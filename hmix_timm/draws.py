@@ -1,0 +1,206 @@
+"""Where random numbers come from: numpy's generator as in timm's `Mixup`, `random` and torch's as in its `NaFlexMixup`,
+or an enumeration of placements, for analysis.
+
+Families ask a source for boxes, pixels and numbers and never know which one it is.
+"""
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from timm.data import mixup as timm_mixup
+
+from . import private
+from .masks import Box, Size
+
+
+class Draws(Protocol):
+    """A source of random numbers; the methods are drawn from in the order in which they are called."""
+
+    def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
+        """A CutMix box whose sides are √(1 − lam) of the image's, or between `minmax` of them."""
+
+    def centre(self, size: Size) -> tuple[int, int]:
+        """A pixel (y, x), uniform over the image."""
+
+    def ratio(self, gamma: float) -> float:
+        """A number ~ Beta(gamma, gamma), such as HMix's ratio."""
+
+    def uniform(self, n: int) -> np.ndarray:
+        """n numbers, uniform in [0, 1), float64."""
+
+    def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        """An array of standard normal numbers, float64."""
+
+    def integers(self, low: int, high: int) -> int:
+        """A whole number, uniform from low to high − 1."""
+
+    def state(self) -> Any:
+        """The generators' state, for `restore`."""
+
+    def restore(self, state: Any) -> None:
+        """Puts the generators back, so that the same numbers are drawn once more."""
+
+
+class NumpyDraws:
+    """Draws from numpy's global generator, as timm's `Mixup` does; boxes are the installed timm's own."""
+
+    def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
+        yl, yh, xl, xh = private.cutmix_box(size, lam, minmax)
+        return int(yl), int(yh), int(xl), int(xh)
+
+    def centre(self, size: Size) -> tuple[int, int]:
+        y = np.random.randint(0, size[0])
+        return int(y), int(np.random.randint(0, size[1]))
+
+    def ratio(self, gamma: float) -> float:
+        return float(np.random.beta(gamma, gamma))
+
+    def uniform(self, n: int) -> np.ndarray:
+        return np.random.random_sample(n)
+
+    def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        return np.random.standard_normal(shape)
+
+    def integers(self, low: int, high: int) -> int:
+        return int(np.random.randint(low, high))
+
+    def state(self) -> Any:
+        return np.random.get_state()
+
+    def restore(self, state: Any) -> None:
+        np.random.set_state(state)
+
+
+class NaFlexDraws:
+    """Draws from `random` and torch's default generator, as timm's `NaFlexMixup` does; boxes lie wholly inside."""
+
+    def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
+        side = math.sqrt(1.0 - lam)
+        height, width = int(size[0] * side), int(size[1] * side)
+        y = random.randint(0, size[0] - height)
+        x = random.randint(0, size[1] - width)
+        return y, y + height, x, x + width
+
+    def centre(self, size: Size) -> tuple[int, int]:
+        y = random.randint(0, size[0] - 1)
+        return y, random.randint(0, size[1] - 1)
+
+    def ratio(self, gamma: float) -> float:
+        return torch.distributions.Beta(gamma, gamma).sample().item()
+
+    def uniform(self, n: int) -> np.ndarray:
+        return torch.rand(n, dtype=torch.float64).numpy()
+
+    def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        return torch.randn(shape, dtype=torch.float64).numpy()
+
+    def integers(self, low: int, high: int) -> int:
+        return random.randrange(low, high)
+
+    def state(self) -> Any:
+        return random.getstate(), torch.get_rng_state()
+
+    def restore(self, state: Any) -> None:
+        random.setstate(state[0])
+        torch.set_rng_state(state[1])
+
+
+NUMPY_DRAWS = NumpyDraws()
+NAFLEX_DRAWS = NaFlexDraws()
+
+
+class NotEnumerable(Exception):
+    """A family draws something that has no finite list of placements; the message says what."""
+
+
+@dataclass
+class PlacedDraws:
+    """One of the H · W equally likely placements of a family that draws a single box or a single centre.
+
+    Args:
+        pixel: where the box or the bump is centred.
+    """
+
+    pixel: tuple[int, int]
+    placed: bool = field(default=False, init=False)
+
+    def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
+        """The box that the installed timm draws around the pixel."""
+        if minmax is not None:
+            raise NotEnumerable('boxes of cutmix_minmax')
+        self._place()
+        edges_y, edges_x = box_edges(size, float(lam))
+        return (*edges_y[self.pixel[0]], *edges_x[self.pixel[1]])
+
+    def centre(self, size: Size) -> tuple[int, int]:
+        """The pixel."""
+        self._place()
+        return self.pixel
+
+    def ratio(self, gamma: float) -> float:
+        raise NotEnumerable('a ratio ~ Beta(gamma, gamma)')
+
+    def uniform(self, n: int) -> np.ndarray:
+        raise NotEnumerable('uniform numbers')
+
+    def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        raise NotEnumerable('normal numbers')
+
+    def integers(self, low: int, high: int) -> int:
+        raise NotEnumerable('whole numbers')
+
+    def state(self) -> Any:
+        return self.placed
+
+    def restore(self, state: Any) -> None:
+        self.placed = state
+
+    def _place(self) -> None:
+        if self.placed:
+            raise NotEnumerable('more than one box or centre')
+        self.placed = True
+
+
+@lru_cache(maxsize=64)
+def box_edges(size: Size, lam: float) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+    """Lower and upper edge of the installed timm's CutMix box for each centre row, and for each centre column.
+
+    How a box of odd side is rounded differs between timm's versions, so the edges are not worked out here but asked of
+    timm: boxes are drawn from a known state of numpy's generator, their centres from the same state once more.
+
+    Raises:
+        RuntimeError: the boxes do not follow from uniform centres, rows drawn before columns.
+    """
+    count = 64 * max(size)  # misses a centre with probability n · exp(−64)
+    with numpy_seed(0):
+        (yl, yh, xl, xh), _ = timm_mixup.cutmix_bbox_and_lam(size, lam, count=count)
+    with numpy_seed(0):
+        centres = [np.random.randint(0, n, size=count) for n in size]
+    edges = []
+    for n, centre, low, high in zip(size, centres, (yl, xl), (yh, xh), strict=True):
+        found = sorted({(int(c), int(a), int(b)) for c, a, b in zip(centre, low, high, strict=True)})
+        if [c for c, _, _ in found] != list(range(n)):
+            raise RuntimeError(
+                'the installed timm draws CutMix boxes in an order that is not known here, so that their placements '
+                'cannot be enumerated; give samples= for a Monte Carlo estimate'
+            )
+        edges.append(tuple((a, b) for _, a, b in found))
+    return edges[0], edges[1]
+
+
+@contextlib.contextmanager
+def numpy_seed(seed: int) -> Iterator[None]:
+    """Seeds numpy's global generator, the one that timm's mixers draw from, and afterwards restores its state."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

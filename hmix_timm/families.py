@@ -1,0 +1,471 @@
+"""λ → mask: the table of families, which is the only place that knows what CutMix, HMix and GMix are.
+
+A `Family` is one record: its name and title, how it draws a mask, its options with defaults and checks, the paper's
+hyper-parameters. Constructors, `repr`, command line, recipes, presets, previews, bench and theory read the table. A
+family of your own enters it by `register_family` and has all of them.
+"""
+
+import functools
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .checks import check_choice, check_minmax, check_number
+from .draws import NUMPY_DRAWS, Draws
+from .masks import Box, BoxMask, Mask, ProductMask, Size, box_fraction, problem_with
+
+DrawMask = Callable[[Size, float, SimpleNamespace, Draws], Mask]
+"""(height and width, λ, options, source of random numbers) → mask.
+
+The options are the family's own by name, and `correct_lam` and `cutmix_minmax` of the mixer.
+"""
+
+PRESETS = ('imagenet', 'cifar100')
+"""Data sets for which the paper's section 5 gives hyper-parameters."""
+
+COLOURS = ('#0072B2', '#F0E442', '#882255', '#44AA99', '#999933', '#332288')
+"""Plot colours of families that are registered without one."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a family. Outside the family it is called `<family>_<name>`, `--<family>-<name>` on a command line.
+
+    Args:
+        name: as the family's function reads it.
+        default: its value where none is given; None is "not set".
+        help: what it means, for `--help`.
+        low: smallest number allowed.
+        high: largest number allowed.
+        open_low: whether `low` itself is not allowed.
+        choices: the words allowed; the option is a number if there are none.
+        replaces: an option of the family that has no effect where this one is given.
+    """
+
+    name: str
+    default: Any
+    help: str = ''
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    choices: tuple[str, ...] = ()
+    replaces: str = ''
+
+    @property
+    def type(self) -> type:
+        """What a command line's text becomes: str, int or float."""
+        if self.choices or isinstance(self.default, str):
+            return str
+        return int if isinstance(self.default, int) else float
+
+    def check(self, shown: str, value: Any) -> None:
+        """Raises ValueError, naming the option as `shown`, for a value that is not allowed."""
+        if value is None and self.default is None:
+            return
+        if self.choices:
+            check_choice(shown, value, self.choices)
+        elif self.type is str:
+            if not isinstance(value, str):
+                raise ValueError(f'{shown} must be text, got {value!r}')
+        else:
+            check_number(shown, value, self.low, self.high, open_low=self.open_low)
+            if self.type is int and value != int(value):
+                raise ValueError(f'{shown} must be a whole number, got {value!r}')
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """All there is to know about a mask of the CutMix slot.
+
+    Args:
+        name: value of `cutmix_mode`.
+        title: for people.
+        draw: λ → mask.
+        mix_mode: value of `--mix-mode` that trains with it alone.
+        options: its options.
+        presets: preset → 'alpha' and options that differ from their defaults (paper, section 5).
+        colour: in plots.
+        timms_own: whether it is timm's own CutMix, with `cutmix_minmax` and in NaFlex.
+        source: the file that registers it; '' for the families of this package.
+    """
+
+    name: str
+    title: str
+    draw: DrawMask
+    mix_mode: str
+    options: tuple[Option, ...] = ()
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    colour: str = COLOURS[0]
+    timms_own: bool = False
+    source: str = ''
+
+    def keyword(self, option: Option) -> str:
+        """The option's name outside the family: constructor argument, key of a recipe."""
+        return f'{self.name}_{option.name}'
+
+    @property
+    def keywords(self) -> dict[str, Option]:
+        """Name outside the family → option."""
+        return {self.keyword(option): option for option in self.options}
+
+    def defaults(self) -> dict[str, Any]:
+        """Name outside the family → default."""
+        return {keyword: option.default for keyword, option in self.keywords.items()}
+
+    def replaced_by(self, given: Mapping[str, Any]) -> set[str]:
+        """The options, by their names outside, that have no effect beside the given ones (None is not given)."""
+        options = self.keywords.items()
+        return {f'{self.name}_{o.replaces}' for keyword, o in options if o.replaces and given.get(keyword) is not None}
+
+    def describe(self, values: Mapping[str, Any]) -> str:
+        """'ratio=0.75' and the like, from values by their names outside: the options that have an effect."""
+        hidden = self.replaced_by(values)
+        shown = {o.name: values[k] for k, o in self.keywords.items() if values[k] is not None and k not in hidden}
+        return ', '.join(f'{name}={value if isinstance(value, str) else f"{value:g}"}' for name, value in shown.items())
+
+
+FAMILIES: dict[str, Family] = {}
+"""`cutmix_mode` → family."""
+
+
+def is_family_option(keyword: str) -> bool:
+    """Whether a keyword is an option of some family."""
+    return any(keyword in family.keywords for family in FAMILIES.values())
+
+
+def resolve_options(cutmix_mode: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the options given to a family and fills in the defaults of the others.
+
+    Args:
+        cutmix_mode: name of the family.
+        given: options by their names outside the family.
+
+    Returns:
+        A value for each of the family's options, by their names outside.
+
+    Raises:
+        ValueError: there is no such family, or an option is another family's, out of its range, or without effect
+            beside another one.
+    """
+    check_choice('cutmix_mode', cutmix_mode, FAMILIES)
+    family = FAMILIES[cutmix_mode]
+    for keyword, value in given.items():
+        if keyword not in family.keywords:
+            owners = [other.name for other in FAMILIES.values() if keyword in other.keywords]
+            raise ValueError(f"{keyword} is for cutmix_mode='{owners[0]}', not for '{cutmix_mode}'; got {value!r}")
+        family.keywords[keyword].check(keyword, value)
+    for keyword in sorted(family.replaced_by(given)):
+        if given.get(keyword) is not None:
+            by = next(k for k, o in family.keywords.items() if f'{family.name}_{o.replaces}' == keyword)
+            raise ValueError(f'{keyword} has no effect beside {by}, got {given[keyword]!r} and {given[by]!r}')
+    return {**family.defaults(), **given}
+
+
+class Slot:
+    """What a mixer's CutMix slot draws: a family with its options.
+
+    Args:
+        cutmix_mode: name of the family.
+        correct_lam: label weight from the mask; False: λ, and for HMix the paper's literal mask.
+        cutmix_minmax: smallest and largest side of a box as fractions of the image's, in place of λ.
+        values: the family's options by their names outside it; checked by `resolve_options`.
+    """
+
+    def __init__(self, cutmix_mode: str, correct_lam: bool, cutmix_minmax: Any, values: Mapping[str, Any]) -> None:
+        self.family = FAMILIES[cutmix_mode]
+        self.options = SimpleNamespace(correct_lam=correct_lam, cutmix_minmax=cutmix_minmax)
+        for keyword, option in self.family.keywords.items():
+            setattr(self.options, option.name, values[keyword])
+
+    def draw(self, size: Size, lam: float, draws: Draws = NUMPY_DRAWS) -> tuple[Mask, float]:
+        """Draws a mask and its label weight.
+
+        Args:
+            size: height and width of the image in pixels.
+            lam: λ of this mask, in [0, 1].
+            draws: source of the random numbers.
+
+        Returns:
+            The mask, and the label weight of image i: the mean of the mask, or λ with `correct_lam=False` (but for
+            `cutmix_minmax`, whose boxes know no λ).
+        """
+        mask = self.family.draw(size, lam, self.options, draws)
+        if self.options.correct_lam or self.options.cutmix_minmax is not None:
+            return mask, mask.mean
+        return mask, float(lam)
+
+
+def make_slot(cutmix_mode: str = 'bbox', *, correct_lam: bool = True, **options: Any) -> Slot:
+    """A slot by itself, without a mixer; options are given and checked as by the mixers' constructors."""
+    return Slot(cutmix_mode, correct_lam, None, resolve_options(cutmix_mode, options))
+
+
+def check_slots(mixup_alpha: Any, cutmix_alpha: Any, cutmix_minmax: Any, cutmix_mode: Any) -> None:
+    """Raises ValueError unless the two slots of a mixer, Mixup's and CutMix's, are sound and one of them is in use."""
+    check_number('mixup_alpha', mixup_alpha)
+    check_number('cutmix_alpha', cutmix_alpha)
+    check_choice('cutmix_mode', cutmix_mode, FAMILIES)
+    family = FAMILIES[cutmix_mode]
+    if cutmix_minmax is not None:
+        check_minmax('cutmix_minmax', cutmix_minmax)
+        if not family.timms_own:
+            raise ValueError(
+                f"cutmix_minmax must be None with cutmix_mode='{cutmix_mode}', whose masks follow λ, "
+                f'got {cutmix_minmax!r}'
+            )
+    elif cutmix_alpha == 0 and not family.timms_own:
+        raise ValueError(
+            f"cutmix_alpha must be > 0 with cutmix_mode='{cutmix_mode}', which is the mask of the CutMix slot, "
+            f'got {cutmix_alpha!r}'
+        )
+    elif mixup_alpha == 0 and cutmix_alpha == 0:
+        raise ValueError(
+            'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
+            f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The families of this package
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def cutmix_mask(size: Size, box: Box) -> BoxMask:
+    """CutMix: M = 0 in the box and 1 outside (paper, Eq. 3)."""
+    return BoxMask(1.0, box, box_fraction(box, size))
+
+
+def hmix_mask(size: Size, lam: float, ratio: float, box: Box, correct_lam: bool = True) -> BoxMask:
+    """HMix: M = 0 in a box drawn at 1 − (1 − λ) r, a constant outside (paper, section 4).
+
+    With s the area fraction of the clipped box the constant is λ / (1 − s), so that the mean of M is λ wherever the box
+    lies. `correct_lam=False` is the paper's literal λ / (1 − (1 − λ) r), exact for a box that no border clips. Where
+    the box covers everything (for the literal form: would, were it not clipped), M = 0.
+    """
+    lam = float(lam)
+    fraction = box_fraction(box, size)
+    uncovered = 1.0 - (fraction if correct_lam else (1.0 - lam) * ratio)
+    # the quotient never exceeds 1 but for the rounding of its operands
+    return BoxMask(min(lam / uncovered, 1.0) if uncovered > 0.0 else 0.0, box, fraction)
+
+
+def gmix_mask(size: Size, lam: float, centre: tuple[int, int], kernel: str = 'reference') -> ProductMask:
+    """GMix: a Gaussian bump around a pixel, with g(s) = exp(−π d² / (s H W)) (paper, section 4).
+
+    `kernel='reference'`, what the published code trains: M = g(λ) for λ < 0.5, else 1 − g(1 − λ); its mean is λ but for
+    what the borders cut off. `kernel='paper'`, section 4 as printed: M = 1 − g(2 (1 − λ)).
+    """
+    lam = float(lam)
+    if kernel == 'reference' and lam < 0.5:
+        offset, sign, spread = 0.0, 1.0, lam
+    else:
+        offset, sign, spread = 1.0, -1.0, (1.0 - lam) * (2.0 if kernel == 'paper' else 1.0)
+    if spread == 0.0:  # the bump has no area left: λ = 0 is all of image j, λ = 1 all of image i
+        return ProductMask(offset, np.zeros(size[0]), np.zeros(size[1]))
+    # a spread below this one leaves the centre pixel alone in the bump, as this one does
+    scale = -math.pi / max(spread * size[0] * size[1], 1e-30)
+    y, x = np.exp(scale * _squares(size[0], centre[0])), np.exp(scale * _squares(size[1], centre[1]))
+    return ProductMask(offset, y if sign > 0.0 else -y, x)
+
+
+def _squares(length: int, centre: int) -> np.ndarray:
+    """Squared distances of the pixels 0 to `length` − 1 from pixel `centre`."""
+    reach = max(length, length - centre, centre + 1)
+    return _squares_within(reach)[reach - 1 - centre :][:length]
+
+
+@lru_cache(maxsize=16)
+def _squares_within(reach: int) -> np.ndarray:
+    return np.arange(1 - reach, reach, dtype=np.float64) ** 2
+
+
+def _draw_cutmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+    # lam goes on as it came: timm's arithmetic on a float32 λ is float32, and so are its boxes
+    return cutmix_mask(size, draws.box(size, lam, options.cutmix_minmax))
+
+
+def _draw_hmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+    ratio = options.ratio if options.gamma is None else draws.ratio(options.gamma)
+    box = draws.box(size, 1.0 - (1.0 - float(lam)) * ratio)
+    return hmix_mask(size, lam, ratio, box, options.correct_lam)
+
+
+def _draw_gmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+    return gmix_mask(size, lam, draws.centre(size), options.kernel)
+
+
+for _family in (
+    Family(
+        name='bbox',
+        title='CutMix',
+        draw=_draw_cutmix,
+        mix_mode='cutmix',
+        presets={'imagenet': {'alpha': 1.0}, 'cifar100': {'alpha': 1.0}},
+        colour='#E69F00',
+        timms_own=True,
+    ),
+    Family(
+        name='hmix',
+        title='HMix',
+        draw=_draw_hmix,
+        mix_mode='hmix',
+        options=(
+            Option('ratio', 0.75, "HMix's r, 0 (Mixup) to 1 (CutMix): its box has (1 - λ) r of the image", 0.0, 1.0),
+            Option('gamma', None, "draw HMix's r from Beta(γ, γ) for each λ", low=0.0, open_low=True, replaces='ratio'),
+        ),
+        presets={'imagenet': {'alpha': 1.0, 'ratio': 0.75}, 'cifar100': {'alpha': 1.0, 'ratio': 0.5}},
+        colour='#D55E00',
+    ),
+    Family(
+        name='gmix',
+        title='GMix',
+        draw=_draw_gmix,
+        mix_mode='gmix',
+        options=(
+            Option(
+                'kernel',
+                'reference',
+                "GMix's Gaussian: the one that the published code trains, or section 4 of the paper as printed",
+                choices=('reference', 'paper'),
+            ),
+        ),
+        presets={'imagenet': {'alpha': 1.0}, 'cifar100': {'alpha': 0.5}},
+        colour='#CC79A7',
+    ),
+):
+    FAMILIES[_family.name] = _family
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Families of users
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def register_family(
+    name: str,
+    *,
+    title: str | None = None,
+    alpha: float = 1.0,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    colour: str | None = None,
+) -> Callable[[DrawMask], DrawMask]:
+    """Decorates a function λ → mask, and makes a family of it that everything here knows by `name`.
+
+        @register_family('stripes', title='Stripes', alpha=1.0, options={'period': 8})
+        def stripes(size, lam, options, draws):
+            phase = draws.uniform(1)[0]
+            rows = (np.arange(size[0]) / options.period + phase) % 1.0 < lam
+            return DenseMask(np.repeat(rows[:, None], size[1], axis=1))
+
+    The function gets the image's (height, width), λ, its options as attributes, and a `Draws`: every random number must
+    come from there, so that seeds, loader workers and NaFlex behave. It returns a `BoxMask`, `ProductMask` or
+    `DenseMask` with values in [0, 1]; the label weight is the mean of that mask. The first mask that a process draws is
+    examined, and nonsense is refused.
+
+    Args:
+        name: value of `cutmix_mode` and of `--mix-mode`, and the prefix of its options; lower-case letters and digits.
+        title: for people; the name with a capital letter if None.
+        alpha: λ ~ Beta(alpha, alpha) under `--mix-mode`.
+        options: option → default, a number or a text. `period` becomes `stripes_period=` of the mixers' constructors,
+            `--stripes-period` and `stripes_period:` in a recipe.
+        colour: in plots, '#rrggbb'.
+
+    Raises:
+        ValueError: the name is taken or is not a lower-case word, or a default is neither number nor text.
+    """
+    if not (name.isidentifier() and name.isalnum() and name == name.lower()):
+        raise ValueError(f'a family needs a name of lower-case letters and digits, got {name!r}')
+    check_number('alpha', alpha, open_low=True)
+    declared = []
+    for option, default in options.items():
+        if isinstance(default, bool) or not isinstance(default, (int, float, str)) or not option.isidentifier():
+            raise ValueError(f'option {option!r} of family {name!r} must have a number or a text, got {default!r}')
+        declared.append(Option(option, default, f'{option} of {title or name.capitalize()}'))
+
+    def decorate(function: DrawMask) -> DrawMask:
+        source = str(Path(inspect.getfile(function)).resolve())
+        taken = FAMILIES.get(name)
+        if (taken is None and name in ('none', 'mixup', 'cutmix', 'stochastic', 'puzzlemix', 'mix')) or (
+            # a file may be executed twice, as a module and as a script; a notebook's cell, any number of times
+            taken is not None and taken.source != source and function.__module__ not in ('__main__', '__mp_main__')
+        ):
+            where = f' (by {taken.source})' if taken is not None and taken.source else ''
+            raise ValueError(f'there is a family or a mix mode {name!r} already{where}: choose another name')
+        FAMILIES[name] = Family(
+            name=name,
+            title=title or name.capitalize(),
+            draw=_Examined(name, function),
+            mix_mode=name,
+            options=tuple(declared),
+            presets={preset: {'alpha': alpha} for preset in PRESETS},
+            colour=colour or COLOURS[sum(1 for family in FAMILIES.values() if family.source) % len(COLOURS)],
+            source=source,
+        )
+        return function
+
+    return decorate
+
+
+class _Examined:
+    """A user's function, whose first mask is looked at closely."""
+
+    def __init__(self, name: str, function: DrawMask) -> None:
+        functools.update_wrapper(self, function)
+        self.name, self.function, self.examined = name, function, False
+
+    def __call__(self, size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+        if self.examined:
+            return self.function(size, lam, options, draws)
+        state = draws.state()
+        first = self.function(size, lam, options, draws)
+        problem = problem_with(first, size)
+        if problem is None:
+            draws.restore(state)
+            again = self.function(size, lam, options, draws)
+            if not np.array_equal(first.array(size), again.array(size)):
+                problem = 'the same draws gave another mask: it has random numbers from elsewhere than `draws`'
+        if problem is not None:
+            raise ValueError(f'family {self.name!r} drew no mask for λ = {float(lam):g}: {problem}')
+        self.examined = True
+        return first
+
+
+def load_families(path: str | Path) -> list[str]:
+    """Executes a Python file that registers families, once in a process.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The names of the families that it registers.
+
+    Raises:
+        ValueError: the file is missing, cannot be executed, or registers no family; the message names it.
+    """
+    source = str(Path(path).resolve())
+    if not any(family.source == source for family in FAMILIES.values()):
+        if not Path(source).is_file():
+            raise ValueError(f'{path}: there is no such file')
+        name = f'hmix_timm_families_{Path(source).stem}'
+        spec = importlib.util.spec_from_file_location(name, source)
+        if spec is None or spec.loader is None:
+            raise ValueError(f'{path}: not a Python file')
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise ValueError(f'{path} cannot be executed: {type(error).__name__}: {error}') from error
+    names = [family.name for family in FAMILIES.values() if family.source == source]
+    if not names:
+        raise ValueError(f'{path} registers no family: it needs a function under @register_family')
+    return names

@@ -5,6 +5,7 @@ The partner of image i is image B − 1 − i, so that what the partner has is a
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -74,7 +75,7 @@ def puzzle_costs(
     smoothness = beta / (16 * n)
     block = images.shape[2] // n, images.shape[3] // n
     size = min(neigh_size, *block)
-    pooled = F.avg_pool2d(images.to(saliency.dtype), size) * saliency.new_tensor(std).reshape(-1, 1, 1)
+    pooled = F.avg_pool2d(images.to(saliency.dtype), size) * _channel_scale(tuple(std), saliency.device)
     vertical = _edges(pooled, block[0] // size, block[1] // size, smoothness, gamma)
     horizontal = Edges(
         *(
@@ -94,6 +95,11 @@ def puzzle_costs(
     prior = [eta / n**2 * -math.log(p + 1e-8) for p in (lam**2, 2 * lam * (1 - lam), (1 - lam) ** 2)]
     unaries = torch.stack((partner + prior[0], (own + partner) / 2 + prior[1], own + prior[2]), 1)
     return Costs(unaries, vertical.weight, horizontal.weight)
+
+
+@lru_cache(maxsize=4)  # copied to the device once
+def _channel_scale(std: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(std, dtype=torch.float32, device=device).reshape(-1, 1, 1)
 
 
 def _edges(pooled: torch.Tensor, rows: int, columns: int, smoothness: float, gamma: float) -> Edges:

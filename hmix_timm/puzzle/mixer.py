@@ -188,7 +188,7 @@ class PuzzleMix(SharedSwitch):
 
     def blend_(self, images: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Moves what is salient to where masks (B, n, n) show it, and mixes the batch with its partners, in place."""
-        grid = self._tiles(*images.shape[-2:], mask.shape[1])
+        grid = self._tiles(images.shape[2], mask.shape[1]), self._tiles(images.shape[3], mask.shape[2])
         for dim, tiles in enumerate(grid, start=1):
             mask = mask.repeat_interleave(tiles // mask.shape[dim], dim)
         shares = block_saliency(saliency, grid)
@@ -199,19 +199,16 @@ class PuzzleMix(SharedSwitch):
         batch = torch.arange(len(images), device=images.device)[:, None]
         own, partner = (
             tiles_[samples, rows_, columns_].unflatten(1, grid)
-            for samples, rows_, columns_ in zip(
-                (batch, batch.flip(0)), rows.chunk(2), columns.chunk(2), strict=True
-            )
+            for samples, rows_, columns_ in zip((batch, batch.flip(0)), rows.chunk(2), columns.chunk(2), strict=True)
         )
         mixed = own.lerp_(partner, (1.0 - mask).to(images.dtype)[..., None, None, None])
         half = len(images) // 2
         tiles_[:half], tiles_[-half:] = mixed[:half], mixed[-half:]  # a middle sample stays as it is
         return images
 
-    def _tiles(self, height: int, width: int, count: int) -> tuple[int, int]:
-        """How many tiles move, along each side."""
-        sizes = (side // count for side in (height, width))
-        return tuple(count * (size // self.t_size if 0 < self.t_size < size else 1) for size in sizes)  # type: ignore[return-value]
+    def _tiles(self, side: int, count: int) -> int:
+        """How many tiles along a side there are to move."""
+        return side // self.t_size if 0 < self.t_size < side // count else count
 
 
 def _fits(height: int, width: int, blocks: Sequence[int], neigh_size: int, t_size: int) -> bool:

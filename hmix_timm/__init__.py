@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Any
 from .families import register_family
 from .masks import BoxMask, DenseMask, ProductMask
 from .mixup import FastCollateMixup, Mixup
+from .puzzle import PuzzleMix, input_gradient
 
 if TYPE_CHECKING:
     from .naflex import NaFlexMixup
 
-__all__ = ['BoxMask', 'DenseMask', 'FastCollateMixup', 'Mixup', 'NaFlexMixup', 'ProductMask', 'register_family']
+__all__ = [
+    'BoxMask',
+    'DenseMask',
+    'FastCollateMixup',
+    'Mixup',
+    'NaFlexMixup',
+    'ProductMask',
+    'PuzzleMix',
+    'input_gradient',
+    'register_family',
+]
 __version__ = '0.1.0'
 
 

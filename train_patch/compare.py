@@ -29,7 +29,7 @@ import yaml
 
 from hmix_timm import Mixup
 from hmix_timm.errors import RunError
-from hmix_timm.presets import MIX_MODES
+from hmix_timm.presets import mix_modes
 
 from .comparison.processes import FolderInUse, locked, training
 from .comparison.results import (
@@ -87,7 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         'recipe', metavar='RECIPE', help='YAML file, or the name of a shipped recipe; must come first (default: digits)'
     )
-    parser.add_argument('--modes', nargs='+', choices=MIX_MODES, default=MIX_MODES, help='(default: all six)')
+    parser.add_argument(
+        '--modes', nargs='+', choices=tuple(mix_modes()), default=tuple(mix_modes()), help='(default: all six)'
+    )
     parser.add_argument('--seeds', nargs='+', type=_seed, default=[0, 1, 2], metavar='K', help='(default: 0 1 2)')
     parser.add_argument(
         '--output', type=Path, metavar='DIR', help='folder of all runs and results (default: comparison/<recipe>)'

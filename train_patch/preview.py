@@ -12,7 +12,6 @@ mixer is run again from the same random state on a white and a black image, and 
 
 import argparse
 import copy
-import dataclasses
 import itertools
 import sys
 from collections.abc import Sequence
@@ -32,11 +31,12 @@ from torch.utils.data import Dataset
 from torchvision.transforms import Compose, RandomCrop, Resize
 
 from hmix_timm.checks import check_choice, check_number
-from hmix_timm.masks import GMIX_KERNELS, Mask, Size, SlotOptions, draw_mask, mixup_mask
-from hmix_timm.mixup import MODES, FastCollateMixup, check_mask_options
+from hmix_timm.draws import numpy_seed
+from hmix_timm.families import FAMILIES, PRESETS, make_slot
+from hmix_timm.masks import Mask, Size, mixup_mask
+from hmix_timm.mixup import MODES, FastCollateMixup
 from hmix_timm.pictures import mix_grid, new_figure, photographs, require_demo_extra, save_figure
-from hmix_timm.presets import MIX_MODES, PRESETS, mixer_arguments
-from hmix_timm.theory.coefficients import CUTMIX_MODES, numpy_seed
+from hmix_timm.presets import mix_modes, mixer_arguments
 
 IMAGES = ('photos', 'digits')
 """Images that come with scikit-learn."""
@@ -237,14 +237,14 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3))
 
 
-def grid_masks(modes: Sequence[str], lam: float, size: Size, options: SlotOptions, seed: int) -> dict[str, Mask]:
+def grid_masks(modes: Sequence[str], lam: float, size: Size, options: dict[str, Any], seed: int) -> dict[str, Mask]:
     """A mask of each mode at the same λ and from the same seed, so that boxes and bumps have the same centre.
 
     Args:
-        modes: some of `MIX_MODES`.
+        modes: some of `mix_modes()`.
         lam: λ.
         size: height and width in pixels.
-        options: parameters of HMix and GMix.
+        options: options of the families, by their names outside.
         seed: of numpy's generator, which is left as it was found.
 
     Returns:
@@ -257,9 +257,11 @@ def grid_masks(modes: Sequence[str], lam: float, size: Size, options: SlotOption
             with numpy_seed(seed):
                 drawn = 'cutmix' if np.random.rand() < mixer_arguments(mode)['switch_prob'] else 'mixup'
             title = f'{title}\n({_TITLES[drawn]} drawn)'
-        if drawn in CUTMIX_MODES:
+        family = mix_modes()[drawn].family
+        if family:
+            own = {key: value for key, value in options.items() if key in FAMILIES[family].keywords}
             with numpy_seed(seed):
-                masks[title], _ = draw_mask(size, lam, dataclasses.replace(options, cutmix_mode=CUTMIX_MODES[drawn]))
+                masks[title], _ = make_slot(family, **own).draw(size, lam)
         else:
             masks[title] = mixup_mask(1.0 if drawn == 'none' else lam)
     return masks
@@ -292,16 +294,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--train-split', metavar='NAME', help='split in the image folder (default: train)')
     parser.add_argument('--img-size', type=int, metavar='N', help="(default: the recipe's; 224, digits 32)")
     grid = parser.add_argument_group('Modes side by side on the same pair and the same λ')
-    grid.add_argument('--grid', nargs='+', choices=MIX_MODES, metavar='MODE', help=', '.join(MIX_MODES))
+    grid.add_argument(
+        '--grid', nargs='+', choices=tuple(mix_modes()), metavar='MODE', help=', '.join(tuple(mix_modes()))
+    )
     grid.add_argument('--lam', type=float, metavar='L', help='λ of the grid, 0..1 (default: 0.65)')
     # nothing has a default here, so that what stands on the command line can be told from what a recipe says
     mixing = parser.add_argument_group('Mixing', "a row of the paper's tables, or timm's options (default: hmix)")
-    mixing.add_argument('--mix-mode', choices=MIX_MODES)
+    mixing.add_argument('--mix-mode', choices=tuple(mix_modes()))
     mixing.add_argument('--mix-preset', choices=PRESETS, help="the paper's parameters (default: imagenet)")
     mixing.add_argument('--mix-alpha', type=float, metavar='A', help="Beta parameter (default: preset's)")
     mixing.add_argument('--hmix-ratio', type=float, metavar='R', help="HMix's ratio, 0..1 (default: preset's)")
     mixing.add_argument('--hmix-gamma', type=float, metavar='G', help='draw the ratio from Beta(G, G) instead')
-    mixing.add_argument('--gmix-kernel', choices=GMIX_KERNELS, help="GMix's Gaussian (default: reference)")
+    mixing.add_argument(
+        '--gmix-kernel',
+        choices=FAMILIES['gmix'].keywords['gmix_kernel'].choices,
+        help="GMix's Gaussian (default: reference)",
+    )
     mixing.add_argument('--mixup', type=float, metavar='A', help="timm's Mixup alpha")
     mixing.add_argument('--cutmix', type=float, metavar='A', help="timm's CutMix alpha")
     mixing.add_argument('--cutmix-minmax', type=float, nargs=2, metavar=('MIN', 'MAX'), help="timm's box sides")
@@ -363,13 +371,13 @@ def resolve_mixing(typed: dict[str, Any], recipe: dict[str, Any]) -> dict[str, A
     if mode is None:
         for key in ROW_PARAMETERS:
             if key in typed:
-                raise ValueError(f'{_option(key)} needs --mix-mode ({", ".join(MIX_MODES)})')
+                raise ValueError(f'{_option(key)} needs --mix-mode ({", ".join(tuple(mix_modes()))})')
         if not values['mixup'] and not values['cutmix'] and values['cutmix_minmax'] is None:
             raise ValueError(
-                f'nothing is mixed: the recipe does not, and --mix-mode ({", ".join(MIX_MODES)}) is absent'
+                f'nothing is mixed: the recipe does not, and --mix-mode ({", ".join(tuple(mix_modes()))}) is absent'
             )
         return arguments
-    check_choice('mix_mode', mode, MIX_MODES)
+    check_choice('mix_mode', mode, tuple(mix_modes()))
     if timms:
         raise ValueError(f'{_option(timms[0])} is replaced by --mix-mode {mode}: give one of them')
     row: dict[str, Any] = dict.fromkeys(ROW_PARAMETERS)
@@ -561,20 +569,20 @@ def _grid_figure(args: argparse.Namespace, typed: dict[str, Any], recipe: dict[s
     if 'hmix_ratio' in typed:
         given.pop('hmix_gamma', None)
     given.update(typed)
-    ratio = given.get('hmix_ratio', mixer_arguments('hmix', given.get('mix_preset', PRESETS[0]))['hmix_ratio'])
-    kernel = given.get('gmix_kernel', 'reference')
-    check_mask_options(ratio, given.get('hmix_gamma'), kernel)
-    options = SlotOptions(hmix_ratio=ratio, hmix_gamma=given.get('hmix_gamma'), gmix_kernel=kernel)
+    given.setdefault('gmix_kernel', 'reference')
+    preset = given.pop('mix_preset', PRESETS[0])
+    if 'hmix_gamma' not in given:
+        given.setdefault('hmix_ratio', mixer_arguments('hmix', preset)['hmix_ratio'])
     _, samples = _recorded(args, recipe, mixer_arguments('none'), rows=1)
     own, other = to_rgb(samples[0].own), to_rgb(samples[0].other)
     details = [f'λ = {lam:g}']
     if 'hmix' in args.grid:
-        r = f'r = {ratio:g}' if options.hmix_gamma is None else f'γ = {options.hmix_gamma:g}'
+        r = f'r = {given["hmix_ratio"]:g}' if 'hmix_ratio' in given else f'γ = {given["hmix_gamma"]:g}'
         details.append(f'HMix with {r}')
     if 'gmix' in args.grid:
-        details.append(f'GMix with the {kernel} kernel')
+        details.append(f'GMix with the {given["gmix_kernel"]} kernel')
     size = own.shape[0], own.shape[1]
-    return mix_grid(own, other, grid_masks(args.grid, lam, size, options, args.seed), ', '.join(details))
+    return mix_grid(own, other, grid_masks(args.grid, lam, size, given, args.seed), ', '.join(details))
 
 
 if __name__ == '__main__':

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from timm.data.mixup import mixup_target
 
 from ..blend import to_device
-from ..checks import check_number
+from ..checks import check_count, check_number
+from ..mixup import check_target
+from ..private import mixup_target
 from ..switch import SharedSwitch
 from .costs import block_saliency, puzzle_costs
 from .cut import load_scipy, minimum_cut
@@ -72,17 +73,17 @@ class PuzzleMix(SharedSwitch):
         check_number('beta', beta)
         check_number('gamma', gamma)
         check_number('eta', eta)
-        _check_integer('neigh_size', neigh_size, low=1)
+        check_count('neigh_size', neigh_size, low=1)
         check_number('t_eps', t_eps, open_low=True)
         if t_size != -1:
-            _check_integer('t_size', t_size, low=1, or_else='-1')
+            check_count('t_size, where not -1,', t_size, low=1)
         if not blocks:
             raise ValueError('blocks must hold at least one number of blocks, got none')
         for count in blocks:
-            _check_integer('every number in blocks', count, low=2)
+            check_count('every number in blocks', count, low=2)
         check_number('prob', prob, high=1.0)
         check_number('label_smoothing', label_smoothing, high=1.0)
-        _check_integer('num_classes', num_classes, low=1)
+        check_count('num_classes', num_classes, low=1)
         for value in std:
             check_number('std', value, open_low=True)
         load_scipy()
@@ -137,9 +138,10 @@ class PuzzleMix(SharedSwitch):
             images, and the soft target (B, num_classes) float32.
 
         Raises:
-            ValueError: the blocks do not fit the images; the message says which sides work.
+            ValueError: the blocks do not fit the images (the message says which sides work), or target is not indices.
         """
         self.check_size(*images.shape[-2:])
+        check_target(target, len(images))
         weight: float | torch.Tensor = 1.0
         if self.mixup_enabled and np.random.rand() < self.mix_prob:
             lam = float(np.random.beta(self.alpha, self.alpha))
@@ -221,9 +223,3 @@ def _fits(height: int, width: int, blocks: Sequence[int], neigh_size: int, t_siz
         if any(size % square or (0 < t_size < size and size % t_size) for size in block):
             return False
     return True
-
-
-def _check_integer(name: str, value: object, low: int, or_else: str = '') -> None:
-    """Raises ValueError unless value is an integer ≥ low."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
-        raise ValueError(f'{name} must be an integer >= {low}{or_else and f" or {or_else}"}, got {value!r}')

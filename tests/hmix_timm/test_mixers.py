@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import random
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 from timm.data.mixup import Mixup as TimmMixup
 from timm.data.mixup import rand_bbox
 
-from hmix_timm import FastCollateMixup, Mixup, NaFlexMixup
+from hmix_timm import FastCollateMixup, Mixup
 from hmix_timm.families import PRESETS, hmix_mask
 from hmix_timm.presets import mix_modes
 
@@ -323,87 +322,6 @@ def test_the_middle_of_an_odd_batch_stays(count, mode, cutmix_mode):
         np.testing.assert_allclose(target[count // 2].numpy(), np.eye(count)[count // 2], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    'naflex',
-    [
-        {'cutmix_mode': 'hmix'},
-        {'cutmix_mode': 'hmix', 'hmix_gamma': 1.0},
-        {'cutmix_mode': 'gmix'},
-        {'cutmix_mode': 'gmix', 'gmix_kernel': 'paper'},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.uint8])
-def test_naflex_masks_lie_over_the_overlap(naflex, dtype):
-    """Ones against zeros again: the mask of each image is visible, and so is where it lies."""
-    scale = 255 if dtype == torch.uint8 else 1
-    mixer = NaFlexMixup(num_classes=2, mixup_alpha=0.0, **naflex)
-    for seed in range(30):
-        rng = np.random.default_rng(seed)
-        sizes = [tuple(rng.integers(1, 24, 2)) for _ in range(2)]
-        random.seed(seed)
-        torch.manual_seed(seed)
-        imgs = [torch.full((3, *map(int, size)), float(i) * scale).to(dtype) for i, size in enumerate(sizes)]
-        mixed, targets = mixer(imgs, torch.tensor([0, 1]))
-        overlap = [min(a, b) for a, b in zip(*sizes, strict=True)]
-        for i, image in enumerate(mixed):
-            weight = image.double() / scale if i else 1.0 - image.double() / scale
-            assert weight.min() >= 0.0 and weight.max() <= 1.0
-            tolerance = 0.5 / 255 + 1e-6 if dtype == torch.uint8 else 1e-6
-            assert abs(weight.mean().item() - targets[i][i].item()) < tolerance
-            top, left = ((s - o) // 2 for s, o in zip(sizes[i], overlap, strict=True))
-            outside = torch.ones_like(weight, dtype=torch.bool)
-            outside[:, top : top + overlap[0], left : left + overlap[1]] = False
-            assert (weight[outside] == 1.0).all(), 'outside the overlap an image keeps its own pixels'
-            assert torch.equal(imgs[i], torch.full_like(imgs[i], i * scale)), 'images given are not written to'
-            assert targets[i].dtype == torch.float32
-
-
-def test_naflex_draws_in_timms_order():
-    """apply?, λ, then for each image r and its box (y before x), from the generators that timm uses."""
-    imgs = [torch.zeros(1, 16, 12), torch.ones(1, 16, 12)]
-    mixer = NaFlexMixup(num_classes=2, mixup_alpha=0.0, cutmix_mode='hmix', hmix_gamma=2.0, local_shuffle=1)
-    for seed in range(20):
-        random.seed(seed)
-        torch.manual_seed(seed)
-        mixed, _ = mixer(imgs, torch.tensor([0, 1]))
-        random.seed(seed)
-        torch.manual_seed(seed)
-        random.random()
-        lam = torch.distributions.Beta(1.0, 1.0).sample().item()
-        for i in range(2):
-            ratio = torch.distributions.Beta(2.0, 2.0).sample().item()
-            side = math.sqrt((1.0 - lam) * ratio)
-            height, width = int(16 * side), int(12 * side)
-            y, x = random.randint(0, 16 - height), random.randint(0, 12 - width)
-            mask = np.full((16, 12), lam / (1.0 - height * width / 192.0))
-            mask[y : y + height, x : x + width] = 0.0
-            np.testing.assert_allclose(mixed[i][0].numpy(), mask if i else 1.0 - mask, atol=1e-6)
-
-
-@pytest.mark.parametrize(('mixup_alpha', 'cutmix_alpha'), [(0.4, 0.7), (0.01, 0.7), (0.4, 0.01)])
-@pytest.mark.parametrize('cutmix_mode', ['bbox', 'hmix', 'gmix'])
-def test_naflex_chooses_between_mixup_and_the_slot(cutmix_mode, mixup_alpha, cutmix_alpha):
-    """One number of torch's generator decides, with `switch_prob`; the rest is as with the chosen one alone."""
-    imgs = [torch.zeros(1, 16, 12), torch.ones(1, 14, 15)]
-    options = {'num_classes': 2, 'cutmix_mode': cutmix_mode}
-    mixup_alone = NaFlexMixup(num_classes=2, mixup_alpha=mixup_alpha, cutmix_alpha=0.0)
-    slot_alone = NaFlexMixup(**options, mixup_alpha=0.0, cutmix_alpha=cutmix_alpha)
-    chosen = []
-    for seed in range(20):
-        torch.manual_seed(seed)
-        chosen.append(torch.rand(()).item() < 0.2)
-        random.seed(seed)
-        expected = (slot_alone if chosen[-1] else mixup_alone)(imgs, torch.tensor([0, 1]))
-        mixer = NaFlexMixup(**options, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha, switch_prob=0.2)
-        random.seed(seed)
-        torch.manual_seed(seed)
-        both = mixer(imgs, torch.tensor([0, 1]))
-        for got, wanted in zip((*both[0], *both[1]), (*expected[0], *expected[1]), strict=True):
-            assert torch.equal(got, wanted)
-    assert 0 < sum(chosen) < 10
-
-
 @pytest.mark.parametrize(('mode', 'preset'), list(itertools.product(mix_modes(), PRESETS)))
 @pytest.mark.parametrize('cls', [Mixup, FastCollateMixup])
 def test_from_mode_is_a_row_of_the_papers_tables(cls, mode, preset):
@@ -444,7 +362,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(('name', 'value'), [(name, value) for name, values in WRONG for value in values])
-@pytest.mark.parametrize('cls', [Mixup, FastCollateMixup, NaFlexMixup])
+@pytest.mark.parametrize('cls', [Mixup, FastCollateMixup])
 def test_wrong_values_are_named(cls, name, value):
     slot = {'cutmix_alpha': 1.0, 'cutmix_mode': name[:4]} if name[:4] in ('hmix', 'gmix') else {}
     arguments = {'num_classes': 10, **slot, name: value}
@@ -483,7 +401,7 @@ def test_slots_that_contradict_each_other():
         ({'cutmix_mode': 'hmix', 'hmix_ratio': 0.5, 'hmix_gamma': 2.0}, 'hmix_ratio has no effect beside hmix_gamma'),
     ],
 )
-@pytest.mark.parametrize('cls', [Mixup, FastCollateMixup, NaFlexMixup])
+@pytest.mark.parametrize('cls', [Mixup, FastCollateMixup])
 def test_an_argument_without_effect_is_refused(cls, arguments, message):
     alpha = 0.0 if 'alpha' in message else 1.0
     with pytest.raises(ValueError, match=message):

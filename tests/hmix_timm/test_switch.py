@@ -1,6 +1,7 @@
 """mixup_enabled reaches loader workers that are already running, under every start method; mixers pickle."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -50,6 +51,13 @@ def mixes(loader):
     return any(bool(((target > 1e-6).sum(1) > 1).any()) for _, target in loader)
 
 
+needs_loader = pytest.mark.skipif(
+    'device' not in inspect.signature(timm.data.create_loader).parameters,
+    reason='the prefetching loader of this timm works on CUDA alone',
+)
+
+
+@needs_loader
 @pytest.mark.parametrize('method', ['fork', 'spawn', 'forkserver'])
 def test_switch_reaches_running_workers(method):
     loader = make_loader(hmix_timm, method)
@@ -63,6 +71,7 @@ def test_switch_reaches_running_workers(method):
     assert mixes(loader)
 
 
+@needs_loader
 def test_timms_own_does_not_reach_them():
     """Why the switch exists; when timm mends this, the switch can go."""
     loader = make_loader(timm.data, 'fork')
@@ -74,7 +83,6 @@ def test_timms_own_does_not_reach_them():
 MIXERS = [
     hmix_timm.Mixup(cutmix_mode='hmix', cutmix_alpha=1.0, num_classes=CLASSES),
     hmix_timm.FastCollateMixup(cutmix_mode='gmix', mixup_alpha=0.0, cutmix_alpha=1.0, mode='elem', num_classes=CLASSES),
-    hmix_timm.NaFlexMixup(cutmix_mode='hmix', hmix_gamma=2.0, num_classes=CLASSES),
 ]
 
 
@@ -101,21 +109,8 @@ def test_turned_off_means_untouched(mixer):
         mixed, target = mixer([(image.numpy(), int(label)) for image, label in zip(pixels, labels, strict=True)])
         assert torch.equal(mixed, pixels)
     else:
-        mixed, target = mixer(images.clone() if isinstance(mixer, hmix_timm.Mixup) else list(images), labels)
-        assert torch.equal(torch.stack(list(mixed)), images)
-    assert torch.equal(torch.stack(list(target)).argmax(1), labels)
-    assert ((torch.stack(list(target)) > 0.05).sum(1) == 1).all()
+        mixed, target = mixer(images.clone(), labels)
+        assert torch.equal(mixed, images)
+    assert torch.equal(target.argmax(1), labels)
+    assert ((target > 0.05).sum(1) == 1).all()
     mixer.mixup_enabled = True
-
-
-def test_naflex_turns_itself_off_at_its_epoch():
-    mixer = hmix_timm.NaFlexMixup(num_classes=CLASSES, mixup_off_epoch=2)
-    states = []
-    for epoch in range(4):
-        mixer.set_epoch(epoch)
-        states.append(mixer.mixup_enabled)
-    assert states == [True, True, False, False]
-    always = hmix_timm.NaFlexMixup(num_classes=CLASSES)
-    always.mixup_enabled = False
-    always.set_epoch(0)
-    assert not always.mixup_enabled, 'without an off epoch, what was turned off stays off'

@@ -91,7 +91,9 @@ def test_map_describes_what_the_mixer_does_to_a_batch(mode, mixer_arguments):
     np.testing.assert_allclose(sampled, exact, atol=0.025)
 
 
-@pytest.mark.parametrize('arguments', [{'mix_mode': 'cutmix'}, {'mix_mode': 'hmix', 'hmix_ratio': 0.5}, {'mix_mode': 'gmix'}])
+@pytest.mark.parametrize(
+    'arguments', [{'mix_mode': 'cutmix'}, {'mix_mode': 'hmix', 'hmix_ratio': 0.5}, {'mix_mode': 'gmix'}]
+)
 def test_monte_carlo_agrees_within_its_standard_error(arguments):
     arguments = {**arguments, 'lam': 0.6, 'size': (8, 5)}
     exact = coefficient_map(**arguments)

@@ -24,7 +24,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hmix_timm.presets import MIX_MODES
+from hmix_timm.presets import mix_modes
 from train_patch.compare import EpochWatch, last_error, main
 from train_patch.comparison.results import (
     RunResult,
@@ -339,7 +339,7 @@ def test_dry_run_prints_one_launch_line_per_run_and_writes_nothing(tmp_path, cap
         assert options.get('--hmix-ratio') == ('0.5' if mode == 'hmix' else None)
         assert options.get('--gmix-kernel') == ('paper' if mode == 'gmix' else None)
         assert options.get('--mix-alpha') == (None if mode == 'none' else '0.3')
-    assert sorted(seen) == sorted((mode, str(seed)) for mode in MIX_MODES for seed in range(3))
+    assert sorted(seen) == sorted((mode, str(seed)) for mode in mix_modes() for seed in range(3))
 
 
 def test_dry_run_for_many_processes_and_machines(tmp_path, capsys, monkeypatch):

@@ -1,0 +1,275 @@
+"""A family of one's own has everything that the families of the package have."""
+
+import random
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import hmix_timm
+from hmix_timm import BoxMask, DenseMask, FastCollateMixup, Mixup, ProductMask, families, register_family
+from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS
+from hmix_timm.families import FAMILIES, make_slot
+from hmix_timm.presets import mix_modes, mixer_arguments
+from hmix_timm.register import load_families
+from hmix_timm.theory.coefficients import coefficient_map
+
+STRIPES = """
+import numpy as np
+from hmix_timm import DenseMask, register_family
+
+@register_family('stripes', title='Stripes', alpha=0.7, options={'period': 8})
+def stripes(size, lam, options, draws):
+    phase = draws.uniform(1)[0]
+    rows = (np.arange(size[0]) / options.period + phase) % 1.0 < lam
+    return DenseMask(np.repeat(rows[:, None], size[1], axis=1).astype(float))
+"""
+
+
+def stripes_oracle(size, lam, phase, period):
+    return np.array([[float((y / period + phase) % 1.0 < lam)] * size[1] for y in range(size[0])])
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """A table of families that forgets what a test registers."""
+    monkeypatch.setattr(families, 'FAMILIES', FAMILIES)
+    before = dict(FAMILIES)
+    yield FAMILIES
+    FAMILIES.clear()
+    FAMILIES.update(before)
+
+
+@pytest.fixture
+def stripes(table, tmp_path):
+    path = tmp_path / 'my_masks.py'
+    path.write_text(STRIPES)
+    assert load_families(path) == ['stripes']
+    return path
+
+
+def halves(count):
+    return torch.tensor([1] * (count // 2) + [0] * (count - count // 2))
+
+
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
+def test_float_batches_are_mixed_with_its_masks(stripes, mode):
+    """Ones against zeros show the mask; it is the oracle's, and its mean the label weight."""
+    mixer = Mixup(0.0, 0.7, cutmix_mode='stripes', stripes_period=5, mode=mode, num_classes=2, label_smoothing=0.0)
+    labels = halves(4)
+    for seed in range(10):
+        np.random.seed(seed)
+        mixed, target = mixer(labels.view(-1, 1, 1, 1).expand(4, 3, 11, 6).float().clone(), labels)
+        np.random.seed(seed)
+        if mode == 'batch':
+            np.random.rand()
+            lams = [np.random.beta(0.7, 0.7)] * 4
+            phases = [np.random.random_sample(1)[0]] * 4
+        else:
+            count = 2 if mode == 'pair' else 4
+            lams = list(np.random.beta(0.7, 0.7, size=count).astype(np.float32))
+            np.random.rand(count)
+            phases = [np.random.random_sample(1)[0] for _ in range(count)]
+            lams, phases = ([*values, *values[::-1]][:4] for values in (lams, phases))
+        for i in range(4):
+            mask = stripes_oracle((11, 6), lams[i], phases[i], 5)
+            expected = mask if labels[i] else 1.0 - mask
+            np.testing.assert_allclose(mixed[i].numpy(), np.broadcast_to(expected, (3, 11, 6)), atol=1e-6)
+            assert target[i, labels[i]].item() == pytest.approx(mask.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem', 'half'])
+@pytest.mark.parametrize('layout', ['planar', 'interleaved'])
+def test_uint8_samples_are_mixed_with_its_masks(stripes, mode, layout):
+    mixer = FastCollateMixup(0.0, 1.0, cutmix_mode='stripes', mode=mode, num_classes=2, label_smoothing=0.0)
+    for count in (4, 5):
+        samples = []
+        for index in range(count):
+            image = np.full((3, 9, 7), 255 * (index < count // 2), np.uint8)
+            if layout == 'interleaved':
+                image = np.ascontiguousarray(image.transpose(1, 2, 0)).transpose(2, 0, 1)
+            samples.append((image, int(index < count // 2)))
+        for seed in range(10):
+            np.random.seed(seed)
+            mixed, target = mixer(samples)
+            means = mixed.double().mean(dim=(1, 2, 3)) / 255
+            np.testing.assert_allclose(means, target[:, 1].double(), atol=1e-6)
+            assert set(mixed.unique().tolist()) <= {0, 255}
+
+
+def test_values_between_0_and_1_are_blended_and_rounded(table):
+    values = np.linspace(0.0, 1.0, 35).reshape(5, 7)
+
+    @register_family('ramp')
+    def ramp(size, lam, options, draws):
+        return DenseMask(values)
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 7), dtype=np.uint8)
+    exact = values * images + (1.0 - values) * images[::-1].astype(float)
+    mixer = FastCollateMixup(0.0, 1.0, cutmix_mode='ramp', num_classes=2)
+    mixed, _ = mixer([(image, 0) for image in images])
+    assert np.abs(mixed.numpy() - exact).max() <= 0.5 + 1e-3
+    floats, _ = Mixup(0.0, 1.0, cutmix_mode='ramp', num_classes=2)(torch.from_numpy(images).double(), halves(4))
+    np.testing.assert_allclose(floats.numpy(), exact, atol=1e-9)
+
+
+def test_naflex_mixes_with_its_masks(stripes):
+    pytest.importorskip('timm.data.naflex_mixup', reason='timm has no NaFlex before 1.0.20')
+    mixer = hmix_timm.NaFlexMixup(num_classes=2, mixup_alpha=0.0, cutmix_mode='stripes', local_shuffle=1)
+    random.seed(1)
+    torch.manual_seed(1)
+    mixed, targets = mixer([torch.zeros(1, 16, 12), torch.ones(1, 16, 12)], torch.tensor([0, 1]))
+    for i in range(2):
+        share = mixed[i].double() if i else 1.0 - mixed[i].double()
+        assert set(share.unique().tolist()) <= {0.0, 1.0}
+        assert share.mean().item() == pytest.approx(targets[i][i].item(), abs=1e-6)
+
+
+def test_it_is_a_mix_mode_with_its_alpha(stripes):
+    assert mix_modes()['stripes'].title == 'Stripes'
+    assert mixer_arguments('stripes')['cutmix_alpha'] == 0.7
+    assert repr(Mixup.from_mode('stripes', stripes_period=3)).startswith('Mixup(Stripes(alpha=0.7, period=3), ')
+
+
+def test_its_coefficients_are_estimated_with_a_standard_error(stripes):
+    """P(row kept) = λ for a whole number of periods, so a pixel with itself has E[(1 − M)²] = 1 − λ."""
+    result = coefficient_map('stripes', 0.3, (16, 4), samples=2048, stripes_period=8)
+    assert result.standard_error is not None
+    assert abs(result.at(0, 0) - 0.7) < 5 * result.standard_error[15, 3] + 0.07
+    assert result.at(8, 0) == pytest.approx(result.at(0, 0), abs=0.05), 'rows a period apart go together'
+
+
+def test_its_coefficients_are_exact_where_placements_can_be_enumerated(table):
+    @register_family('dot')
+    def dot(size, lam, options, draws):
+        y, x = draws.centre(size)
+        return BoxMask(1.0, (y, y + 1, x, x + 1), 1.0 / (size[0] * size[1]))
+
+    result = coefficient_map('dot', 0.5, (5, 4))
+    assert result.standard_error is None and result.masks == 20
+    assert result.at(0, 0) == pytest.approx(1 / 20)
+    assert result.at(1, 0) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('function', 'problem'),
+    [
+        (lambda size, lam, o, d: lam, 'it is a float'),
+        (lambda size, lam, o, d: DenseMask(np.zeros((2, 2))), r'its shape is \(2, 2\), not \(6, 5\)'),
+        (lambda size, lam, o, d: DenseMask([[0.5]]), 'its values are a list'),
+        (lambda size, lam, o, d: DenseMask(np.full(size, np.nan)), 'not finite'),
+        (lambda size, lam, o, d: DenseMask(np.full(size, 1.5)), r'from 1.5 to 1.5, outside \[0, 1\]'),
+        (lambda size, lam, o, d: ProductMask(0.5, np.ones(6), np.ones(5)), 'outside'),
+        (lambda size, lam, o, d: ProductMask(0.0, np.ones(5), np.ones(6)), 'its shape is'),
+        (lambda size, lam, o, d: BoxMask(1.0, (0, 9, 0, 2), 0.3), 'does not lie in 6×5 pixels'),
+        (lambda size, lam, o, d: BoxMask(1.0, (0, 2, 0, 2), 0.5), 'box_fraction 0.5'),
+        (lambda size, lam, o, d: DenseMask(np.random.default_rng().random(size)), 'from elsewhere than `draws`'),
+        (lambda size, lam, o, d: DenseMask(np.full(size, random.random())), 'from elsewhere than `draws`'),
+    ],
+)
+def test_nonsense_is_caught_at_the_first_mask(table, function, problem):
+    register_family('wrong')(function)
+    mixer = Mixup(0.0, 1.0, cutmix_mode='wrong', num_classes=2)
+    with pytest.raises(ValueError, match=f"family 'wrong' drew no mask for λ = .*{problem}"):
+        mixer(torch.zeros(2, 3, 6, 5), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize('draws', [NUMPY_DRAWS, NAFLEX_DRAWS])
+def test_looking_at_the_first_mask_draws_nothing_more(table, draws):
+    @register_family('noise')
+    def noise(size, lam, options, draws):
+        return DenseMask((draws.normal(size) < draws.integers(0, 2)).astype(float))
+
+    slot, after = make_slot('noise'), []
+    for _ in range(2):
+        random.seed(5)
+        np.random.seed(5)
+        torch.manual_seed(5)
+        after.append((slot.draw((4, 4), 0.5, draws)[0].values.tolist(), draws.uniform(2).tolist()))
+    assert after[0] == after[1]
+
+
+@pytest.mark.parametrize('name', ['Stripes', 'my-mask', 'my_mask', '', 'mix', 'hmix', 'bbox', 'none', 'cutmix'])
+def test_a_name_that_cannot_be_an_option_or_is_taken_is_refused(table, name):
+    with pytest.raises(ValueError, match='name'):
+        register_family(name)(lambda size, lam, options, draws: BoxMask(lam))
+
+
+@pytest.mark.parametrize('default', [None, True, [1], {}])
+def test_an_option_needs_a_number_or_a_text(table, default):
+    with pytest.raises(ValueError, match=r"option 'period' of family 'wrong' must have a number or a text"):
+        register_family('wrong', options={'period': default})
+
+
+@pytest.mark.parametrize('value', ['8', 2.5, float('nan')])
+def test_a_wrong_value_of_its_option_is_named(stripes, value):
+    with pytest.raises(ValueError, match=r'^stripes_period must be'):
+        Mixup(0.0, 1.0, cutmix_mode='stripes', stripes_period=value)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [(None, 'no such file'), ('x = ', 'cannot be executed: SyntaxError'), ('x = 1', 'registers no family')],
+)
+def test_a_file_that_registers_nothing_is_named(table, tmp_path, text, message):
+    path = tmp_path / 'masks.py'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=f'masks.py.*{message}'):
+        load_families(path)
+
+
+def test_loading_a_file_twice_is_loading_it_once(stripes):
+    assert load_families(stripes) == ['stripes']
+
+
+WORKERS = """
+import sys
+import numpy as np, torch
+from hmix_timm import FastCollateMixup
+from hmix_timm.register import load_families
+
+class Ones(torch.utils.data.Dataset):
+    def __len__(self):
+        return 16
+    def __getitem__(self, index):
+        return np.full((3, 8, 8), 255 * (index % 8 < 4), np.uint8), int(index % 8 < 4)
+
+if __name__ == '__main__':
+    load_families(sys.argv[1])
+    mixer = FastCollateMixup(0.0, 1.0, cutmix_mode='stripes', num_classes=2, label_smoothing=0.0)
+    for method in sys.argv[2:]:
+        loader = torch.utils.data.DataLoader(
+            Ones(), batch_size=8, num_workers=1, collate_fn=mixer, multiprocessing_context=method
+        )
+        for images, target in loader:
+            assert torch.allclose(images.float().mean(dim=(1, 2, 3)) / 255, target[:, 1], atol=1e-6)
+            assert 0.0 < target[0, 1] < 1.0, target
+        print(method)
+"""
+
+
+def test_loader_workers_know_it_under_every_start_method(stripes, tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(WORKERS)
+    methods = ['fork', 'forkserver', 'spawn']
+    done = subprocess.run(
+        [sys.executable, str(script), str(stripes), *methods], capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout.split() == methods, done.stderr[-3000:]
+
+
+def test_options_reach_the_function_by_their_own_names(table):
+    seen = []
+
+    @register_family('seen', options={'count': 3, 'word': 'a', 'share': 0.5})
+    def function(size, lam, options, draws):
+        seen.append(options)
+        return BoxMask(float(lam))
+
+    make_slot('seen', seen_count=4, seen_word='b').draw((4, 4), 0.5)
+    expected = SimpleNamespace(count=4, word='b', share=0.5, correct_lam=True, cutmix_minmax=None)
+    assert seen[0] == expected

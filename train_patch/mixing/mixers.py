@@ -1,0 +1,62 @@
+"""From resolved arguments to a mixer, and whether one can be made of them."""
+
+import argparse
+from typing import Any
+
+from .resolve import CONSTRUCTOR_NAMES, constructor_overrides, option_name
+
+
+def slot_arguments_from(args: argparse.Namespace) -> dict[str, Any]:
+    """The part of the constructor arguments that timm's scripts do not pass: which mask the CutMix slot draws."""
+    overrides = constructor_overrides(vars(args))
+    return {name: value for name, value in overrides.items() if name not in CONSTRUCTOR_NAMES.values()}
+
+
+def mixing_active(args: argparse.Namespace) -> bool:
+    """Whether timm's scripts build a mixer for these arguments."""
+    return args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax is not None
+
+
+def mixer_arguments_from(args: argparse.Namespace) -> dict[str, Any]:
+    """Constructor arguments of `Mixup` and `FastCollateMixup` for resolved arguments."""
+    timms = {argument: getattr(args, dest) for dest, argument in CONSTRUCTOR_NAMES.items()}
+    return {**timms, **slot_arguments_from(args)}
+
+
+def check_mixing(args: argparse.Namespace) -> None:
+    """Raises ValueError, naming the option, where the mixer for resolved arguments could not be built or used."""
+    if not mixing_active(args):
+        return
+    if getattr(args, 'aug_splits', 0) or getattr(args, 'jsd_loss', False):
+        option = '--jsd-loss' if getattr(args, 'jsd_loss', False) else f'--aug-splits {args.aug_splits}'
+        raise ValueError(
+            f'{option} compares augmentations of one image and cannot go with mixing; '
+            'use --mix-mode none, or no augmentation splits'
+        )
+    import hmix_timm
+
+    mixer_class: type = hmix_timm.Mixup
+    arguments = {**mixer_arguments_from(args), 'num_classes': args.num_classes or 1}
+    if getattr(args, 'naflex_loader', False):
+        # timm's scripts would drop these on the way to their NaFlex mixer
+        if args.cutmix_minmax is not None:
+            raise ValueError(
+                f'--cutmix-minmax {args.cutmix_minmax} cannot go with --naflex-loader, which takes --cutmix'
+            )
+        if args.mixup_mode != 'batch':
+            raise ValueError(f'--mixup-mode must be batch with --naflex-loader, got {args.mixup_mode!r}')
+        if args.mix_literal:
+            raise ValueError('--mix-literal cannot go with --naflex-loader, whose label weights follow its masks')
+        mixer_class = hmix_timm.NaFlexMixup
+        arguments = {k: v for k, v in arguments.items() if k not in ('mode', 'cutmix_minmax')}
+    try:
+        mixer_class(**arguments)
+    except ValueError as error:
+        raise ValueError(in_options(error)) from error
+
+
+def in_options(error: ValueError) -> str:
+    """A mixer's complaint about a constructor argument in the words of the command line."""
+    name, _, rest = str(error).partition(' ')
+    dests = {argument: dest for dest, argument in CONSTRUCTOR_NAMES.items()}
+    return f'{option_name(dests.get(name, name))} {rest}'

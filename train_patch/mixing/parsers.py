@@ -1,0 +1,171 @@
+"""The group on an argparse parser: declaring it, telling what was typed, resolving what was parsed."""
+
+import argparse
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from hmix_timm.families import FAMILIES, PRESETS, Family, Option
+from hmix_timm.presets import mix_modes
+
+from .mixers import check_mixing
+from .resolve import TIMM_DEFAULTS, family_options, load_file, mix_dests, option_name, replaced_line, resolve
+
+_ABSENT = object()
+
+
+def load_mix_families(argv: Sequence[str], recipe: Mapping[str, Any]) -> None:
+    """Executes the file that `--mix-families` or a recipe's `mix_families` names, so that its families have options.
+
+    Args:
+        argv: command line; abbreviations of `--mix-families` are not seen here.
+        recipe: keys of a recipe.
+
+    Raises:
+        ValueError: the file cannot be executed or registers no family; the message names it.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument('--mix-families', nargs='?')
+    load_file(peek.parse_known_args(list(argv))[0].mix_families or recipe.get('mix_families'))
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Adds the group to a parser, and changes nothing else; a parser that has the group is left as it is.
+
+    The values stay text until they are resolved, where a recipe's values pass the same checks.
+
+    Raises:
+        ValueError: an option of a registered family has the name of an option that the parser has.
+    """
+    if any(action.dest == 'mix_mode' for action in parser._actions):
+        return
+    timms = tuple(parser._option_string_actions)
+    group = parser.add_argument_group(
+        'Mixing (hmix-timm)',
+        "--mix-mode is a row of the tables in 'A Unified Analysis of Mixed Sample Data Augmentation' and replaces "
+        '--mixup, --cutmix, --cutmix-minmax and --mixup-switch-prob as a whole. --cutmix-mode keeps them and changes '
+        'the mask of the CutMix among them. Without both, those options hold as they are.',
+    )
+    modes, masks = ','.join(mix_modes()), ','.join(FAMILIES)
+    add = group.add_argument
+    add('--mix-mode', metavar=f'{{{modes}}}', help="mixing of the whole run (default: as timm's options say)")
+    add('--cutmix-mode', metavar=f'{{{masks}}}', help='mask that is drawn where CutMix is drawn (default: bbox)')
+    presets = ','.join(PRESETS)
+    add('--mix-preset', metavar=f'{{{presets}}}', help="parameters of the paper's section 5 (default: imagenet)")
+    add('--mix-alpha', metavar='A', help="Beta parameter of --mix-mode, above 0 (default: the preset's)")
+    add(
+        '--mix-literal',
+        action='store_true',
+        help="the paper's formulas to the letter: λ as drawn is the label weight, whatever the borders cut off "
+        '(default: the label weight is the mean of the mask)',
+    )
+    add('--mix-families', metavar='FILE', help='Python file that registers families of your own (default: none)')
+    for dest, (family, option) in family_options().items():
+        shown = f'{{{",".join(option.choices)}}}' if option.choices else option.name[0].upper()
+        text = f'{option.help} (default: {_default_text(family, option)})'.replace('%', '%%')
+        try:
+            add(option_name(dest), metavar=shown, help=text)
+        except argparse.ArgumentError as error:
+            raise ValueError(
+                f'family {family.name!r} cannot have an option {option.name!r}: '
+                f'there is an option {option_name(dest)} already'
+            ) from error
+    _keep_abbreviations(parser, timms)
+
+
+def _default_text(family: Family, option: Option) -> str:
+    values = {preset: family.presets[preset].get(option.name, option.default) for preset in PRESETS}
+    if len(set(values.values())) > 1:
+        return ', '.join(f'{value} with {preset}' for preset, value in values.items())
+    return 'off' if option.default is None else str(values[PRESETS[0]])
+
+
+def _keep_abbreviations(parser: argparse.ArgumentParser, before: Sequence[str]) -> None:
+    """Lets what abbreviated one option of a parser go on meaning it: `--cutmix-m` is still --cutmix-minmax."""
+    for own in set(parser._option_string_actions) - set(before):
+        for length in range(3, len(own)):
+            full = [option for option in before if option.startswith(own[:length])]
+            if len({id(parser._option_string_actions[option]) for option in full}) == 1:
+                parser._option_string_actions.setdefault(own[:length], parser._option_string_actions[full[0]])
+
+
+def remember_typed(namespace: argparse.Namespace | None = None) -> argparse.Namespace:
+    """A namespace for `parse_args` in which `typed_options` can tell what stood on the command line."""
+    namespace = argparse.Namespace() if namespace is None else namespace
+    for dest in (*mix_dests(), *TIMM_DEFAULTS):
+        if not hasattr(namespace, dest):  # argparse gives a default only to what the namespace lacks
+            setattr(namespace, dest, _ABSENT)
+    return namespace
+
+
+def typed_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The options of the group, and those of timm that it replaces, that stood on the command line."""
+    dests = (*mix_dests(), *TIMM_DEFAULTS)
+    given = {dest: getattr(parsed, dest, None) for dest in dests}
+    return {dest: value for dest, value in given.items() if value is not _ABSENT and value is not None}
+
+
+def resolve_parsed(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> str:
+    """Puts what is really used in place of what was parsed, and checks that a mixer can be made of it.
+
+    Args:
+        parser: has timm's mixing options and the group; its defaults are the recipe.
+        parsed: what it made of `remember_typed()`; is changed.
+
+    Returns:
+        The line for the log that says what --mix-mode replaces; '' where it replaces nothing.
+
+    Raises:
+        ValueError: the message names the option.
+    """
+    typed = typed_options(parsed)
+    recipe = {dest: parser.get_default(dest) for dest in (*mix_dests(), *TIMM_DEFAULTS)}
+    values = resolve(typed, recipe)
+    vars(parsed).update(values)
+    check_mixing(parsed)
+    return replaced_line(typed, recipe, values)
+
+
+def add_mix_arguments(parser: argparse.ArgumentParser, say: Callable[[str], object] = print) -> None:
+    """Declares the group on a parser that has timm's mixing options, and resolves it in the parser's `parse_args`.
+
+    Args:
+        parser: a parser that has the group already is left as it is.
+        say: takes the line that says what --mix-mode replaces.
+    """
+    if any(action.dest == 'mix_mode' for action in parser._actions):
+        return
+    declare(parser)
+    timms_parse_args = parser.parse_args
+
+    def parse_args(args: Any = None, namespace: Any = None) -> Any:
+        parsed = timms_parse_args(args, remember_typed(namespace))
+        try:
+            line = resolve_parsed(parser, parsed)
+        except ValueError as error:
+            parser.error(str(error))
+        if line:
+            say(line)
+        return parsed
+
+    parser.parse_args = parse_args  # type: ignore[method-assign]
+
+
+def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
+    """Raises ValueError for a recipe key that looks like one of the group's but is not, naming the nearest.
+
+    timm's scripts take any key of a recipe and use those that they know, so that `mix_mod: hmix` would train
+    without HMix.
+
+    Args:
+        keys: of the recipe.
+        known: keys that the script knows.
+    """
+    dests = mix_dests()
+    prefixes = ('mix_', *(f'{family}_' for family in FAMILIES))
+    for key in keys:
+        name = str(key).replace('-', '_')
+        if key not in dests and key not in known and (name in dests or name.startswith(prefixes)):
+            nearest = difflib.get_close_matches(name, dests, n=1)
+            hint = f'; the nearest known key is {nearest[0]!r}' if nearest else ''
+            raise ValueError(f'unknown key {key!r} in the recipe{hint}')

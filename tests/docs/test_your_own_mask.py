@@ -83,7 +83,7 @@ def test_the_command_trains_on_digits(my_masks, tmp_path, run_environment, mode)
     shutil.copy(my_masks, tmp_path)
     if mode != 'fmix':
         words = [*words[: words.index('fmix')], mode, *words[words.index('fmix') + 1 : words.index('--fmix-decay')]]
-    cut = '--epochs 1 --warmup-epochs 0 --output out --experiment run'.split()
+    cut = ['--epochs', '1', '--warmup-epochs', '0', '--output', 'out', '--experiment', 'run']
     done = subprocess.run(
         [sys.executable, '-m', 'train_patch', *words[1:], *cut],
         cwd=tmp_path, env=run_environment, capture_output=True, text=True,

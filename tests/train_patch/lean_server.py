@@ -13,6 +13,7 @@ import sys
 import torch
 
 from train_patch import train
+from train_patch.trainer import resume, setup  # noqa: F401  # imports all that a run imports, before the forks
 
 TOUCHING = ('replace', 'link', 'unlink', 'remove')
 

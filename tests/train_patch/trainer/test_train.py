@@ -1,8 +1,6 @@
 """The lean script: arguments, recipes, timm's command lines, what it refuses, what it never runs."""
 
 import argparse
-import ast
-import importlib.util
 import json
 import os
 import pickle
@@ -10,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import timm
@@ -21,149 +18,6 @@ from timm.scheduler import create_scheduler_v2
 
 SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
 needs_script = pytest.mark.skipif(not SCRIPT, reason='TIMM_TRAIN_SCRIPT names no timm train.py to compare with')
-
-
-@pytest.fixture(scope='module')
-def parse():
-    """Parses in a process of its own, since a recipe changes the module's parser: (status, arguments or stderr)."""
-    code = (
-        'import json, sys; from train_patch.train import parse_arguments as p; print(json.dumps(vars(p(sys.argv[1:]))))'
-    )
-
-    def run(*argv):
-        done = subprocess.run([sys.executable, '-c', code, *argv], capture_output=True, text=True, timeout=120)
-        return done.returncode, json.loads(done.stdout) if done.returncode == 0 else done.stderr
-
-    return run
-
-
-@pytest.fixture
-def errors(capsys):
-    """The error line of a command line that takes no recipe."""
-    from train_patch.train import parse_arguments
-
-    def run(line):
-        with pytest.raises(SystemExit) as stopped:
-            parse_arguments(shlex.split(line))
-        assert stopped.value.code == 2
-        return capsys.readouterr().err.strip().splitlines()[-1]
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ('line', 'expected'),
-    [
-        ('--no-such-option', 'unrecognized arguments: --no-such-option'),
-        ('--naflex-loader', '--naflex-loader is not taken by this script; .* hmix-train path/to/timm/train.py'),
-        ('--kd-model-name resnet50', '--kd-model-name is not taken'),
-        ('--torchscript', '--torchscript is not taken'),
-        ('--train-img-sizes 128 160', '--train-img-sizes is not taken'),
-        ('--drop-connect 0.2', '--drop-connect is not taken: --drop-path'),
-        ('--epochs 0', '--epochs: 0: must be 1 or more'),
-        ('--epochs 2.5', '--epochs: invalid int value'),
-        ('--lr nan', '--lr: nan: must be finite'),
-        ('--reprob 1.5', '--reprob: 1.5: must be from 0 to 1'),
-        ('--amp-dtype float8', "--amp-dtype: invalid choice: 'float8'"),
-        ('--eval-metric top3', '--eval-metric: invalid choice'),
-        ('--model resnet5O', '--model resnet5O: no such model in timm; the nearest is resnet50'),
-        ('--opt no-such-opt', '--opt no-such-opt: '),
-        ('--sched cosin', '--sched cosin: '),
-        ('--aa no-such-policy', '--aa no-such-policy: timm does not know this policy'),
-        ('--device no-such-device', '--device no-such-device: torch knows no such device'),
-        pytest.param(
-            *('--device cuda', '--device cuda: CUDA is not available'),
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA'),
-        ),
-        ('--amp --model-dtype bfloat16', '--model-dtype bfloat16 does not go with --amp'),
-        ('--aug-splits 1', '--aug-splits 1: one split makes no sense'),
-        ('--jsd-loss', '--jsd-loss needs --aug-splits'),
-        ('--split-bn', '--split-bn needs --aug-splits'),
-        ('--split-bn --resplit --sync-bn', '--split-bn and --sync-bn do not go together'),
-        ('--aug-repeats 3', '--aug-repeats 3 works on several processes only'),
-        ('--aug-splits 3 --mix-mode hmix', '--aug-splits 3 .* mixing'),
-        ('--resume auto', '--resume auto needs --experiment'),
-        ('--class-map classes.pkl', '--class-map classes.pkl: a text file'),
-        ('--dataset wds/x --train-split pipe:date', '--train-split pipe:date: shell commands are not taken'),
-        ('one --data-dir two', 'two different folders'),
-        ('--wandb-resume-id x', '--wandb-resume-id needs --log-wandb'),
-    ],
-)
-def test_wrong_arguments_end_with_one_line(errors, line, expected):
-    assert re.search(expected, errors(line))
-
-
-def test_wandb_that_is_asked_for_and_missing_is_an_error(errors):
-    if importlib.util.find_spec('wandb'):
-        pytest.skip('wandb is installed')
-    assert '--log-wandb: the package wandb is not installed' in errors('--log-wandb')
-
-
-@pytest.mark.parametrize(
-    ('recipe', 'expected'),
-    [
-        ('batch_sise: 8', "unknown key 'batch_sise'; the nearest known one is 'batch_size'"),
-        ('mix-mode: hmix', "unknown key 'mix-mode'; the nearest known one is 'mix_mode'"),
-        ('mix_mode: hmx', 'mix_mode'),
-        ('epochs: many', "epochs: 'many'"),
-        ('epochs: 2.5', 'epochs: 2.5'),
-        ('epochs: true', 'epochs: True: must be a single value'),
-        ('epochs: null', 'epochs: None'),
-        ('amp: "yes"', "amp: 'yes': must be true or false"),
-        ('amp_dtype: float8', "amp_dtype: 'float8': must be one of 'float16', 'bfloat16'"),
-        ('scale: [0.1, 0.2, 0.3]', 'scale: .*: must be a list of 2'),
-        ('model_kwargs: 3', 'model_kwargs: 3: must be a mapping'),
-        ('model: [a, b]', 'model: .*: must be a single value'),
-        ('naflex_loader: true', '--naflex-loader is not taken by this script'),
-        ('kd_model_name: resnet50', '--kd-model-name is not taken by this script'),
-        ('- a\n- b', 'a recipe is a list of "key: value" lines'),
-        ('a: [', 'cannot be read as plain YAML'),
-    ],
-)
-def test_wrong_recipes_end_with_one_line(errors, tmp_path, recipe, expected):
-    path = tmp_path / 'recipe.yaml'
-    path.write_text(recipe)
-    line = errors(f'-c {path}')
-    assert re.search(expected, line), line
-
-
-def test_missing_recipe(errors, tmp_path):
-    assert f'--config {tmp_path}/none.yaml: ' in errors(f'--config {tmp_path}/none.yaml')
-
-
-def test_recipe_sets_defaults_and_the_command_line_beats_it(parse, tmp_path):
-    path = tmp_path / 'recipe.yaml'
-    recipe = {
-        'model': 'test_vit',
-        'lr': '1e-3',  # a string, in YAML's eyes
-        'epochs': 7,
-        'batch_size': 4,
-        'opt_betas': [0.9, 0.95],
-        'lr_noise': 0.5,
-        'model_kwargs': {'patch_size': 8},
-        'mix_mode': 'hmix',
-        'amp': True,
-        'clip_grad': None,
-        'naflex_loader': False,  # timm's options that this script lacks, as timm's args.yaml has them
-        'kd_temperature': 4.0,
-        'experiment': 12,
-    }
-    path.write_text(yaml.safe_dump(recipe))
-    status, args = parse('-c', str(path), '--epochs', '9', '-b', '16', 'some/folder')
-    assert status == 0, args
-    assert (args['model'], args['lr'], args['epochs'], args['batch_size']) == ('test_vit', 0.001, 9, 16)
-    assert (args['opt_betas'], args['lr_noise'], args['model_kwargs']) == ([0.9, 0.95], [0.5], {'patch_size': 8})
-    assert (args['amp'], args['clip_grad'], args['experiment']) == (True, None, '12')
-    assert args['data_dir'] == 'some/folder'
-    assert (args['mix_mode'], args['cutmix'], args['hmix_ratio']) == ('hmix', 1.0, 0.75)
-    assert 'naflex_loader' not in args and 'config' not in args
-
-
-def test_hostile_recipe_runs_nothing(errors, tmp_path):
-    path, marker = tmp_path / 'recipe.yaml', tmp_path / 'ran'
-    path.write_text(f'model: !!python/object/apply:os.system ["touch {marker}"]\n')
-    assert 'cannot be read as plain YAML' in errors(f'-c {path}')
-    assert not marker.exists()
 
 
 class Hostile:
@@ -338,31 +192,6 @@ def test_real_command_and_module(image_folder, run_environment, tmp_path):
     done = subprocess.run([*from_here, *line.split()], env=run_environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == f'ERROR: no checkpoint at {tmp_path}/a/nothing.pth.tar'
-
-
-@needs_script
-def test_every_option_of_timms_is_taken_or_refused_with_timms_default():
-    from train_patch import train
-
-    refused = {option[2:].replace('-', '_') for option in train.REFUSED}
-    ours = {action.dest: action for action in train.parser._actions}
-    tree = ast.parse(Path(SCRIPT).read_text())
-    calls = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == 'add_argument' and node.args
-    ]
-    assert len(calls) > 150
-    for call in calls:
-        flags = [ast.literal_eval(flag) for flag in call.args]
-        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-        dest = next((flag[2:] for flag in flags if flag.startswith('--')), flags[0]).replace('-', '_')
-        assert dest in ours or dest in refused, flags
-        if dest in refused or dest in ('config', 'device', 'data') or 'default' not in keywords:
-            continue
-        default = eval(compile(ast.Expression(keywords['default']), SCRIPT, 'eval'), {})
-        assert ours[dest].default == default, dest
-        assert set(flags) <= set(ours[dest].option_strings), flags
 
 
 @needs_script

@@ -1,4 +1,4 @@
-"""What the commands that draw share: the photographs, the grid of mixes, and writing files whole."""
+"""What the commands that draw share: the grid of mixes, and writing files whole."""
 
 import importlib.util
 import sys
@@ -10,7 +10,7 @@ import torch
 
 from .blend import blend_
 from .files import write_atomically
-from .masks import Mask, Size
+from .masks import Mask
 
 DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
 """Module → package, of what the extra 'demo' brings."""
@@ -21,23 +21,6 @@ def require_demo_extra(program: str) -> None:
     missing = [package for module, package in DEMO_EXTRA.items() if importlib.util.find_spec(module) is None]
     if missing:
         sys.exit(f"{program} needs {', '.join(missing)}: pip install 'hmix-timm[demo]'")
-
-
-def photographs(size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Scikit-learn's two sample photographs, cut to the middle and scaled.
-
-    Returns:
-        A flower and a temple, each (H, W, 3) uint8.
-    """
-    from PIL import Image, ImageOps
-    from sklearn.datasets import load_sample_image
-
-    height, width = size
-    flower, temple = (
-        np.asarray(ImageOps.fit(Image.fromarray(load_sample_image(name)), (width, height), Image.Resampling.BICUBIC))
-        for name in ('flower.jpg', 'china.jpg')
-    )
-    return flower, temple
 
 
 def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:

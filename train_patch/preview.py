@@ -35,8 +35,9 @@ from hmix_timm.draws import numpy_seed
 from hmix_timm.families import FAMILIES, PRESETS, make_slot
 from hmix_timm.masks import Mask, Size, mixup_mask
 from hmix_timm.mixup import MODES, FastCollateMixup
-from hmix_timm.pictures import mix_grid, new_figure, photographs, require_demo_extra, save_figure
+from hmix_timm.pictures import mix_grid, new_figure, require_demo_extra, save_figure
 from hmix_timm.presets import mix_modes, mixer_arguments
+from hmix_timm.scikit_images import photographs
 
 IMAGES = ('photos', 'digits')
 """Images that come with scikit-learn."""

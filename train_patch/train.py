@@ -48,11 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: the run did not come to its end; the status says why.
     """
-    args = parse_arguments(argv)
+    args, replaced = parse_arguments(argv)
     # However timm comes to load a file of weights (a hub, a path, an older version): never run code from it.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     try:
-        run(args)
+        run(args, replaced)
     except WrongArguments as error:
         _end(2, f'hmix-train: error: {error}')
     except RunError as error:
@@ -70,8 +70,13 @@ def _end(status: int, line: str) -> NoReturn:
     sys.exit(status)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Builds everything and trains, from the first line to the last."""
+def run(args: argparse.Namespace, replaced: str) -> None:
+    """Builds everything and trains, from the first line to the last.
+
+    Args:
+        args: checked.
+        replaced: the line of the log about what --mix-mode replaced, or ''.
+    """
     # torch and timm take seconds to import: after the arguments, so that neither --help nor a typo waits for them
     import torch.distributed as dist
     from timm import utils
@@ -93,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
     model = setup.build_model(args, datasets[0], device)
     data_config = resolve_data_config(vars(args), model=model, verbose=utils.is_primary(args))
     setup.check_images_fit(args, model, data_config['input_size'], device)
-    mixup_fn, collate_fn = setup.build_mixers(args)
+    mixup_fn, collate_fn = setup.build_mixers(args, replaced)
     train_loader, eval_loader = loaders.build_loaders(args, datasets, data_config, device, collate_fn)
 
     optimizer = setup.build_optimizer(args, model)

@@ -2,55 +2,54 @@
 
 import argparse
 import difflib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from hmix_timm.errors import RunError
 
-from ..recipes.files import find_recipe
-from .options import REFUSED, Keywords, build_parser, refusal
+from ..crop import check_padding
+from ..mixing import load_mix_families, remember_typed, resolve_parsed
+from ..recipes.files import read_recipe
+from .options import PROGRAM, REFUSED, USAGE, Keywords, build_parser, refusal
 
 
 class WrongArguments(RunError):
     """Arguments that cannot work, which came out only once timm, the data or the model were there."""
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, str]:
     """Recipe and command line → checked arguments; anything wrong ends the process with status 2.
 
     Args:
         argv: the arguments; those of the process if left out.
+
+    Returns:
+        The arguments, and the line for the log that says what --mix-mode replaced ('' where it replaced nothing).
     """
-    parser = build_parser()
-    config_parser = argparse.ArgumentParser(add_help=False, prog=parser.prog, usage=parser.usage)
-    config_parser.add_argument('-c', '--config', default='')
-    config = config_parser.parse_known_args(argv)[0].config
-    if config:
-        try:
-            parser.set_defaults(**_recipe_defaults(parser, _read_recipe(config)))
-        except ValueError as error:
-            parser.error(f'--config {config}: {error}')
-    args = parser.parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    config_parser = argparse.ArgumentParser(PROGRAM, USAGE, add_help=False)
+    config_parser.add_argument('-c', '--config')
+    name = config_parser.parse_known_args(argv)[0].config
+    try:
+        recipe = read_recipe(name) if name else {}
+        load_mix_families(argv, recipe)  # the parser declares their options, too
+        parser = build_parser()
+    except ValueError as error:
+        config_parser.error(str(error))
+    try:
+        parser.set_defaults(**_recipe_defaults(parser, recipe))
+    except ValueError as error:
+        parser.error(f'--config {name}: {error}')
+    args = parser.parse_args(argv, remember_typed())
     del args.config
     try:
         _check_arguments(args)
+        check_padding(args)
+        replaced = resolve_parsed(parser, args)
     except ValueError as error:
         parser.error(str(error))
-    return args
-
-
-def _read_recipe(name_or_path: str) -> dict[str, Any]:
-    try:
-        recipe = yaml.safe_load(find_recipe(name_or_path).read_text(encoding='utf-8')) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f'cannot be read as plain YAML: {" ".join(str(error).split())}') from error
-    except OSError as error:
-        raise ValueError(error.strerror) from error
-    if not isinstance(recipe, dict):
-        raise ValueError('a recipe is a list of "key: value" lines')
-    return recipe
+    return args, replaced
 
 
 def _recipe_defaults(parser: argparse.ArgumentParser, recipe: dict[str, Any]) -> dict[str, Any]:

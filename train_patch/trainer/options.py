@@ -11,8 +11,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..crop import add_crop_argument
-from ..mixing import add_mix_arguments
+from ..crop import declare_padding
+from ..mixing import declare
+
+PROGRAM = 'hmix-train'
+USAGE = '%(prog)s [-c RECIPE] [options] [DIR]'
 
 
 def _number(kind: type, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], Any]:
@@ -377,9 +380,9 @@ REFUSED: dict[str, Any] = {
 def build_parser() -> argparse.ArgumentParser:
     """The whole parser: timm's options, those that are refused by name, the mixing group and the padded crop."""
     parser = argparse.ArgumentParser(
-        prog='hmix-train',
-        usage='%(prog)s [-c RECIPE] [options] [DIR]',
-        description="Train a timm model with timm's arguments.",
+        PROGRAM,
+        USAGE,
+        "Train a timm model with timm's arguments.",
     )
     version = f'%(prog)s {importlib.metadata.version("hmix-timm")}'
     parser.add_argument('--version', action='version', version=version, help='show the version and exit')
@@ -396,6 +399,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run_options(parser)
     for option in REFUSED:
         parser.add_argument(option, action=_Refuse, nargs='*', default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    add_mix_arguments(parser)
-    add_crop_argument(parser)
+    declare(parser)
+    declare_padding(parser)
     return parser

@@ -165,8 +165,13 @@ def check_images_fit(
         )
 
 
-def build_mixers(args: argparse.Namespace) -> tuple[Mixup | None, FastCollateMixup | None]:
-    """The mixer of the training loop, or that of the loader's workers; both None without mixing."""
+def build_mixers(args: argparse.Namespace, replaced: str) -> tuple[Mixup | None, FastCollateMixup | None]:
+    """The mixer of the training loop, or that of the loader's workers; both None without mixing.
+
+    Args:
+        args: the run's arguments.
+        replaced: the line of the log about what --mix-mode replaced, or ''.
+    """
     mixup_fn = collate_fn = None
     if mixing_active(args):
         if args.prefetcher:
@@ -174,6 +179,8 @@ def build_mixers(args: argparse.Namespace) -> tuple[Mixup | None, FastCollateMix
         else:
             mixup_fn = Mixup(**mixer_arguments_from(args))
     if utils.is_primary(args):
+        if replaced:
+            _logger.info(replaced)
         _logger.info(f'Mixing: {collate_fn or mixup_fn or "none"}')
     return mixup_fn, collate_fn
 

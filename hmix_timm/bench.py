@@ -87,7 +87,7 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     if args.device == 'mps' and args.dtype == 'float64':
         parser.error('argument --dtype: mps has no float64')
     load_given_families(parser, args)
-    modes = {name: mode for name, mode in mix_modes().items() if mode.mixes}
+    modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
     if args.mix_modes is None:
         args.mix_modes = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
     for name in args.mix_modes:

@@ -121,7 +121,7 @@ class PuzzleMix(SharedSwitch):
         sizes = [size for size in range(1, self.neigh_size) if _fits(height, width, self.blocks, size, self.t_size)]
         rule = f'neigh_size {self.neigh_size}' + (f' and t_size {self.t_size}' if self.t_size > 0 else '')
         raise ValueError(
-            f'PuzzleMix cannot cut images of {height}×{width} into {" and ".join(map(str, self.blocks))} blocks a side '
+            f'PuzzleMix cannot cut images of {height}×{width} into {", ".join(map(str, self.blocks))} blocks a side '
             f'with {rule}, each of which must divide the sides of larger blocks; sides that work: '
             f'{", ".join(map(str, near)) or "none"}'
             + (f'; or, for {height}×{width}, neigh_size {" or ".join(map(str, sizes))}' if sizes else '')

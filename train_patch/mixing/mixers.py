@@ -1,8 +1,7 @@
 """From resolved arguments to a mixer, and whether one can be made of them."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hmix_timm.presets import mix_modes, puzzle_arguments
@@ -10,9 +9,8 @@ from hmix_timm.presets import mix_modes, puzzle_arguments
 from .resolve import CONSTRUCTOR_NAMES, constructor_overrides, option_name
 
 if TYPE_CHECKING:
-    import torch
-
     import hmix_timm
+    from hmix_timm.puzzle.saliency import Saliency
 
 
 def needs_model(values: Mapping[str, Any]) -> bool:
@@ -21,29 +19,23 @@ def needs_model(values: Mapping[str, Any]) -> bool:
     return mode is not None and mix_modes()[mode].needs_model
 
 
-def puzzle_mixer_from(
-    args: argparse.Namespace,
-    model: 'torch.nn.Module',
-    std: Sequence[float],
-    autocast: Callable[[], AbstractContextManager] | None = None,
-) -> 'hmix_timm.PuzzleMix':
+def puzzle_mixer_from(args: argparse.Namespace, saliency: 'Saliency', std: Sequence[float]) -> 'hmix_timm.PuzzleMix':
     """PuzzleMix for resolved arguments that ask for it.
 
     Args:
         args: resolved.
-        model: in training; may be wrapped.
+        saliency: of images, for example `hmix_timm.input_gradient(model)`.
         std: what the images are divided by, for each channel.
-        autocast: makes the context of a forward pass.
     """
     import hmix_timm
 
-    arguments = {**puzzle_arguments(args.mix_preset), 'alpha': args.mix_alpha, 'prob': args.mixup_prob}
     return hmix_timm.PuzzleMix(
-        hmix_timm.input_gradient(model, autocast),
+        saliency,
+        **{**puzzle_arguments(args.mix_preset), 'alpha': args.mix_alpha},
+        prob=args.mixup_prob,
         label_smoothing=args.smoothing,
         num_classes=args.num_classes,
         std=std,
-        **arguments,
     )
 
 

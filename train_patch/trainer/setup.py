@@ -18,7 +18,7 @@ from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 
-from hmix_timm import FastCollateMixup, Mixup, PuzzleMix
+from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 from hmix_timm.errors import RunError
 
 from ..mixing import mixer_arguments_from, mixing_active, needs_model, puzzle_mixer_from
@@ -187,7 +187,7 @@ def build_mixers(
     mixup_fn: Mixup | PuzzleMix | None = None
     collate_fn = None
     if needs_model(vars(args)):
-        mixup_fn = puzzle_mixer_from(args, model, data_config['std'], autocast)
+        mixup_fn = puzzle_mixer_from(args, input_gradient(model, autocast), data_config['std'])
         try:
             mixup_fn.check_size(*data_config['input_size'][1:])
         except ValueError as error:

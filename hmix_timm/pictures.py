@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from .blend import blend_
-from .files import write_atomically
+from .errors import RunError
+from .files import first_line, write_atomically
 from .masks import Mask
 
 DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
@@ -74,14 +75,21 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     return figure
 
 
-def new_figure(size: tuple[float, float]) -> Any:
+def new_figure(size: tuple[float, float], layout: Any = 'constrained') -> Any:
     """A matplotlib `Figure` of that many inches, without pyplot and its global state."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=size, layout='constrained')
+    return Figure(figsize=size, layout=layout)
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure as PNG: whole, or not at all; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: figure.savefig(file, format='png', dpi=150))
+    """Writes a figure as what its name ends in says: whole, or not at all; makes its folder.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f'cannot write {path}: {first_line(error)}') from error
+    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))

@@ -9,7 +9,7 @@ from typing import Any
 from hmix_timm.errors import RunError
 
 from ..crop import check_padding
-from ..mixing import load_mix_families, remember_typed, resolve_parsed
+from ..mixing import TIMM_DEFAULTS, load_mix_families, mix_dests, remember_typed, resolve_parsed
 from ..recipes.files import read_recipe
 from .options import PROGRAM, REFUSED, USAGE, Keywords, build_parser, refusal
 
@@ -18,27 +18,33 @@ class WrongArguments(RunError):
     """Arguments that cannot work, which came out only once timm, the data or the model were there."""
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, str]:
+def parse_arguments(
+    argv: Sequence[str] | None = None, program: str = PROGRAM, usage: str = USAGE, strict: bool = True
+) -> tuple[argparse.Namespace, str]:
     """Recipe and command line → checked arguments; anything wrong ends the process with status 2.
 
     Args:
         argv: the arguments; those of the process if left out.
+        program: name of the command that takes them.
+        usage: of that command.
+        strict: whether a recipe's key that is unknown, or that this script does not take, is an error.
 
     Returns:
         The arguments, and the line for the log that says what --mix-mode replaced ('' where it replaced nothing).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    config_parser = argparse.ArgumentParser(PROGRAM, USAGE, add_help=False)
+    config_parser = argparse.ArgumentParser(program, usage, add_help=False)
     config_parser.add_argument('-c', '--config')
     name = config_parser.parse_known_args(argv)[0].config
     try:
         recipe = read_recipe(name) if name else {}
         load_mix_families(argv, recipe)  # the parser declares their options, too
         parser = build_parser()
+        parser.prog, parser.usage = program, usage
     except ValueError as error:
         config_parser.error(str(error))
     try:
-        parser.set_defaults(**_recipe_defaults(parser, recipe))
+        parser.set_defaults(**_recipe_defaults(parser, recipe, strict))
     except ValueError as error:
         parser.error(f'--config {name}: {error}')
     args = parser.parse_args(argv, remember_typed())
@@ -52,19 +58,24 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     return args, replaced
 
 
-def _recipe_defaults(parser: argparse.ArgumentParser, recipe: dict[str, Any]) -> dict[str, Any]:
+def _recipe_defaults(parser: argparse.ArgumentParser, recipe: dict[str, Any], strict: bool) -> dict[str, Any]:
     """A recipe's values, each held to what the command line takes for its option."""
     refused = {option[2:].replace('-', '_'): option for option in REFUSED}
     actions = {
         action.dest: action for action in parser._actions if action.dest not in (*refused, 'help', 'version', 'config')
     }
     values = {}
+    checked_when_resolved = (*mix_dests(), *TIMM_DEFAULTS)
     for key, value in recipe.items():
-        if key in actions:
+        if key in checked_when_resolved:
+            values[key] = value
+        elif key in actions:
             try:
                 values[key] = _recipe_value(actions[key], value)
             except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
                 raise ValueError(f'{key}: {value!r}: {error}') from error
+        elif not strict:
+            continue
         elif key not in refused:
             nearest = difflib.get_close_matches(str(key).replace('-', '_'), actions, n=1)
             hint = f'; the nearest known one is {nearest[0]!r}' if nearest else ''

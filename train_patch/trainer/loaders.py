@@ -68,6 +68,33 @@ def build_loaders(
     return loaders
 
 
+def loader_arguments(args: argparse.Namespace, data_config: dict[str, Any]) -> dict[str, Any]:
+    """What timm's `create_loader` is told of the training images: size, statistics, augmentation."""
+    interpolation = '' if args.no_aug else args.train_interpolation
+    return dict(
+        input_size=data_config['input_size'],
+        mean=data_config['mean'],
+        std=data_config['std'],
+        is_training=True,
+        no_aug=args.no_aug,
+        re_prob=args.reprob,
+        re_mode=args.remode,
+        re_count=args.recount,
+        re_split=args.resplit,
+        train_crop_mode=args.train_crop_mode,
+        scale=args.scale,
+        ratio=args.ratio,
+        hflip=args.hflip,
+        vflip=args.vflip,
+        color_jitter=args.color_jitter,
+        color_jitter_prob=args.color_jitter_prob,
+        grayscale_prob=args.grayscale_prob,
+        gaussian_blur_prob=args.gaussian_blur_prob,
+        auto_augment=args.aa,
+        interpolation=interpolation or data_config['interpolation'],
+    )
+
+
 def _build_train_loader(
     args: argparse.Namespace,
     dataset: Any,
@@ -85,34 +112,16 @@ def _build_train_loader(
         dataset = AugMixDataset(dataset, num_splits=args.aug_splits)
     if images is not None:
         dataset = EpochSeeded(dataset, args.seed, args.rank)
-    interpolation = '' if args.no_aug else args.train_interpolation
     loader = padded_crop_loader(create_loader, args.train_padding)(
         dataset,
         batch_size=args.batch_size,
-        is_training=True,
-        no_aug=args.no_aug,
-        re_prob=args.reprob,
-        re_mode=args.remode,
-        re_count=args.recount,
-        re_split=args.resplit,
-        train_crop_mode=args.train_crop_mode,
-        scale=args.scale,
-        ratio=args.ratio,
-        hflip=args.hflip,
-        vflip=args.vflip,
-        color_jitter=args.color_jitter,
-        color_jitter_prob=args.color_jitter_prob,
-        grayscale_prob=args.grayscale_prob,
-        gaussian_blur_prob=args.gaussian_blur_prob,
-        auto_augment=args.aa,
         num_aug_repeats=args.aug_repeats,
         num_aug_splits=args.aug_splits,
-        interpolation=interpolation or data_config['interpolation'],
         num_workers=args.workers,
         collate_fn=collate_fn,
         use_multi_epochs_loader=args.use_multi_epochs_loader,
         worker_seeding=args.worker_seeding,
-        **shared,
+        **{**shared, **loader_arguments(args, data_config)},
     )
     if args.aug_repeats and not len(loader):  # older timm's repeated augmentation counts images in whole 256s
         raise WrongArguments(

@@ -88,8 +88,8 @@ def holding_signals() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+        for signum in came:
+            signal.raise_signal(signum)
 
 
 def start_training(command: Sequence[str], log: Path, lock: IO[str]) -> Process:

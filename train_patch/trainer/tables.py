@@ -65,8 +65,10 @@ def write_table(path: str | Path, rows: Table) -> None:
         with suppress(FileNotFoundError):
             os.unlink(path)
         return
+    ordered = [rows[epoch] for epoch in sorted(rows)]
+    columns = dict.fromkeys(column for row in ordered for column in row)
     text = io.StringIO(newline='')
-    writer = csv.DictWriter(text, dict.fromkeys(c for row in rows.values() for c in row), lineterminator='\n')
+    writer = csv.DictWriter(text, columns, lineterminator='\n')
     writer.writeheader()
-    writer.writerows(row for _, row in sorted(rows.items()))
+    writer.writerows(ordered)
     write_bytes(path, text.getvalue().encode())

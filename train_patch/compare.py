@@ -30,6 +30,7 @@ from .comparison.runs import all_runs, check_same_comparison
 from .comparison.training import Environment, environments, train_all
 from .digits import digits_folder, digits_path
 from .mixing import load_mix_families
+from .recipes.files import read_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0].startswith('-'):
         argv = [str(DIGITS_RECIPE), *argv]
     try:
-        load_mix_families(argv, {})  # their names are among the choices
+        load_mix_families(argv, read_recipe(argv[0]))  # their names are among the choices
         options, passed = build_parser().parse_known_args(argv)
         with _ending_on_signals():
             comparison = read_comparison(options, passed)

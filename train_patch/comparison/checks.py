@@ -47,9 +47,7 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Argumen
         ValueError: training would refuse one of them; says why, in training's words.
     """
     if script is None:
-        from ..trainer.arguments import parse_arguments
-
-        return [_plain(_asked(lambda argv: parse_arguments(argv)[0], line)) for line in lines]
+        return [_plain(_parsed(line)) for line in lines]
     # in a process of its own: it gets the timm beside the script, and nothing that the script does stays behind
     command = [sys.executable, '-m', 'train_patch.comparison.checks', str(script)]
     done = subprocess.run(command, input=json.dumps([*map(list, lines)]), capture_output=True, text=True)
@@ -58,12 +56,14 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Argumen
     return yaml.safe_load(done.stdout)
 
 
-def _asked(parse: Any, line: Sequence[str]) -> argparse.Namespace:
-    """Calls a parser that ends the process where it refuses the arguments."""
+def _parsed(line: Sequence[str]) -> argparse.Namespace:
+    """What the project's own script makes of a command line; its parser ends the process where it refuses one."""
+    from ..trainer.arguments import parse_arguments
+
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return parse(list(line))
+            return parse_arguments(line)[0]
     except SystemExit as error:
         if error.code != 2:  # a signal, not the parser
             raise
@@ -130,9 +130,11 @@ def look_ahead(
     from ..trainer.checks import check_arguments
     from ..trainer.data import load_datasets
 
-    # repeated augmentation asks for many processes, of which this is none
-    args = argparse.Namespace(**{**arguments, 'aug_repeats': 0 if distributed else arguments['aug_repeats']})
+    args = _parsed([])  # an older script of timm's may lack an option
+    vars(args).update(arguments)
     args.data_dir = args.data_dir or args.data
+    if distributed:
+        args.aug_repeats = 0  # it asks for many processes, of which this is none
     try:
         if script is None:
             check_arguments(args)

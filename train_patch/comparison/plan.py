@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hmix_timm.command import add_version, at_least
 from hmix_timm.families import FAMILIES
 from hmix_timm.presets import mix_modes
 
@@ -175,7 +176,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="masks to train in place of the recipe's CutMix, all else being the recipe's: " + ', '.join(FAMILIES),
     )
     parser.add_argument(
-        '--seeds', nargs='+', type=_whole, default=[0, 1, 2], metavar='K', help='seeds to train with (default: 0 1 2)'
+        '--seeds',
+        nargs='+',
+        type=at_least(0),
+        default=[0, 1, 2],
+        metavar='K',
+        help='seeds to train with (default: 0 1 2)',
     )
     parser.add_argument(
         '--output', type=Path, metavar='DIR', help='folder of all runs and results (default: comparison/<recipe>)'
@@ -185,7 +191,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--jobs',
-        type=_positive,
+        type=at_least(1),
         default=1,
         metavar='N',
         help='runs to train at once, each with a GPU of its own or an equal share of the cores (default: 1)',
@@ -195,6 +201,7 @@ def build_parser() -> argparse.ArgumentParser:
         action='store_true',
         help='print one launch line per run that is not finished; train and write nothing',
     )
+    add_version(parser)
     group = parser.add_argument_group('mixing, for the rows that have a use for it', 'see hmix-train --help')
     for dest in _variant_dests():
         if dest == 'mix_literal':
@@ -209,18 +216,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _variant_dests() -> list[str]:
     return [dest for dest in mix_dests() if dest not in SHARED_MIX_DESTS]
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 on')
-    return int(text)
 
 
 def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Comparison:

@@ -82,7 +82,7 @@ def _is_gone(holder: dict[str, Any]) -> bool:
 def holding_signals() -> Iterator[None]:
     """Lets the signals that end a comparison wait for the end of the block, so that no process is started unnoticed."""
     came: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING_SIGNALS}
+    handlers = {number: signal.signal(number, lambda signum, _: came.append(signum)) for number in ENDING_SIGNALS}
     try:
         yield
     finally:

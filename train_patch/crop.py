@@ -86,19 +86,34 @@ def padded_crop_loader(create_loader: Callable[..., Any], padding: int | None) -
 
 
 def add_crop_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare `--train-padding` and have `parser.parse_args` check it; calling this again changes nothing.
+    """Declares `--train-padding` and has `parser.parse_args` check it; calling this again changes nothing.
 
-    The value may also come from `parser.set_defaults`, as timm's scripts pass a YAML recipe on, which argparse itself
-    does not check. A wrong value, or one that another training argument leaves without effect, is the parser's error
-    (exit status 2).
+    A wrong value, or one that another training argument leaves without effect, is the parser's error (exit status 2).
 
     Args:
         parser: the parser of a training script that has timm's arguments.
     """
     if '--train-padding' in parser._option_string_actions:
         return
-    # taken now, before a recipe replaces them: a scale or ratio of one's own would be without effect
+    declare_crop(parser)
+    # taken now, before a recipe replaces them
     resized_crop_defaults = {name: parser.get_default(name) for name in ('scale', 'ratio')}
+    parse_args = parser.parse_args
+
+    @functools.wraps(parse_args)
+    def parse_and_check(*args: Any, **kwargs: Any) -> argparse.Namespace:
+        namespace = parse_args(*args, **kwargs)
+        try:
+            check_crop(namespace, resized_crop_defaults)
+        except ValueError as error:
+            parser.error(str(error))
+        return namespace
+
+    parser.parse_args = parse_and_check  # type: ignore[method-assign, assignment]
+
+
+def declare_crop(parser: argparse.ArgumentParser) -> None:
+    """Adds `--train-padding` to a parser, and changes nothing else."""
     group = parser.add_argument_group('Padded crop (train_patch)')
     group.add_argument(
         '--train-padding',
@@ -108,17 +123,21 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
         help='Train on random crops of the image with N zero pixels around it, in place of the random resized crop; '
         'CIFAR uses 4 (default: None, off)',
     )
-    parse_args = parser.parse_args
 
-    @functools.wraps(parse_args)
-    def parse_and_check(*args: Any, **kwargs: Any) -> argparse.Namespace:
-        namespace = parse_args(*args, **kwargs)
-        problem = _find_problem(namespace, resized_crop_defaults)
-        if problem:
-            parser.error(problem)
-        return namespace
 
-    parser.parse_args = parse_and_check  # type: ignore[method-assign, assignment]
+def check_crop(namespace: argparse.Namespace, resized_crop_defaults: dict[str, Any]) -> None:
+    """Raises ValueError for a `--train-padding` that is wrong, or that another training argument leaves without effect.
+
+    The value may come from `parser.set_defaults`, as timm's scripts pass a YAML recipe on, which argparse itself does
+    not check.
+
+    Args:
+        namespace: parsed arguments.
+        resized_crop_defaults: the parser's own defaults of `scale` and `ratio`, which would be without effect.
+    """
+    problem = _find_problem(namespace, resized_crop_defaults)
+    if problem:
+        raise ValueError(problem)
 
 
 def _find_problem(namespace: argparse.Namespace, resized_crop_defaults: dict[str, Any]) -> str | None:

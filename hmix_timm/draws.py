@@ -1,7 +1,8 @@
 """Where random numbers come from: numpy's generator as in timm's `Mixup`, `random` and torch's as in its `NaFlexMixup`,
 or an enumeration of placements, for analysis.
 
-Families ask a source for boxes, pixels and numbers and never know which one it is.
+Families ask a source for boxes, pixels and numbers and never know which one it is. torch and timm are imported where
+something is drawn from them: they take seconds, and the table of families is read by every command's `--help`.
 """
 
 import contextlib
@@ -13,10 +14,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from timm.data import mixup as timm_mixup
 
-from . import private
 from .masks import Box, Size
 
 
@@ -52,6 +50,8 @@ class NumpyDraws:
     """Draws from numpy's global generator, as timm's `Mixup` does; boxes are the installed timm's own."""
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
+        from . import private
+
         yl, yh, xl, xh = private.cutmix_box(size, lam, minmax)
         return int(yl), int(yh), int(xl), int(xh)
 
@@ -93,21 +93,31 @@ class NaFlexDraws:
         return y, random.randint(0, size[1] - 1)
 
     def ratio(self, gamma: float) -> float:
+        import torch
+
         return torch.distributions.Beta(gamma, gamma).sample().item()
 
     def uniform(self, n: int) -> np.ndarray:
+        import torch
+
         return torch.rand(n, dtype=torch.float64).numpy()
 
     def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        import torch
+
         return torch.randn(shape, dtype=torch.float64).numpy()
 
     def integers(self, low: int, high: int) -> int:
         return random.randrange(low, high)
 
     def state(self) -> Any:
+        import torch
+
         return random.getstate(), torch.get_rng_state()
 
     def restore(self, state: Any) -> None:
+        import torch
+
         random.setstate(state[0])
         torch.set_rng_state(state[1])
 
@@ -178,6 +188,8 @@ def box_edges(size: Size, lam: float) -> tuple[tuple[tuple[int, int], ...], tupl
     Raises:
         RuntimeError: the boxes do not follow from uniform centres, rows drawn before columns.
     """
+    from timm.data import mixup as timm_mixup
+
     count = 64 * max(size)  # misses a centre with probability n · exp(−64)
     with numpy_seed(0):
         (yl, yh, xl, xh), _ = timm_mixup.cutmix_bbox_and_lam(size, lam, count=count)

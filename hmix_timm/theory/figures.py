@@ -22,7 +22,8 @@ from ..draws import numpy_seed
 from ..families import make_slot
 from ..files import write_json
 from ..masks import Mask, mixup_mask
-from ..pictures import blended, mix_grid, new_figure, photographs, require_demo_extra, save_figure
+from ..pictures import blended, mix_grid, new_figure, require_demo_extra, save_figure
+from ..scikit_images import photographs
 from . import closed_forms
 from .approximation import two_moons_curves
 from .coefficients import CoefficientMap, coefficient_map

@@ -1,154 +1,100 @@
-"""hmix-bench runs as a command, measures what it says, and refuses what it cannot measure."""
+"""hmix-bench as a user runs it: what it measures and writes, how it ends, what it refuses."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 
 from hmix_timm import bench
 
 TINY = ['--batch-size', '4', '--size', '32', '--repeats', '1', '--epochs', '1', '--workers', '1']
-OURS = {'Mixup', 'CutMix', 'HMix', 'GMix'}
-TIMMS = {"timm's Mixup", "timm's CutMix"}
+
+STRIPES = """
+import numpy as np
+from hmix_timm import DenseMask, register_family
+
+@register_family('stripes', title='Stripes', options={'period': 8})
+def stripes(size, lam, options, draws):
+    rows = (np.arange(size[0]) + draws.integers(0, options.period)) % options.period < lam * options.period
+    return DenseMask(np.repeat(rows[:, None], size[1], axis=1))
+"""
 
 
-def run(*arguments):
-    command = [sys.executable, '-m', 'hmix_timm.bench', *TINY, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def run(*arguments, **kwargs):
+    command = [sys.executable, '-m', 'hmix_timm.bench', *TINY, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)
 
 
-def rows(table):
-    return {next(iter(row.values())): list(row.values())[1:] for row in table}
-
-
-def test_mixers_are_timed_in_every_mode_beside_timms(tmp_path):
-    file = tmp_path / 'report.json'
-    done = run('--only', 'mixers', '--dtype', 'bfloat16', '--json', str(file))
+@pytest.fixture(scope='module')
+def measured(tmp_path_factory):
+    """What a run printed, and the report that it wrote."""
+    folder = tmp_path_factory.mktemp('bench')
+    done = run('--only', 'mixers', '--dtype', 'bfloat16', '--json', folder / 'report.json')
     assert done.returncode == 0, done.stderr
-    report = json.loads(file.read_text())
-    assert list(tmp_path.iterdir()) == [file]
-    assert report['machine']['timm'] == timm.__version__
-    assert report['machine']['threads'] == 1
-    times, memory, bandwidth = report['tables'].values()
+    assert [path.name for path in folder.iterdir()] == ['report.json']
+    return done, json.loads((folder / 'report.json').read_text())
+
+
+def test_every_path_and_mode_has_a_row(measured):
+    times, memory, bandwidth = measured[1]['tables'].values()
     float_rows = [f'bfloat16 cpu, {mode}' for mode in ('batch', 'pair', 'elem')]
     paths = ['uint8 collate', "uint8 collate, loader's layout"]
     collate_rows = [f'{path}, {mode}' for path in paths for mode in ('batch', 'pair', 'elem', 'half')]
-    assert list(rows(times)) == list(rows(memory)) == float_rows + collate_rows
-    assert list(rows(bandwidth)) == float_rows
-    for row in times:
+    assert [row['path, mode'] for row in times] == [row['path, mode'] for row in memory] == float_rows + collate_rows
+    assert [row['path, mode'] for row in bandwidth] == float_rows
+
+
+def test_every_mixer_is_measured(measured):
+    times, memory, bandwidth = measured[1]['tables'].values()
+    for row in memory + bandwidth:
+        assert set(row) == {'path, mode', "timm's Mixup", "timm's CutMix", 'Mixup', 'CutMix', 'HMix', 'GMix'}
+    for row in times + bandwidth:
         assert all(value > 0 for value in list(row.values())[1:])
-    for row in memory:
-        assert set(row) == {'path, mode'} | OURS | TIMMS
-    # what was written is what was printed
-    assert done.stdout.count('\n| bfloat16 cpu, pair |') == 3
-    assert f'timm {timm.__version__}' in done.stdout
-    assert 'mixers:' in done.stderr and 'mixers:' not in done.stdout
 
 
-def write_jpegs(folder, count):
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        path = folder / f'class{i % 2}' / f'{i}.jpg'
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+def test_the_report_names_the_machine(measured):
+    machine = measured[1]['machine']
+    assert machine['timm'] == timm.__version__
+    assert machine['torch'] == torch.__version__
+    assert machine['threads'] == 1 and machine['cores'] == os.cpu_count()
 
 
-def check_loader_report(file):
-    (table,) = json.loads(file.read_text())['tables'].values()
-    assert list(rows(table)) == ['no mixing', "timm's Mixup", 'Mixup', 'HMix', 'GMix']
-    assert rows(table)['no mixing'][1] == 1.0
-    assert all(rate > 0 and share > 0 for rate, share in rows(table).values())
+def test_what_was_written_is_what_was_printed(measured):
+    done, report = measured
+    for title, table in report['tables'].items():
+        lines = done.stdout.partition(title)[2].strip().splitlines()
+        assert lines[0] == f'| {" | ".join(table[0])} |'
+        for line, row in zip(lines[2:], table, strict=False):
+            cells = line.strip('| ').split(' | ')
+            assert cells[0] == row['path, mode']
+            assert [float(cell) for cell in cells[1:]] == pytest.approx(list(row.values())[1:], rel=0.01, abs=0.5)
+
+
+def test_standard_error_holds_the_progress_alone(measured):
+    lines = measured[0].stderr.splitlines()
+    assert len(lines) == 11 and all(line.startswith('mixers: ') for line in lines)
+    assert 'mixers: ' not in measured[0].stdout
+
+
+def test_a_family_of_ones_own_is_measured(tmp_path):
+    (tmp_path / 'masks.py').write_text(STRIPES)
+    done = run('--only', 'mixers', '--mix-families', tmp_path / 'masks.py', '--mix-modes', 'stripes', 'cutmix')
+    assert done.returncode == 0, done.stderr
+    header = "| path, mode | Stripes ÷ timm's Mixup | CutMix ÷ timm's | timm's Mixup, ms | timm's CutMix, ms |"
+    assert header in done.stdout
 
 
 def test_the_whole_loader_is_timed(tmp_path):
-    file = tmp_path / 'report.json'
-    done = run('--only', 'loader', '--images', '9', '--json', str(file))
+    done = run('--only', 'loader', '--images', '9', '--mix-modes', 'gmix', '--json', tmp_path / 'report.json')
     assert done.returncode == 0, done.stderr
-    check_loader_report(file)
-
-
-def test_the_whole_loader_is_timed_on_ones_own_images(tmp_path):
-    data, file = tmp_path / 'data', tmp_path / 'report.json'
-    data.mkdir()
-    write_jpegs(data, 9)
-    bench.main([*TINY, '--only', 'loader', '--data-dir', str(data), '--json', str(file)])
-    check_loader_report(file)
-
-
-def test_scaling_covers_sizes_and_batches(monkeypatch):
-    monkeypatch.setattr(bench, 'SIZES', (8, 16))
-    monkeypatch.setattr(bench, 'BATCH_SIZES', (2, 4, 6))
-    args = bench.build_parser().parse_args(['--repeats', '1'])
-    sizes, batches = bench.bench_scaling(args).values()
-    assert list(rows(sizes)) == ['64×3×8×8', '64×3×16×16']
-    assert list(rows(batches)) == ['2×3×128×128', '4×3×128×128', '6×3×128×128']
-    for row in sizes + batches:
-        assert set(row) == {'images'} | {f'{path} {name}' for path in ('float32', 'uint8') for name in OURS}
-        assert all(value > 0 for value in list(row.values())[1:])
-
-
-def test_calls_alternate_from_the_same_seeds():
-    draws = {'a': [], 'b': []}
-    order = []
-
-    def call(name, seconds):
-        order.append(name)
-        draws[name].append(np.random.rand())
-        time.sleep(seconds)
-
-    times = bench.alternate({'a': lambda: call('a', 0.004), 'b': lambda: call('b', 0.0)}, 3, 'cpu')
-    assert order == ['a', 'b'] * 5  # two of the five are a warm-up
-    assert draws['a'] == draws['b'] and len(set(draws['a'])) == 3
-    assert len(times['a']) == len(times['b']) == 3
-    assert min(times['a']) >= 4.0
-
-
-def test_ratios_are_ours_to_timms_within_a_turn():
-    times = {
-        "timm's Mixup": [2.0, 60.0, 5.0],  # all is slow in the second turn
-        "timm's CutMix": [1.0, 40.0, 4.0],
-        'HMix': [1.0, 30.0, 4.0],
-        'GMix': [4.0, 60.0, 20.0],
-        'Mixup': [0.5, 15.0, 1.0],
-        'CutMix': [3.0, 40.0, 2.0],
-    }
-    assert bench.beside_timms(times) == {
-        "HMix ÷ timm's Mixup": 0.5,
-        "GMix ÷ timm's Mixup": 2.0,
-        "Mixup ÷ timm's": 0.25,
-        "CutMix ÷ timm's": 1.0,
-        "timm's Mixup, ms": 5.0,
-        "timm's CutMix, ms": 4.0,
-    }
-
-
-def test_memory_counts_what_numpy_and_torch_hold_at_the_peak():
-    def temporaries():
-        for _ in range(3):
-            np.ones(2**20, np.uint8).sum()
-            torch.ones(2**19).sum()  # 2 MiB
-        return torch.ones(2**20), np.ones(2**23, np.uint8)
-
-    assert bench.extra_memory(temporaries, 'cpu') == pytest.approx(0.0, abs=0.1)  # what is returned is more
-
-    def peak():
-        held = torch.ones(2**18), torch.ones(2**19), np.ones(2**20, np.uint8)
-        return held[0].sum()
-
-    assert bench.extra_memory(peak, 'cpu') == pytest.approx(4.0, abs=0.1)
-
-
-def test_samples_have_the_layouts_of_the_paths():
-    contiguous, as_loaded = (bench.make_samples(2, 8, channels_last=flag)[0][0] for flag in (False, True))
-    assert contiguous.shape == as_loaded.shape == (3, 8, 8)
-    assert contiguous.flags.c_contiguous
-    assert as_loaded.strides == np.rollaxis(np.array(Image.new('RGB', (8, 8))), 2).strides
+    (table,) = json.loads((tmp_path / 'report.json').read_text())['tables'].values()
+    assert [row['loader'] for row in table] == ['no mixing', "timm's Mixup", 'GMix']
+    assert all(row['images per second'] > 0 for row in table)
 
 
 @pytest.mark.parametrize(
@@ -158,10 +104,18 @@ def test_samples_have_the_layouts_of_the_paths():
         (['--batch-size', '0'], '--batch-size: must be a whole number >= 1, got 0'),
         (['--size', 'big'], '--size: must be a whole number >= 1, got big'),
         (['--dtype', 'int8'], "--dtype: invalid choice: 'int8'"),
+        (['--dtype', 'float64', '--device', 'mps'], '--dtype: mps has no float64'),
         (['--only', 'everything'], "--only: invalid choice: 'everything'"),
+        (['--mix-modes', 'hmixx'], '--mix-modes: must be of mixup, cutmix, stochastic, hmix, gmix, got hmixx'),
+        (['--mix-modes', 'none'], '--mix-modes: must be of mixup, cutmix, stochastic, hmix, gmix, got none'),
+        (['--mix-families', 'no/such.py'], '--mix-families: no/such.py: there is no such file'),
         (['--images', '5', '--batch-size', '8'], '--images: must fill a batch of 8, got 5'),
         (['--data-dir', 'no/such/folder'], '--data-dir: no/such/folder is not a folder'),
+        (['--json', 'no/such/folder/report.json'], '--json: '),
         (['--json', 'no/such/folder/report.json'], 'no/such/folder is not a folder'),
+        (['--json', 'tests'], '--json: tests is a folder'),
+        (['--json', os.devnull], '--json: /dev/null is not a regular file'),
+        (['--json', '/proc/report.json'], '--json: cannot write to /proc: '),
     ],
 )
 def test_wrong_arguments_end_with_status_2(arguments, message, capsys):
@@ -171,6 +125,22 @@ def test_wrong_arguments_end_with_status_2(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    'line', ['--help', '--version', '--hepl', '--only nothing', '--batch-size 3', '--mix-modes x', '--json /proc/x']
+)
+def test_neither_help_nor_a_typo_waits_for_torch(line):
+    code = f"""
+import sys
+from hmix_timm import bench
+try:
+    bench.main({line.split()})
+except SystemExit:
+    print('imported:', [name for name in ('torch', 'timm') if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith('imported: []\n'), done.stderr
+
+
 @pytest.mark.parametrize('device', ['cuda', 'mps'])
 def test_a_device_that_is_not_there_is_refused(device, capsys):
     if (torch.cuda if device == 'cuda' else torch.backends.mps).is_available():
@@ -178,7 +148,7 @@ def test_a_device_that_is_not_there_is_refused(device, capsys):
     with pytest.raises(SystemExit) as end:
         bench.main(['--device', device])
     assert end.value.code == 2
-    assert f'--device: {device} is not available here' in capsys.readouterr().err
+    assert f'argument --device: {device} cannot be used here: ' in capsys.readouterr().err
 
 
 def test_a_folder_without_images_is_refused(tmp_path, capsys):
@@ -186,3 +156,43 @@ def test_a_folder_without_images_is_refused(tmp_path, capsys):
         bench.main(['--data-dir', str(tmp_path)])
     assert end.value.code == 2
     assert 'holds no images in class folders' in capsys.readouterr().err
+
+
+def test_a_disk_that_takes_nothing_is_found_before_the_work(tmp_path):
+    # no file may grow: for every user what a full disk is
+    line = f'ulimit -f 0; exec {sys.executable} -m hmix_timm.bench --json {tmp_path}/report.json'
+    done = subprocess.run(['bash', '-c', line], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f'hmix-bench: error: argument --json: cannot write to {tmp_path}: ')
+    assert done.stdout == '' and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('part', ['mixers', 'loader'])
+def test_ctrl_c_ends_in_one_line(part):
+    command = [
+        sys.executable,
+        '-m',
+        'hmix_timm.bench',
+        *TINY,
+        '--only',
+        part,
+        '--repeats',
+        '9999',
+        '--epochs',
+        '9999',
+        '--images',
+        '8',
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith((f'{part}: float32', f'{part}: no mixing, epoch 1')):
+            os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the loader's workers, too
+            break
+    rest = process.stderr.read()
+    assert process.wait(60) == 130, rest
+    assert 'Traceback' not in rest
+    assert rest.splitlines()[-1] == 'hmix-bench: interrupted'

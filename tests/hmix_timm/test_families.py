@@ -12,8 +12,9 @@ import torch
 import hmix_timm
 from hmix_timm import BoxMask, DenseMask, FastCollateMixup, Mixup, ProductMask, families, register_family
 from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS
-from hmix_timm.families import FAMILIES, load_families, make_slot
+from hmix_timm.families import FAMILIES, make_slot
 from hmix_timm.presets import mix_modes, mixer_arguments
+from hmix_timm.register import load_families
 from hmix_timm.theory.coefficients import coefficient_map
 
 STRIPES = """
@@ -229,7 +230,7 @@ WORKERS = """
 import sys
 import numpy as np, torch
 from hmix_timm import FastCollateMixup
-from hmix_timm.families import load_families
+from hmix_timm.register import load_families
 
 class Ones(torch.utils.data.Dataset):
     def __len__(self):
@@ -256,7 +257,7 @@ def test_loader_workers_know_it_under_every_start_method(stripes, tmp_path):
     script.write_text(WORKERS)
     methods = ['fork', 'forkserver', 'spawn']
     done = subprocess.run(
-        [sys.executable, str(script), str(stripes), *methods], capture_output=True, text=True, timeout=120
+        [sys.executable, str(script), str(stripes), *methods], capture_output=True, text=True, timeout=600
     )
     assert done.stdout.split() == methods, done.stderr[-3000:]
 

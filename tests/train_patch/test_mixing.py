@@ -220,7 +220,7 @@ def test_misspelt_recipe_keys_are_named(key, nearest):
 
 def test_no_abbreviation_of_timms_options_becomes_ambiguous():
     """argparse takes any unique prefix of an option; the project's own options must not get in its way."""
-    from train_patch.train import parser
+    from train_patch.trainer.options import build_parser
 
     own = {
         '--mix-mode',
@@ -231,7 +231,9 @@ def test_no_abbreviation_of_timms_options_becomes_ambiguous():
         '--gmix-kernel',
         '--train-padding',
     }
-    options = {option for action in parser._actions for option in action.option_strings if option.startswith('--')}
+    options = {
+        option for action in build_parser()._actions for option in action.option_strings if option.startswith('--')
+    }
     assert own < options and len(options) > 150
     timms = options - own
     for option in timms:

@@ -1,0 +1,82 @@
+"""How calls are measured: time in turns, peak memory."""
+
+import json
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+Call = Callable[[], Any]
+Table = list[dict[str, Any]]
+"""Rows of column → value; the first column names the row."""
+
+
+def alternate(calls: Mapping[str, Call], repeats: int, device: str) -> dict[str, list[float]]:
+    """Milliseconds of every call, all of them in turns and from the same seeds; the first two turns are a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(-2, repeats):
+        for name, call in calls.items():
+            np.random.seed(max(turn, 0))
+            synchronize(device)
+            start = time.perf_counter()
+            call()
+            synchronize(device)
+            if turn >= 0:
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Median of the ratios within a turn: what slows the machine down for a while slows both."""
+    return median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def synchronize(device: str) -> None:
+    """Waits for the device."""
+    if device != 'cpu':
+        getattr(torch, device).synchronize()
+
+
+def extra_memory(call: Call, device: str) -> float | None:
+    """Peak memory of a call in MiB, above what is held before it and what it returns; None where torch cannot tell."""
+    np.random.seed(0)
+    if device == 'cpu':
+        return _extra_memory_cpu(call)
+    if device != 'cuda':
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    result = call()
+    torch.cuda.synchronize()
+    extra = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+    del result
+    return extra / 2**20
+
+
+def _extra_memory_cpu(call: Call) -> float:
+    """numpy's own peak and torch's, which need not fall together: the sum is an upper bound."""
+    with tempfile.TemporaryDirectory() as folder:
+        tracemalloc.start()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            tracemalloc.reset_peak()
+            result = call()
+            left, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        profile.export_chrome_trace(f'{folder}/trace.json')
+        events = json.loads(Path(f'{folder}/trace.json').read_text())['traceEvents']
+    changes = [(event['ts'], event['args']['Bytes']) for event in events if event['name'] == '[memory]']
+    levels = np.cumsum([change for _, change in sorted(changes)] or [0])
+    del result
+    return (peak - left + levels.max() - levels[-1]) / 2**20
+
+
+def progress(text: str) -> None:
+    """Tells on standard error what is being measured."""
+    print(text, file=sys.stderr, flush=True)

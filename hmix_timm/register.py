@@ -1,0 +1,144 @@
+"""Families of users: a function λ → mask, under a decorator, in a file."""
+
+import functools
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .checks import check_number
+from .draws import Draws
+from .families import FAMILIES, PRESETS, DrawMask, Family, Option
+from .masks import Mask, Size, problem_with
+
+COLOURS = ('#0072B2', '#F0E442', '#882255', '#44AA99', '#999933', '#332288')
+"""Plot colours of families that are registered without one."""
+
+TAKEN = ('none', 'mixup', 'cutmix', 'stochastic', 'puzzlemix', 'mix')
+"""Names that mix modes have or that would make options like `--mix-mode`."""
+
+
+def register_family(
+    name: str,
+    *,
+    title: str | None = None,
+    alpha: float = 1.0,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    colour: str | None = None,
+) -> Callable[[DrawMask], DrawMask]:
+    """Decorates a function λ → mask, and makes a family of it that everything here knows by `name`.
+
+        @register_family('stripes', title='Stripes', alpha=1.0, options={'period': 8})
+        def stripes(size, lam, options, draws):
+            phase = draws.uniform(1)[0]
+            rows = (np.arange(size[0]) / options.period + phase) % 1.0 < lam
+            return DenseMask(np.repeat(rows[:, None], size[1], axis=1))
+
+    The function gets the image's (height, width), λ, its options as attributes, and a `Draws`: every random number must
+    come from there, so that seeds, loader workers and NaFlex behave. It returns a `BoxMask`, `ProductMask` or
+    `DenseMask` with values in [0, 1]; the label weight is the mean of that mask. The first mask that a process draws is
+    examined, and nonsense is refused.
+
+    Args:
+        name: value of `cutmix_mode` and of `--mix-mode`, and the prefix of its options; lower-case letters and digits.
+        title: for people; the name with a capital letter if None.
+        alpha: λ ~ Beta(alpha, alpha) under `--mix-mode`.
+        options: option → default, a number or a text. `period` becomes `stripes_period=` of the mixers' constructors,
+            `--stripes-period` and `stripes_period:` in a recipe.
+        colour: in plots, '#rrggbb'.
+
+    Raises:
+        ValueError: the name is taken or is not a lower-case word, or a default is neither number nor text.
+    """
+    if not (name.isidentifier() and name.isalnum() and name == name.lower()):
+        raise ValueError(f'a family needs a name of lower-case letters and digits, got {name!r}')
+    check_number('alpha', alpha, open_low=True)
+    declared = []
+    for option, default in options.items():
+        if isinstance(default, bool) or not isinstance(default, (int, float, str)) or not option.isidentifier():
+            raise ValueError(f'option {option!r} of family {name!r} must have a number or a text, got {default!r}')
+        declared.append(Option(option, default, f'{option} of {title or name.capitalize()}'))
+
+    def decorate(function: DrawMask) -> DrawMask:
+        source = str(Path(inspect.getfile(function)).resolve())
+        taken = FAMILIES.get(name)
+        if (taken is None and name in TAKEN) or (
+            # a file may be executed twice, as a module and as a script; a notebook's cell, any number of times
+            taken is not None and taken.source != source and function.__module__ not in ('__main__', '__mp_main__')
+        ):
+            where = f' (by {taken.source})' if taken is not None and taken.source else ''
+            raise ValueError(f'there is a family or a mix mode {name!r} already{where}: choose another name')
+        FAMILIES[name] = Family(
+            name=name,
+            title=title or name.capitalize(),
+            draw=_Examined(name, function),
+            mix_mode=name,
+            options=tuple(declared),
+            presets={preset: {'alpha': alpha} for preset in PRESETS},
+            colour=colour or COLOURS[sum(1 for family in FAMILIES.values() if family.source) % len(COLOURS)],
+            source=source,
+        )
+        return function
+
+    return decorate
+
+
+class _Examined:
+    """A user's function, whose first mask is looked at closely."""
+
+    def __init__(self, name: str, function: DrawMask) -> None:
+        functools.update_wrapper(self, function)
+        self.name, self.function, self.examined = name, function, False
+
+    def __call__(self, size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+        if self.examined:
+            return self.function(size, lam, options, draws)
+        state = draws.state()
+        first = self.function(size, lam, options, draws)
+        problem = problem_with(first, size)
+        if problem is None:
+            draws.restore(state)
+            again = self.function(size, lam, options, draws)
+            if not np.array_equal(first.array(size), again.array(size)):
+                problem = 'the same draws gave another mask: it has random numbers from elsewhere than `draws`'
+        if problem is not None:
+            raise ValueError(f'family {self.name!r} drew no mask for λ = {float(lam):g}: {problem}')
+        self.examined = True
+        return first
+
+
+def load_families(path: str | Path) -> list[str]:
+    """Executes a Python file that registers families, once in a process.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The names of the families that it registers.
+
+    Raises:
+        ValueError: the file is missing, cannot be executed, or registers no family; the message names it.
+    """
+    source = str(Path(path).resolve())
+    if not any(family.source == source for family in FAMILIES.values()):
+        if not Path(source).is_file():
+            raise ValueError(f'{path}: there is no such file')
+        name = f'hmix_timm_families_{Path(source).stem}'
+        spec = importlib.util.spec_from_file_location(name, source)
+        if spec is None or spec.loader is None:
+            raise ValueError(f'{path}: not a Python file')
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise ValueError(f'{path} cannot be executed: {type(error).__name__}: {error}') from error
+    names = [family.name for family in FAMILIES.values() if family.source == source]
+    if not names:
+        raise ValueError(f'{path} registers no family: it needs a function under @register_family')
+    return names

@@ -166,7 +166,7 @@ def _read_shown_recipe(name: str | None) -> dict[str, Any]:
     return recipe
 
 
-def _parse_training(options: argparse.Namespace, line: Sequence[str]) -> argparse.Namespace:
+def parse_training(options: argparse.Namespace, line: Sequence[str]) -> argparse.Namespace:
     """What training makes of its arguments, with the images that the command's own options name."""
     name = _recipe_name(line)
     on_digits = name is not None and find_recipe(name) == DIGITS_RECIPE
@@ -192,11 +192,11 @@ def _samples_figure(options: argparse.Namespace, line: list[str]) -> Any:
     """The picture of what a training's loader delivers."""
     name = _recipe_name(line)
     _read_shown_recipe(name)
-    args = _parse_training(options, line)
+    args = parse_training(options, line)
     if args.mix_mode is None and not mixing_active(args):
         if name is not None:
             raise ValueError('nothing is mixed: the recipe does not, and there is no --mix-mode')
-        args = _parse_training(options, [*line, '--mix-mode', 'hmix'])
+        args = parse_training(options, [*line, '--mix-mode', 'hmix'])
     from .previewing.plot import plot_samples
     from .previewing.samples import record_samples
 
@@ -217,7 +217,7 @@ def _grid_figure(options: argparse.Namespace, line: list[str]) -> Any:
             raise ValueError(f'{option_name(dest)} is not for --grid, which shows one pair with every mode at one λ')
     lam = 0.65 if options.lam is None else options.lam
     slots = grid_slots(options.grid, typed, recipe)
-    args = _parse_training(options, [*others, '--mix-mode', 'none'])
+    args = parse_training(options, [*others, '--mix-mode', 'none'])
     from hmix_timm.pictures import mix_grid
 
     from .previewing.plot import to_rgb

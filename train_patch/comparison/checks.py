@@ -49,7 +49,7 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Argumen
     if script is None:
         from ..trainer.arguments import parse_arguments
 
-        return [_plain(_asked(parse_arguments, line)) for line in lines]
+        return [_plain(_asked(lambda argv: parse_arguments(argv)[0], line)) for line in lines]
     # in a process of its own: it gets the timm beside the script, and nothing that the script does stays behind
     command = [sys.executable, '-m', 'train_patch.comparison.checks', str(script)]
     done = subprocess.run(command, input=json.dumps([*map(list, lines)]), capture_output=True, text=True)

@@ -24,10 +24,10 @@ from hmix_timm.errors import RunError
 
 from .comparison.checks import Prospect, look_ahead
 from .comparison.plan import DIGITS_RECIPE, Comparison, build_parser, read_comparison
-from .comparison.processes import FolderInUse, locked
+from .comparison.processes import ENDING_SIGNALS, FolderInUse, locked
 from .comparison.report import write_report
 from .comparison.runs import all_runs, check_same_comparison
-from .comparison.training import environments, train_all
+from .comparison.training import Environment, environments, train_all
 from .digits import digits_folder, digits_path
 from .mixing import load_mix_families
 
@@ -50,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _ending_on_signals():
             comparison = read_comparison(options, passed)
             if options.dry_run:
-                _print_launch_lines(comparison)
+                _print_launch_lines(comparison, environments(comparison))
                 return 0
             _require_demo_packages()
-            return _compare(comparison)
+            return _compare(comparison, environments(comparison))
     except (ValueError, FolderInUse, ModuleNotFoundError) as error:
         _end(2, error)
     except (RunError, OSError) as error:
@@ -80,7 +80,7 @@ def _ending_on_signals() -> Iterator[None]:
         print(f'\nhmix-compare: stopped by {name}; the same command goes on where it was', file=sys.stderr)
         raise SystemExit(128 + signum)
 
-    handlers = {signum: signal.signal(signum, end) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {signum: signal.signal(signum, end) for signum in ENDING_SIGNALS}
     try:
         yield
     finally:
@@ -88,16 +88,15 @@ def _ending_on_signals() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _print_launch_lines(comparison: Comparison) -> None:
+def _print_launch_lines(comparison: Comparison, parts: Sequence[Environment]) -> None:
     """One line per run that is not finished, on standard output; remarks go to standard error."""
     if comparison.on_digits and not digits_path().exists():
         print('# the digits are not there yet; a comparison without --dry-run writes them', file=sys.stderr)
     elif _look_ahead(comparison, write=False) is None:
         print('# the data are not on this machine, so they were not checked', file=sys.stderr)
-    environment = environments(comparison)[0]
     for run in all_runs(comparison):
         if run.result() is None:
-            print(shlex.join(run.command(environment)))
+            print(shlex.join(run.command(parts[0])))
         else:
             print(f'# {run.name} is finished', file=sys.stderr)
 
@@ -106,7 +105,7 @@ def _look_ahead(comparison: Comparison, write: bool = True) -> Prospect | None:
     return look_ahead(comparison.training, comparison.script, bool(comparison.torchrun), write)
 
 
-def _compare(comparison: Comparison) -> int:
+def _compare(comparison: Comparison, parts: Sequence[Environment]) -> int:
     if comparison.on_digits:
         digits_folder()
     prospect = _look_ahead(comparison)
@@ -116,7 +115,7 @@ def _compare(comparison: Comparison) -> int:
     with locked(comparison.output / ('.lock' if leads else f'.lock-node{comparison.node_rank}')) as lock:
         if leads:
             check_same_comparison(comparison)
-        outcome = train_all(comparison, prospect, lock)
+        outcome = train_all(comparison, prospect, parts, lock)
         if leads and outcome.results:
             print(write_report(comparison, outcome))
     for failure in outcome.failures:

@@ -33,6 +33,7 @@ OWN_OPTIONS = {
     '--resume': 'interrupted runs are resumed when the command is given again',
     '--config': 'the recipe is the first argument',
 }
+TIMMS_OPTIONS = ('--cutmix', '--cutmix-m')  # they do not abbreviate --cutmix-mode
 # the part of the mixing group that belongs to the whole comparison; the rest belongs to single variants
 SHARED_MIX_DESTS = ('mix_mode', 'cutmix_mode', 'mix_preset', 'mix_families')
 TORCHRUN_OPTIONS = (
@@ -276,7 +277,7 @@ def _check_passed(passed: Sequence[str]) -> None:
         name = word.split('=')[0]
         for option, instead in OWN_OPTIONS.items():
             # training's own parser takes abbreviations
-            if name.startswith('--') and option.startswith(name):
+            if name.startswith('--') and option.startswith(name) and name not in TIMMS_OPTIONS:
                 meant = '' if name == option else f' ({option})'
                 raise ValueError(f'{word} cannot be passed through{meant}: {instead}')
         if name.startswith('-c'):

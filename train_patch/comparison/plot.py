@@ -1,6 +1,5 @@
 """The picture of a comparison: validation curves, and how far each row lies above the baselines."""
 
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +9,8 @@ from .results import Row, RunResult
 
 def plot_results(
     results: Sequence[RunResult], rows: Sequence[Row], baselines: Sequence[str], colours: Mapping[str, str], name: str
-) -> bytes:
-    """Draws a PNG: the mean over seeds, with a band of one standard deviation to either side, and the differences.
+) -> Any:
+    """Plots the mean over seeds, with a band of one standard deviation to either side, and the differences.
 
     Args:
         results: of every finished run.
@@ -19,6 +18,9 @@ def plot_results(
         baselines: names of the rows that differences were taken to.
         colours: name of a row → colour.
         name: of the recipe, for the title.
+
+    Returns:
+        A matplotlib figure.
     """
     from matplotlib.figure import Figure  # an extra, and slow to import; the Figure alone needs no screen
 
@@ -29,9 +31,7 @@ def plot_results(
     _plot_curves(panels[0], results, rows, colours, name)
     if compared:
         _plot_differences(panels[1], rows, compared, colours)
-    image = io.BytesIO()
-    figure.savefig(image, format='png', dpi=150)
-    return image.getvalue()
+    return figure
 
 
 def _plot_curves(
@@ -57,7 +57,7 @@ def _plot_curves(
     # The first epochs of every row are near chance: showing them would press all that is to be compared into a line.
     top = min(100.0, max(max(result.curve.values()) for result in results) + 1)
     axes.set_ylim(max(0.0, min(settled) - 1), top)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     spread = any(row.std is not None for row in rows)
     title = f'{name}: mean ± standard deviation over seeds' if spread else f'{name}: one seed'
     axes.set(title=title, xlabel='epoch', ylabel='validation top-1 (%)')

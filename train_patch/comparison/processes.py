@@ -16,6 +16,7 @@ from ..processes import end_child_with_parent
 
 STOP_SECONDS = 40  # torchrun grants the processes that it started 30
 ORPHAN_SECONDS = 60
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Process = subprocess.Popen[bytes]
 
@@ -75,6 +76,20 @@ def _is_gone(holder: dict[str, Any]) -> bool:
     except PermissionError:
         return False
     return False
+
+
+@contextlib.contextmanager
+def holding_signals() -> Iterator[None]:
+    """Lets the signals that end a comparison wait for the end of the block, so that no process is started unnoticed."""
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for signum in came:
+            signal.raise_signal(signum)
 
 
 def start_training(command: Sequence[str], log: Path, lock: IO[str]) -> Process:

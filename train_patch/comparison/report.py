@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 
-from hmix_timm.files import write_bytes
+from hmix_timm.files import write_atomically, write_bytes
 
 from ..recipes.files import RECIPE_FOLDER
 from ..recipes.published import PUBLISHED
@@ -31,7 +31,7 @@ def write_report(comparison: Comparison, outcome: Outcome) -> str:
     name = comparison.recipe.stem
     names = [variant.name for variant in comparison.variants]
     results, baselines = outcome.results, comparison.baselines
-    rows = table(results, outcome.failures, names, baselines, _published(comparison, results))
+    rows = table(results, outcome.failures, names, baselines, paper_top1(comparison, results))
     text = markdown_table(rows, baselines)
     explained = _explained(comparison, results, rows)
     document = [f'# {name}: comparison of mix modes', text, explained, _settings(comparison, results)]
@@ -39,16 +39,14 @@ def write_report(comparison: Comparison, outcome: Outcome) -> str:
     document += ['Failed:\n\n' + '\n'.join(f'- {failure}' for failure in failures)] if failures else []
     document += ['![validation curves and differences](results.png)']
     colours = {variant.name: variant.colour for variant in comparison.variants}
-    for filename, content in (
-        ('results.md', '\n\n'.join(document).encode() + b'\n'),
-        ('results.csv', csv_table(rows, baselines, comparison.seeds).encode()),
-        ('results.png', plot_results(results, rows, baselines, colours, name)),
-    ):
-        write_bytes(comparison.output / filename, content)
+    figure = plot_results(results, rows, baselines, colours, name)
+    write_bytes(comparison.output / 'results.md', '\n\n'.join(document).encode() + b'\n')
+    write_bytes(comparison.output / 'results.csv', csv_table(rows, baselines, comparison.seeds).encode())
+    write_atomically(comparison.output / 'results.png', lambda file: figure.savefig(file, format='png', dpi=150))
     return f'\n{text}\n\n{explained}\n\n{comparison.output / "results.md"}, results.csv, results.png'
 
 
-def _published(comparison: Comparison, results: list[RunResult]) -> dict[str, float]:
+def paper_top1(comparison: Comparison, results: list[RunResult]) -> dict[str, float]:
     """The paper's numbers, where recipe, data set and epochs are the paper's; none for a mix mode that was changed."""
     name = comparison.recipe.stem
     if comparison.recipe.parent != RECIPE_FOLDER or name not in PUBLISHED:
@@ -69,7 +67,7 @@ def _published(comparison: Comparison, results: list[RunResult]) -> dict[str, fl
 
 def _explained(comparison: Comparison, results: list[RunResult], rows: list[Row]) -> str:
     epochs = sorted({max(result.curve) + 1 for result in results})
-    seeds = ', '.join(map(str, comparison.seeds))
+    seeds = ', '.join(str(seed) for seed in comparison.seeds if any(result.seed == seed for result in results))
     spread = any(row.std is not None for row in rows)
     lines = [
         f'Top-1 on the validation images after the last epoch ({" or ".join(map(str, epochs))}): '

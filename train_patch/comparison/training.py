@@ -12,7 +12,7 @@ from typing import IO
 from ..trainer.checkpoints import holds_run
 from .checks import Prospect, message_of
 from .plan import Comparison
-from .processes import Process, end_all, start_training
+from .processes import Process, end_all, holding_signals, start_training
 from .results import Failure, RunResult
 from .runs import Run, all_runs
 
@@ -20,6 +20,8 @@ POLL_SECONDS = 0.1
 READ_SECONDS = 1.0
 THREADS = 'OMP_NUM_THREADS'
 GPUS = 'CUDA_VISIBLE_DEVICES'
+
+Environment = Mapping[str, str]
 
 
 @dataclass
@@ -98,9 +100,9 @@ class Job:
         lock: for its process to inherit.
     """
 
-    def __init__(self, run: Run, environment: Mapping[str, str], lock: IO[str]) -> None:
+    def __init__(self, run: Run, environment: Environment, lock: IO[str]) -> None:
         self.run = run
-        self.environment = dict(environment)
+        self.environment = environment
         self.fresh = not holds_run(run.folder)
         run.prepare()
         command = run.command(environment)
@@ -152,11 +154,17 @@ class Job:
             return file.read().decode(errors='replace')
 
 
-def train_all(comparison: Comparison, prospect: Prospect, lock: IO[str]) -> Outcome:
-    """Trains what is not finished, `comparison.jobs` runs at a time.
+def train_all(comparison: Comparison, prospect: Prospect, parts: Sequence[Environment], lock: IO[str]) -> Outcome:
+    """Trains what is not finished, as many runs at a time as there are parts of the machine.
 
     A run that fails is named and the others go on, but where the first one does not get beyond its first epoch: what
     stopped it would stop them all.
+
+    Args:
+        comparison: what to train.
+        prospect: what is known of the runs before.
+        parts: what `environments` gave.
+        lock: of the folder, for the training processes to inherit.
     """
     from tqdm import tqdm
 
@@ -166,7 +174,7 @@ def train_all(comparison: Comparison, prospect: Prospect, lock: IO[str]) -> Outc
     waiting = [run for run in runs if run.name not in finished]
     epochs = {run.name: run.epochs_done() for run in runs}
     outcome = Outcome(list(finished.values()))
-    free = environments(comparison)
+    free = list(parts)
     jobs: list[Job] = []
     with tqdm(
         total=prospect.epochs * len(runs),
@@ -180,7 +188,8 @@ def train_all(comparison: Comparison, prospect: Prospect, lock: IO[str]) -> Outc
         try:
             while waiting or jobs:
                 while waiting and free:
-                    jobs.append(Job(waiting.pop(0), free.pop(0), lock))
+                    with holding_signals():
+                        jobs.append(Job(waiting.pop(0), free.pop(0), lock))
                     names = ', '.join(job.run.name for job in jobs)
                     bar.set_description(f'{names} ({len(runs) - len(waiting)}/{len(runs)})')
                 time.sleep(POLL_SECONDS)
@@ -205,7 +214,7 @@ def train_all(comparison: Comparison, prospect: Prospect, lock: IO[str]) -> Outc
     return outcome
 
 
-def environments(comparison: Comparison) -> list[dict[str, str]]:
+def environments(comparison: Comparison) -> list[Environment]:
     """For each run that is trained at once, the variables that give it its part of this machine.
 
     Raises:
@@ -221,7 +230,7 @@ def environments(comparison: Comparison) -> list[dict[str, str]]:
     return shares(comparison.jobs, gpus, len(os.sched_getaffinity(0)), threads=os.environ.get(THREADS))
 
 
-def shares(jobs: int, gpus: Sequence[str], cores: int, threads: str | None = None) -> list[dict[str, str]]:
+def shares(jobs: int, gpus: Sequence[str], cores: int, threads: str | None = None) -> list[Environment]:
     """Parts a machine among runs.
 
     Args:
@@ -250,7 +259,7 @@ def _gpus() -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def _threads(comparison: Comparison, environment: Mapping[str, str]) -> int:
+def _threads(comparison: Comparison, environment: Environment) -> int:
     """How many threads torch computes with in a process of a run."""
     set_to = environment.get(THREADS) or os.environ.get(THREADS)
     if set_to:

@@ -34,6 +34,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         nearest = difflib.get_close_matches(args.model, list_models(), n=1)
         hint = f'; the nearest is {nearest[0]}' if nearest else ''
         raise WrongArguments(f'--model {args.model}: no such model in timm{hint}')
+    if args.torchcompile:
+        try:
+            torch.compile(nn.Identity(), backend=args.torchcompile, mode=args.torchcompile_mode)
+        except Exception as error:  # an unknown backend or mode
+            raise WrongArguments(f'--torchcompile {args.torchcompile}: {" ".join(str(error).split())}') from error
     _check_channels(args)
     try:
         check_policy(args.aa)

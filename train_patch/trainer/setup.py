@@ -277,10 +277,7 @@ def compile_model(args: argparse.Namespace, model: Any) -> Any:
     """The model as --torchcompile asks; as it is without it."""
     if not args.torchcompile or model is None:
         return model
-    try:
-        return torch.compile(model, backend=args.torchcompile, mode=args.torchcompile_mode)
-    except Exception as error:  # an unknown backend or mode
-        raise WrongArguments(f'--torchcompile {args.torchcompile}: {_one_line(error)}') from error
+    return torch.compile(model, backend=args.torchcompile, mode=args.torchcompile_mode)
 
 
 def _dtype(args: argparse.Namespace) -> torch.dtype | None:

@@ -10,7 +10,7 @@ from timm.data import auto_augment, create_transform
 
 from train_patch.trainer.augmentation import check_policy
 
-IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8))
 
 
 def posterizes_to_no_bits():
@@ -42,15 +42,15 @@ def test_what_asks_for_no_bits_passes_where_pillow_takes_it(policy):
         check_policy(policy)
 
 
-@pytest.mark.parametrize('policy', ['rand-m9-mstd0.5', 'rand-m9-mstd0.5-inc1', 'augmix-m5-w4-d2', 'original'])
+@pytest.mark.parametrize('policy', ['rand-m9-mstd0.5', 'rand-m10-inc1', 'augmix-m5-w4-d2', 'v0'])
 def test_what_passes_runs_and_what_is_refused_fails(policy):
     """Against the policy itself, carried out until its operations have met their extremes."""
     random.seed(0)
     np.random.seed(0)
-    transform = create_transform(32, is_training=True, auto_augment=policy)
+    transform = create_transform(8, is_training=True, auto_augment=policy)
     failure = None
     try:
-        for _ in range(3000):
+        for _ in range(400):
             transform(IMAGE)
     except ValueError as error:
         failure = error

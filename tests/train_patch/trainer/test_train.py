@@ -1,20 +1,29 @@
-"""The lean script: arguments, recipes, timm's command lines, what it refuses, what it never runs."""
+"""The lean script as a whole: timm's command lines, what a run leaves, how it ends, what it never runs."""
 
 import argparse
 import json
+import math
 import os
 import pickle
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 import yaml
+from PIL import Image, ImageOps
 from timm import utils
 from timm.scheduler import create_scheduler_v2
+
+from train_patch.trainer.arguments import WrongArguments, parse_arguments
+from train_patch.trainer.checks import check_arguments
+from train_patch.trainer.tables import read_table
 
 SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
 needs_script = pytest.mark.skipif(not SCRIPT, reason='TIMM_TRAIN_SCRIPT names no timm train.py to compare with')
@@ -77,11 +86,32 @@ DOCUMENTED = {
 }
 
 
+def posterizes_to_no_bits():
+    """Pillow 13 no longer does, and the policies that need it are refused."""
+    try:
+        ImageOps.posterize(Image.new('RGB', (2, 2)), 0)
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize('name', DOCUMENTED)
-def test_documented_command_line(lean, image_folder, tmp_path, name):
+def test_documented_command_line_is_taken(name):
+    args, _ = parse_arguments(shlex.split(f'--model {name} {DOCUMENTED[name]}'))
+    if '-inc1' in DOCUMENTED[name] and not posterizes_to_no_bits():
+        with pytest.raises(WrongArguments, match="pip install 'pillow<13'"):
+            check_arguments(args)
+    else:
+        check_arguments(args)
+
+
+# Together they have every option that the nine have.
+@pytest.mark.parametrize('name', ['mixnet_xl', 'resnet50', 'mobilenetv3_large_100', 'resnext50_32x4d'])
+def test_documented_command_line_trains(lean, image_folder, tmp_path, name):
+    documented = DOCUMENTED[name] if posterizes_to_no_bits() else DOCUMENTED[name].replace('-inc1', '')
     model = 'test_resnet' if 'res' in name else 'test_efficientnet'
     cut = f'--model {model} --num-classes 4 --img-size 32 --epochs 1 -b 16 -j 1 --device cpu'
-    line = f'--data-dir {image_folder} --model {name} {DOCUMENTED[name]} {cut}'
+    line = f'--data-dir {image_folder} --model {name} {documented} {cut}'
     run = lean(tmp_path / 'run', line, small=False)
     (row,) = run.rows
     assert list(row) == ['epoch', 'train_loss', 'eval_loss', 'eval_top1', 'eval_top5', 'lr']
@@ -144,54 +174,154 @@ def test_more_options(lean, tmp_path, name):
     assert len(result) == len(run.rows)
 
 
-def test_recipe_written_by_a_run_repeats_it(lean, tmp_path):
-    first = lean(tmp_path / 'first', '--epochs 2 -j 2 --mix-mode gmix --drop 0.1 --reprob 0.3')
-    again = lean(tmp_path / 'again', f'-c {tmp_path}/first/args.yaml', small=False)
+@pytest.fixture(scope='module')
+def first(lean, tmp_path_factory):
+    """A run whose recipe is tried again."""
+    folder = tmp_path_factory.mktemp('first') / 'run'
+    return lean(folder, '--epochs 2 -j 2 --mix-mode gmix --drop 0.1 --reprob 0.3')
+
+
+def test_recipe_written_by_a_run_repeats_it(lean, first, tmp_path):
+    again = lean(tmp_path / 'again', f'-c {first.folder}/args.yaml', small=False)
     assert again.text('summary.csv') == first.text('summary.csv')
-    other = lean(tmp_path / 'other', f'-c {tmp_path}/first/args.yaml --seed 43', small=False)
-    assert other.text('summary.csv') != first.text('summary.csv')
+
+
+def test_another_seed_gives_another_run(lean, first, tmp_path):
+    other = lean(tmp_path / 'other', f'-c {first.folder}/args.yaml --seed 43', small=False)
+    columns = ('train_loss', 'eval_loss')
+    assert all(ours[c] != theirs[c] for ours, theirs in zip(other.rows, first.rows, strict=True) for c in columns)
+
+
+def test_recipe_written_by_a_run_holds_what_was_resolved(first):
     arguments = yaml.safe_load(first.text('args.yaml'))
     assert (arguments['mix_mode'], arguments['cutmix'], arguments['seed']) == ('gmix', 1.0, 42)
+    assert 'rank' not in arguments and 'world_size' not in arguments
 
 
-def test_gradient_accumulation_is_a_larger_batch(lean, tmp_path):
-    """Without batch norm and draws, n batches of m give the weights of one batch of n·m."""
-    plain = '--model test_vit --model-kwargs patch_size=8 --no-aug --epochs 1 -j 0'
-    lean(tmp_path / 'whole', f'{plain} -b 32')
-    lean(tmp_path / 'parts', f'{plain} -b 8 --grad-accum-steps 4')
-    whole, parts = (torch.load(tmp_path / name / 'last.pth.tar') for name in ('whole', 'parts'))
-    for key, value in whole['state_dict'].items():
-        torch.testing.assert_close(parts['state_dict'][key], value, rtol=1e-4, atol=1e-6)
+def test_tables_have_a_row_for_each_validation(lean, tmp_path):
+    """Every second epoch, and the last one."""
+    run = lean(tmp_path / 'run', '--epochs 5 --val-interval 2 -j 0')
+    assert [row['epoch'] for row in run.rows] == ['1', '3', '4']
+    assert list(read_table(run.folder / 'times.csv')) == [1, 3, 4]
+    assert sorted(path.name for path in run.folder.glob('checkpoint-*')) == [
+        f'checkpoint-{epoch}.pth.tar' for epoch in (1, 3, 4)
+    ]
 
 
-def test_initial_checkpoint_and_timms_own_checkpoints(lean, tmp_path):
-    """What timm's own saver wrote, its Namespace of arguments included, goes into --initial-checkpoint and --resume."""
+def test_train_accuracy_has_columns_of_its_own(lean, tmp_path):
+    run = lean(tmp_path / 'run', '--epochs 1 -j 1 --mix-mode cutmix --train-accuracy')
+    (row,) = run.rows
+    assert list(row)[:4] == ['epoch', 'train_loss', 'train_top1_larger_label', 'train_top1_expected']
+    assert all(0 <= float(row[column]) <= 100 for column in list(row)[2:4])
+
+
+def test_divergence_ends_the_run_and_keeps_what_was_finished(lean, tmp_path):
+    run = lean(tmp_path / 'run', '--epochs 9 -j 0 --lr 1e30 --opt sgd', status=1)
+    assert re.fullmatch(
+        r'ERROR: the loss is (nan|inf) (in epoch 0, batch 1|in the validation after epoch 0), at learning rate 1e\+30: '
+        'training has diverged; .*--lr.*',
+        run.last_line,
+    )
+    assert not (run.folder / 'summary.csv').exists() and 'Traceback' not in run.log
+
+
+def test_divergence_after_some_epochs_leaves_their_rows_and_checkpoint(lean, tmp_path):
+    """The warm-up is harmless; what comes after it is not."""
+    run = lean(tmp_path / 'run', '--epochs 9 -j 0 --lr 1e30 --warmup-epochs 2 --warmup-lr 1e-30 --sched step', status=1)
+    assert 'training has diverged' in run.last_line
+    done = len(run.rows)
+    assert done >= 1 and all(math.isfinite(float(row['eval_loss'])) for row in run.rows)
+    assert torch.load(run.folder / 'last.pth.tar')['epoch'] == done - 1
+
+
+@pytest.mark.parametrize(
+    ('number', 'status', 'line'), [(signal.SIGINT, 130, 'Interrupted.'), (signal.SIGTERM, 143, 'Terminated.')]
+)
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_signal_ends_the_run_with_its_own_status(lean, tmp_path, number, status, line, workers):
+    run = lean.start(tmp_path / 'run', f'--epochs 500 -j {workers} --log-interval 1')
+    while 'Train: 1' not in run.log:
+        time.sleep(0.01)
+    os.kill(run.pid, number)
+    lean.wait(run)
+    assert (run.status, run.last_line) == (status, line)
+    assert 'Traceback' not in run.log and '--result' in run.log
+    assert len(run.rows) >= 1
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_one_line(lean, tmp_path):
+    run = lean.start(tmp_path / 'run', '--epochs 500 -j 2 --log-interval 1')
+    while 'Train: 1' not in run.log:
+        time.sleep(0.01)
+    children = Path(f'/proc/{run.pid}/task/{run.pid}/children').read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    lean.wait(run)
+    assert run.status == 1
+    assert re.fullmatch(r'ERROR: epoch \d+: DataLoader worker .* --workers 2\? .*--resume auto.*', run.last_line)
+    assert 'Traceback' not in run.log
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('-b 1', '--batch-size 1: the model test_resnet cannot train on so few images at once: Expected more than 1 '),
+        ('--model test_vit --img-size 40', r'--model test_vit: cannot take images of 3×40×40: '),
+        ("--model test_resnet --gp ''", r'--model test_resnet: '),
+        ('--model-kwargs no_such=1', r"--model test_resnet: cannot be built with these arguments: .*'no_such'"),
+        ('--model deit_tiny_distilled_patch16_224 --head-init-scale 2', '--head-init-scale: the model deit_tiny_dist'),
+        ('--torchcompile no-such', '--torchcompile no-such: '),
+        ('--dataset torch/cifar10', '--dataset torch/cifar10: .*--dataset-download'),
+        ('--dataset torch/no_such', '--dataset torch/no_such: Unknown torchvision dataset'),
+    ],
+)
+def test_what_comes_out_late_ends_with_one_line_too(lean, tmp_path, line, expected):
+    run = lean(tmp_path / 'run', f'--epochs 1 -j 0 {line}', status=2)
+    assert re.search(f'error: (argument )?{expected}', run.last_line), run.log
+    assert 'Traceback' not in run.log and not (tmp_path / 'run').exists()
+
+
+@pytest.fixture
+def timms_checkpoint(tmp_path):
+    """What timm's own saver writes, its Namespace of arguments included, and the model."""
     model = timm.create_model('test_resnet', num_classes=4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     args = argparse.Namespace(model='test_resnet', lr=0.1, device='cpu')
     saver = utils.CheckpointSaver(model, optimizer, args=args, checkpoint_dir=str(tmp_path))
     saver.save_checkpoint(3, metric=1.0)
-    path = tmp_path / 'last.pth.tar'
+    return tmp_path / 'last.pth.tar', model
+
+
+def test_timms_checkpoint_is_an_initial_checkpoint(lean, timms_checkpoint, tmp_path):
+    path, model = timms_checkpoint
     run = lean(tmp_path / 'initial', f'--initial-checkpoint {path} --lr 1e-30 --epochs 1 -j 0')
     saved = torch.load(run.folder / 'last.pth.tar')['state_dict']
     for name, value in model.named_parameters():
         torch.testing.assert_close(saved[name], value.detach(), rtol=0, atol=1e-20)
-    run = lean(tmp_path / 'resumed', f'--resume {path} --no-resume-opt --epochs 6 -j 0')
+
+
+def test_timms_checkpoint_is_resumed(lean, timms_checkpoint, tmp_path):
+    run = lean(tmp_path / 'resumed', f'--resume {timms_checkpoint[0]} --no-resume-opt --epochs 6 -j 0')
     assert [row['epoch'] for row in run.rows] == ['4', '5']
 
 
-def test_real_command_and_module(image_folder, run_environment, tmp_path):
-    """As a user starts it: `python -m train_patch`, without the server of these tests; exit statuses included."""
-    from_here = [sys.executable, '-m', 'train_patch', '--data-dir', str(image_folder), '--model', 'test_resnet']
-    line = f'--num-classes 4 --img-size 32 -b 16 -j 1 --epochs 1 --output {tmp_path} --experiment a'
-    done = subprocess.run([*from_here, *line.split()], env=run_environment, capture_output=True, text=True, timeout=300)
+def test_the_command_trains_on_whatever_device_there_is(image_folder, run_environment, tmp_path):
+    """As a user starts it, without the server of these tests."""
+    line = f'--data-dir {image_folder} --model test_resnet --num-classes 4 --img-size 32 -b 16 -j 1 --epochs 1'
+    command = [sys.executable, '-m', 'train_patch', *line.split(), '--output', str(tmp_path), '--experiment', 'a']
+    done = subprocess.run(command, env=run_environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert 'Training with a single process on ' in done.stderr and '(no --device given)' in done.stderr
-    line += f' --resume {tmp_path}/a/nothing.pth.tar'
-    from_here[2] = 'train_patch.train'
-    done = subprocess.run([*from_here, *line.split()], env=run_environment, capture_output=True, text=True, timeout=300)
+    assert len(read_table(tmp_path / 'a/summary.csv')) == 1
+
+
+def test_the_module_ends_with_status_1_and_one_line(image_folder, run_environment, tmp_path):
+    """As torchrun starts it."""
+    line = f'--data-dir {image_folder} --model test_resnet --num-classes 4 --img-size 32 -b 16 -j 1 --epochs 1'
+    line += f' --output {tmp_path} --experiment a --resume {tmp_path}/nothing.pth.tar'
+    command = [sys.executable, '-m', 'train_patch.train', *line.split()]
+    done = subprocess.run(command, env=run_environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == f'ERROR: no checkpoint at {tmp_path}/a/nothing.pth.tar'
+    assert done.stderr.strip().splitlines()[-1] == f'ERROR: no checkpoint at {tmp_path}/nothing.pth.tar'
 
 
 @needs_script

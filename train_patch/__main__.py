@@ -56,7 +56,7 @@ def _projects_own(argv: list[str]) -> Callable[[], object]:
 
 def _prepare(line: CommandLine) -> Callable[[], object]:
     """What runs the script of a command line: as timm's train.py, or as any other."""
-    like_timms = not line.is_module and command_line.has_timms_shape(line.script)
+    like_timms = not line.is_module and not command_line.names_missing(line.script)
     command_line.lead_path(os.getcwd() if line.is_module else str(Path(line.script).resolve().parent))
     if _timm_version() >= OLDEST_FOR_TRAINING and like_timms:
         from .launcher.timm_script import TimmScript

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from hmix_timm.errors import RunError
-from hmix_timm.families import load_families
+from hmix_timm.register import load_families
 
-from ..mixing import constructor_overrides, option_name, remember_typed, resolve_group, typed_options
+from ..mixing import constructor_overrides, needs_model, option_name, remember_typed, resolve_group, typed_options
 from .children import reach_children
 from .command_line import CommandLine, own_parser
 from .mixers import WitnessedFastCollateMixup, WitnessedMixup, launch_class, put_in_place
@@ -102,12 +102,12 @@ def resolve_own(own: list[str]) -> tuple[str, dict[str, Any], str | None]:
         ValueError: the message names the option.
     """
     typed = typed_options(own_parser().parse_args(own, remember_typed()))
-    if typed.get('mix_mode') == 'puzzlemix':
-        raise ValueError(
-            '--mix-mode puzzlemix needs the model that is trained, which a script does not show to its mixer: it runs '
-            "with timm's train.py and with hmix-train's own script"
-        )
     values = resolve_group(typed, {})
+    if needs_model(values):
+        raise ValueError(
+            f'--mix-mode {values["mix_mode"]} needs the model that is trained, which a script does not show to its '
+            "mixer: it runs with timm's train.py and with hmix-train's own script"
+        )
     asked = next((f'{option_name(dest)} {values[dest]}' for dest in ('mix_mode', 'cutmix_mode') if values[dest]), '')
     return '' if asked == '--mix-mode none' else asked, constructor_overrides(values), values['mix_families']
 

@@ -120,8 +120,8 @@ def refuse_own_options(line: CommandLine, like_timms: bool) -> None:
             raise RunError(f'{word} stands behind {line.name}, which {why}: put it before the script')
 
 
-def has_timms_shape(path: str) -> bool:
-    """Whether a script is timm's train.py or one made from it, read without executing it.
+def names_missing(path: str) -> list[str]:
+    """What a script lacks of `TIMMS_NAMES`, read without executing it; nothing if it is timm's or made from it.
 
     Raises:
         RunError: there is no such file, or it is not Python.
@@ -140,7 +140,7 @@ def has_timms_shape(path: str) -> bool:
             names.update(alias.asname or alias.name for alias in node.names)
         elif isinstance(node, ast.Assign):
             names.update(name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
-    return names.issuperset(TIMMS_NAMES)
+    return [name for name in TIMMS_NAMES if name not in names]
 
 
 def lead_path(folder: str) -> None:

@@ -12,23 +12,25 @@ from types import ModuleType
 from typing import Any
 
 import timm.data.naflex_loader
-import yaml
 
 import hmix_timm
 from hmix_timm.errors import RunError
 
 from .. import models  # noqa: F401  # registers the CIFAR networks
-from ..crop import check_crop, declare_crop, padded_crop_loader
+from ..crop import check_padding, declare_padding, padded_crop_loader
 from ..mixing import (
     check_recipe_keys,
     declare,
     load_mix_families,
     mixing_active,
+    needs_model,
     remember_typed,
     resolve_parsed,
     slot_arguments_from,
 )
-from ..recipes.files import find_recipe
+from ..recipes.files import find_recipe, read_recipe
+from .command_line import names_missing
+from .in_loop import InLoopMixing
 from .mixers import launch_class, put_in_place
 from .processes import is_first_process
 
@@ -48,14 +50,16 @@ class TimmScript:
     script's arguments are those in `sys.argv`.
 
     Args:
-        path: the script; `command_line.has_timms_shape` has found it to be timm's.
+        path: the script.
 
     Raises:
-        RunError: the script does not take its mixers from `timm.data`.
+        RunError: the file is missing, is not timm's train.py or like it, or does not take its mixers from `timm.data`.
         SystemExit: the parser's, for a recipe that cannot be used.
     """
 
     def __init__(self, path: str) -> None:
+        if missing := names_missing(path):
+            raise RunError(f'{path} is not a timm train script: it has no {", ".join(missing)} at its top level')
         self.args: Any = None
         self.naflex_mixers: list[Any] = []
         bases = (hmix_timm.Mixup, hmix_timm.FastCollateMixup, hmix_timm.NaFlexMixup)
@@ -66,10 +70,10 @@ class TimmScript:
             if getattr(self.module, name) is not mixers[name]:
                 raise RunError(f'{path} does not take {name} from timm.data, so mixing could not be replaced there')
         self.timms_parse_args = self.module.parser.parse_args
+        self.timms_parse_all = self.module._parse_args
         self.timms_create_loader = self.module.create_loader
         self.timms_train_one_epoch = self.module.train_one_epoch
         self.prepare_parser()
-        self.module.train_one_epoch = self.train_one_epoch  # type: ignore[attr-defined]
         _let_naflex_loaders_say_whether_they_mix()
 
     def main(self) -> None:
@@ -81,7 +85,9 @@ class TimmScript:
         return slot_arguments_from(self.args)
 
     def made(self, mixer: Any, text: str) -> None:
-        """Is told of each mixer that the script makes."""
+        """Is told of each mixer that the script makes; one that leaves its work to the loop is not worth a word."""
+        if needs_model(vars(self.args)):
+            return
         if isinstance(mixer, hmix_timm.NaFlexMixup):
             self.naflex_mixers.append(mixer)
         log_once(f'Mixing: {text}')
@@ -92,35 +98,35 @@ class TimmScript:
         try:
             load_mix_families(sys.argv[1:], self.read_recipe())
             declare(parser)
-            declare_crop(parser)
+            declare_padding(parser)
         except ValueError as error:
-            parser.error(' '.join(str(error).split()))
-        # taken before a recipe replaces them
-        self.crop_defaults = {name: parser.get_default(name) for name in ('scale', 'ratio')}
+            parser.error(str(error))
         parser.parse_args = self.parse_args
+        self.module._parse_args = self.parse_all  # type: ignore[attr-defined]
 
     def read_recipe(self) -> dict[str, Any]:
         """The recipe that the command line names, which may be one of the package's; {} without one.
 
         Raises:
-            ValueError: it cannot be read, is no mapping, or has a misspelt key of ours.
+            ValueError: it cannot be read, or has a misspelt key of ours.
         """
-        known, remaining = self.module.config_parser.parse_known_args()
+        known, _ = self.module.config_parser.parse_known_args()
         if not known.config:
             return {}
-        path = find_recipe(known.config)
-        sys.argv = [sys.argv[0], '--config', str(path), *remaining]
-        try:
-            recipe = yaml.safe_load(path.read_text(encoding='utf-8'))
-        except (OSError, yaml.YAMLError) as error:
-            raise ValueError(f'--config {known.config}: {getattr(error, "strerror", None) or error}') from error
-        if not isinstance(recipe, dict):
-            raise ValueError(f'--config {known.config}: a recipe is a YAML mapping of option names to values')
-        try:
-            check_recipe_keys(recipe, known=[action.dest for action in self.module.parser._actions])
-        except ValueError as error:
-            raise ValueError(f'--config {known.config}: {error}') from error
+        recipe = read_recipe(known.config)
+        check_recipe_keys(recipe, known=[action.dest for action in self.module.parser._actions])
         return recipe
+
+    def parse_all(self) -> Any:
+        """`_parse_args` of the script, for which a recipe may be one of the package's."""
+        known, remaining = self.module.config_parser.parse_known_args()
+        if known.config:
+            try:
+                self.read_recipe()
+                sys.argv = [sys.argv[0], '--config', str(find_recipe(known.config)), *remaining]
+            except ValueError as error:
+                self.module.parser.error(str(error))
+        return self.timms_parse_all()
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """`parser.parse_args` of the script, resolved: what it returns says what is really used."""
@@ -128,16 +134,27 @@ class TimmScript:
         parsed = self.timms_parse_args(args, remember_typed(namespace))
         try:
             replaced = resolve_parsed(parser, parsed)
-            check_crop(parsed, self.crop_defaults)
+            check_padding(parsed)
         except ValueError as error:
             parser.error(str(error))
         self.args = parsed
-        self.module.create_loader = padded_crop_loader(self.timms_create_loader, parsed.train_padding)  # type: ignore
+        self.patch_loop()
         if replaced:
             log_once(replaced)
         if not mixing_active(parsed):
             log_once('Mixing: none')
         return parsed
+
+    def patch_loop(self) -> None:
+        """Puts what the arguments ask for around the script's functions."""
+        create_loader = padded_crop_loader(self.timms_create_loader, self.args.train_padding)
+        train_one_epoch = self.train_one_epoch
+        if needs_model(vars(self.args)):
+            in_loop = InLoopMixing(self.args, lambda mixer: log_once(f'Mixing: {mixer!r}'))
+            create_loader = in_loop.around_create_loader(create_loader)
+            train_one_epoch = in_loop.around_train_one_epoch(self.timms_train_one_epoch)
+        self.module.create_loader = create_loader  # type: ignore[attr-defined]
+        self.module.train_one_epoch = train_one_epoch  # type: ignore[attr-defined]
 
     def train_one_epoch(self, epoch: int, *args: Any, **kwargs: Any) -> Any:
         """`train_one_epoch` of the script, with --mixup-off-epoch for NaFlex mixers.

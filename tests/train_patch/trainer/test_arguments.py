@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from train_patch.trainer.arguments import WrongArguments, parse_arguments
 from train_patch.trainer.checks import check_arguments
@@ -173,6 +175,49 @@ def test_recipe_sets_defaults_and_the_command_line_beats_it(tmp_path):
     assert args['data_dir'] == 'some/folder'
     assert (args['mix_mode'], args['cutmix'], args['hmix_ratio']) == ('hmix', 1.0, 0.75)
     assert 'naflex_loader' not in args and 'config' not in args
+
+
+ODD_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats()
+    | st.sampled_from(['', '0', '-1', '1e999', '1e-3', 'nan', 'auto', 'sgd', 'step', 'a=b', 'rand-m9', 'none'])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+DESTS = sorted({action.dest for action in build_parser()._actions} - {'help', 'version', 'config'})
+
+
+@settings(max_examples=100, deadline=None)
+@given(recipe=st.dictionaries(st.sampled_from(DESTS), ODD_VALUES, min_size=1, max_size=3))
+def test_odd_recipes_are_taken_or_refused_and_nothing_else(tmp_path_factory, recipe):
+    path = tmp_path_factory.getbasetemp() / 'odd.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    try:
+        check_arguments(parse_arguments(['-c', str(path)])[0])
+    except WrongArguments:
+        pass
+    except SystemExit as stopped:
+        assert stopped.code == 2
+
+
+OPTIONS = sorted(build_parser()._option_string_actions.keys() - {'-h', '--help', '--version', '-c', '--config'})
+ODD_WORDS = st.sampled_from(
+    ['0', '1', '-1', '3', '.5', '1e9', 'nan', 'inf', '1e999', '', 'x', 'a=1', 'sgd', 'hmix', 'cpu']
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(line=st.lists(st.tuples(st.sampled_from(OPTIONS), st.lists(ODD_WORDS, max_size=3)), min_size=1, max_size=3))
+def test_odd_command_lines_are_taken_or_refused_and_nothing_else(line):
+    try:
+        check_arguments(parse_arguments([word for option, words in line for word in (option, *words)])[0])
+    except WrongArguments:
+        pass
+    except SystemExit as stopped:
+        assert stopped.code == 2
 
 
 def test_one_recipe_leaves_nothing_to_the_next_command_line(tmp_path):

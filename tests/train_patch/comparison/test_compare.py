@@ -105,7 +105,9 @@ def test_the_same_arguments_in_other_words_go_on_with_the_same_runs(finished, ca
 def test_other_arguments_change_nothing(finished, refused):
     output, argv, _ = finished
     before = files_of(output)
-    assert 'epochs is 2 there, 9 here' in refused([*argv, '--epochs', '9'])
+    message = refused([*argv, '--epochs', '9'])
+    assert 'epochs is 2 there, 9 here' in message
+    assert refused([*argv, '--epochs', '9', '--dry-run']) == message
     assert {path for path, then in before.items() if files_of(output)[path] != then} <= {output / '.lock'}
 
 

@@ -48,24 +48,20 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def add_families(parser: argparse.ArgumentParser) -> None:
-    """`--mix-families`: files that register families of the user's own."""
+    """`--mix-families`: a file that registers families of the user's own."""
     parser.add_argument(
-        '--mix-families',
-        type=Path,
-        action='append',
-        default=[],
-        metavar='FILE',
-        help='Python file that registers mask families of your own; may be given several times (default: none)',
+        '--mix-families', metavar='FILE', help='Python file that registers mask families of your own (default: none)'
     )
 
 
 def load_given_families(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Registers the families of `--mix-families`, or ends with the parser's error."""
-    for path in args.mix_families:
-        try:
-            load_families(path)
-        except ValueError as error:
-            parser.error(f'argument --mix-families: {error}')
+    """Registers the families of `--mix-families`, if it is given, or ends with the parser's error."""
+    if args.mix_families is None:
+        return
+    try:
+        load_families(args.mix_families)
+    except ValueError as error:
+        parser.error(f'argument --mix-families: {error}')
 
 
 def at_least(low: int) -> Callable[[str], int]:

@@ -98,11 +98,11 @@ def run(args: argparse.Namespace, replaced: str) -> None:
     model = setup.build_model(args, datasets[0], device)
     data_config = resolve_data_config(vars(args), model=model, verbose=utils.is_primary(args))
     setup.check_images_fit(args, model, data_config['input_size'], device)
-    mixup_fn, collate_fn = setup.build_mixers(args, replaced)
+    autocast, scaler = setup.build_precision(args, device)
+    mixup_fn, collate_fn = setup.build_mixers(args, model, data_config, autocast, replaced)
     train_loader, eval_loader = loaders.build_loaders(args, datasets, data_config, device, collate_fn)
 
     optimizer = setup.build_optimizer(args, model)
-    autocast, scaler = setup.build_precision(args, device)
     eval_metric = args.eval_metric if eval_loader is not None else 'loss'
     updates = Updates(len(train_loader), args.grad_accum_steps)
     schedule, num_epochs = setup.build_schedule(args, optimizer, updates.per_epoch, eval_metric)

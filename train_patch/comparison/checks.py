@@ -76,18 +76,19 @@ def _plain(args: argparse.Namespace) -> Arguments:
 
 def main() -> None:
     """Resolves command lines for timm's script, which is named on the command line; see `resolve`."""
-    from ..launcher.timm_script import NotATrainScript, load_script
+    from ..launcher.timm_script import TimmScript
 
-    path = sys.argv[1]
+    path, lines = sys.argv[1], json.load(sys.stdin)
     sys.path.insert(0, str(Path(path).resolve().parent))
     resolved = []
     try:
-        script = load_script(Path(path))
-        for line in json.load(sys.stdin):
-            sys.argv = [path, *line]
-            with contextlib.redirect_stdout(sys.stderr):
-                resolved.append(_plain(script._parse_args()[0]))
-    except NotATrainScript as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            sys.argv = [path, *lines[0]]
+            script = TimmScript(path)
+            for line in lines:
+                sys.argv = [path, *line]
+                resolved.append(_plain(script.module._parse_args()[0]))
+    except RunError as error:
         sys.exit(f'error: {error}')
     yaml.safe_dump(resolved, sys.stdout)
 

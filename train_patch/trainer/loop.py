@@ -168,8 +168,8 @@ def _on_device(
     if not run.args.prefetcher:
         dtype = getattr(torch, run.args.model_dtype or 'float32')
         images, target = images.to(device=run.device, dtype=dtype), target.to(device=run.device)
-        if mix and run.mixup_fn is not None:
-            images, target = run.mixup_fn(images, target)
+    if mix and run.mixup_fn is not None:
+        images, target = run.mixup_fn(images, target)
     if run.args.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     return images, target

@@ -18,10 +18,10 @@ from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 
-from hmix_timm import FastCollateMixup, Mixup
+from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 from hmix_timm.errors import RunError
 
-from ..mixing import mixer_arguments_from, mixing_active
+from ..mixing import mixer_arguments_from, mixing_active, needs_model, puzzle_mixer_from
 from .arguments import WrongArguments
 from .checks import image_channels
 from .data import check_num_classes
@@ -165,15 +165,34 @@ def check_images_fit(
         )
 
 
-def build_mixers(args: argparse.Namespace, replaced: str) -> tuple[Mixup | None, FastCollateMixup | None]:
+def build_mixers(
+    args: argparse.Namespace,
+    model: nn.Module,
+    data_config: dict[str, Any],
+    autocast: Callable[[], AbstractContextManager],
+    replaced: str,
+) -> tuple[Mixup | PuzzleMix | None, FastCollateMixup | None]:
     """The mixer of the training loop, or that of the loader's workers; both None without mixing.
 
     Args:
         args: the run's arguments.
+        model: in training, which some mix modes ask.
+        data_config: timm's: input size, standard deviation.
+        autocast: makes the context of a forward pass.
         replaced: the line of the log about what --mix-mode replaced, or ''.
+
+    Raises:
+        WrongArguments: the mix mode cannot mix images of this size.
     """
-    mixup_fn = collate_fn = None
-    if mixing_active(args):
+    mixup_fn: Mixup | PuzzleMix | None = None
+    collate_fn = None
+    if needs_model(vars(args)):
+        mixup_fn = puzzle_mixer_from(args, input_gradient(model, autocast), data_config['std'])
+        try:
+            mixup_fn.check_size(*data_config['input_size'][1:])
+        except ValueError as error:
+            raise WrongArguments(f'--mix-mode {args.mix_mode}: {error}') from error
+    elif mixing_active(args):
         if args.prefetcher:
             collate_fn = FastCollateMixup(**mixer_arguments_from(args))
         else:

@@ -11,7 +11,7 @@ import torch
 from timm import utils
 from torch import nn
 
-from hmix_timm import Mixup
+from hmix_timm import Mixup, PuzzleMix
 
 from .output import Output
 
@@ -72,7 +72,7 @@ class Run:
     device: torch.device
     model: nn.Module
     average: utils.ModelEmaV3 | None
-    mixup_fn: Mixup | None
+    mixup_fn: Mixup | PuzzleMix | None
     train_loader: Any
     eval_loader: Any | None
     loss_fn: nn.Module

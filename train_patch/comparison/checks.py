@@ -145,7 +145,7 @@ def look_ahead(
             prepare()
         elif args.dataset_download or not os.path.exists(args.data_dir or ''):
             return None
-        with _download_lock(args):
+        with download_lock(args):
             _, validation = load_datasets(args)
     except RunError as error:
         raise ValueError(str(error)) from error
@@ -153,7 +153,7 @@ def look_ahead(
 
 
 @contextlib.contextmanager
-def _download_lock(args: argparse.Namespace) -> Iterator[None]:
+def download_lock(args: argparse.Namespace) -> Iterator[None]:
     """Lets one comparison at a time download into a folder: two at once would write the same files."""
     if args.dataset_download:
         os.makedirs(args.data_dir, exist_ok=True)

@@ -50,14 +50,14 @@ class LaunchServer:
         self.folder = folder
         self.count = 0
 
-    def __call__(self, before, script, after='', cwd=None, plain=False, output=None, **environment):
+    def __call__(self, before, script, after='', cwd=None, plain=False, start_method=None, **environment):
         """Runs `hmix-train BEFORE SCRIPT AFTER`, or `python SCRIPT AFTER` if plain, in a folder of its own.
 
         `{folder}` in the arguments is that folder.
         """
         self.count += 1
-        folder = output or self.folder / str(self.count)
-        folder.mkdir(exist_ok=True)
+        folder = self.folder / str(self.count)
+        folder.mkdir()
         words = [] if plain else shlex.split(before)
         words += [*shlex.split(str(script)), *shlex.split(after)]
         request = {
@@ -65,6 +65,7 @@ class LaunchServer:
             'cwd': str(cwd or folder),
             'plain': plain,
             'environment': environment,
+            'start_method': start_method,
             'log': str(self.folder / f'{self.count}.log'),
         }
         self.process.stdin.write(json.dumps(request) + '\n')

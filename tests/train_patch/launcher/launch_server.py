@@ -1,10 +1,12 @@
 """Launches scripts quickly: imports torch and timm once, then forks one process per launch.
 
 Reads requests from stdin, a JSON object per line: `argv` of `python -m train_patch`, or of `python` with `plain`,
-`cwd`, `environment` (what differs from the server's) and `log`, a file for the output. Answers with the exit status.
+`cwd`, `environment` (what differs from the server's), `start_method` of multiprocessing and `log`, a file for the
+output. Answers with the exit status.
 """
 
 import json
+import multiprocessing
 import os
 import runpy
 import signal
@@ -17,7 +19,7 @@ import torchvision.transforms  # noqa: F401
 from train_patch.__main__ import main
 from train_patch.launcher import any_script, timm_script  # noqa: F401  # imports all that a launch imports
 
-TIME_LIMIT = 120
+TIME_LIMIT = 300
 
 
 def launch(request):
@@ -29,6 +31,8 @@ def launch(request):
         os.dup2(log, stream)
     os.chdir(request['cwd'])
     os.environ.update(request['environment'])
+    if request['start_method']:
+        multiprocessing.set_start_method(request['start_method'], force=True)
     sys.path[0] = os.getcwd()
     if request['plain']:
         sys.argv = request['argv']

@@ -30,6 +30,7 @@ from .command import (
 )
 from .files import write_json
 from .presets import mix_modes
+from .tables import markdown
 
 PROGRAM = 'hmix-bench'
 PARTS = ('mixers', 'loader', 'scaling')
@@ -113,7 +114,7 @@ def measure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     import torch
 
-    from .benching import loader, mixers, report
+    from .benching import loader, machine, mixers
 
     problem = device_problem(args.device)
     if problem is not None:
@@ -122,13 +123,12 @@ def measure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f'argument --data-dir: {args.data_dir} holds no images in class folders')
     torch.set_num_threads(args.threads)
     parts = {'mixers': mixers.bench_mixers, 'loader': loader.bench_loader, 'scaling': mixers.bench_scaling}
-    machine = report.describe_machine(args)
-    written: dict[str, Any] = {'machine': machine}
-    print(', '.join(f'{name} {value}' for name, value in machine.items()))
+    written: dict[str, Any] = {'machine': machine.describe_machine(args)}
+    print(', '.join(f'{name} {value}' for name, value in written['machine'].items()))
     for name in [args.only] if args.only else PARTS:
         for title, table in parts[name](args).items():
             written.setdefault('tables', {})[title] = table
-            print(f'\n{title}\n\n{report.markdown(table)}', flush=True)
+            print(f'\n{title}\n\n{markdown(table)}', flush=True)
     if args.json is not None:
         write_json(args.json, written)
 

@@ -1,4 +1,4 @@
-"""What the commands that draw share: the photographs, the grid of mixes, and writing files whole."""
+"""What the commands that plot share: the photographs, the grid of mixes, writing a figure whole."""
 
 import importlib.util
 import sys
@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from .blend import blend_
 from .files import write_atomically
 from .masks import Mask, Size
 
 DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
-"""Module → package, of what the extra 'demo' brings."""
+"""Module → package, of what the extra 'demo' brings for plots."""
 
 
 def require_demo_extra(program: str) -> None:
@@ -42,6 +40,10 @@ def photographs(size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
     """M ⊙ own + (1 − M) ⊙ other as the mixers blend it; images (H, W, 3) uint8, clipped where M is outside [0, 1]."""
+    import torch
+
+    from .blend import blend_
+
     images = [torch.from_numpy(image.copy()).permute(2, 0, 1).float() for image in (own, other)]
     mixed = blend_(images[0], images[1], mask)
     return mixed.round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
@@ -99,6 +101,6 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure as PNG: whole, or not at all; makes its folder."""
+    """Writes a figure, whole or not at all, as the type that its name ends in, and makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: figure.savefig(file, format='png', dpi=150))
+    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))

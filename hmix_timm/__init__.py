@@ -13,9 +13,20 @@ if TYPE_CHECKING:
     from .masks import BoxMask, DenseMask, ProductMask
     from .mixup import FastCollateMixup, Mixup
     from .naflex import NaFlexMixup
+    from .puzzle import PuzzleMix, input_gradient
     from .register import register_family
 
-__all__ = ['BoxMask', 'DenseMask', 'FastCollateMixup', 'Mixup', 'NaFlexMixup', 'ProductMask', 'register_family']
+__all__ = [
+    'BoxMask',
+    'DenseMask',
+    'FastCollateMixup',
+    'Mixup',
+    'NaFlexMixup',
+    'ProductMask',
+    'PuzzleMix',
+    'input_gradient',
+    'register_family',
+]
 __version__ = '0.1.0'
 
 _HOMES = {
@@ -25,6 +36,8 @@ _HOMES = {
     'Mixup': 'mixup',
     'NaFlexMixup': 'naflex',
     'ProductMask': 'masks',
+    'PuzzleMix': 'puzzle',
+    'input_gradient': 'puzzle',
     'register_family': 'register',
 }
 

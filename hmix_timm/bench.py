@@ -4,15 +4,18 @@
     hmix-bench --device cuda --batch-size 256 --dtype bfloat16 --only mixers
     hmix-bench --only loader --data-dir /data/imagenet/train --workers 8
     hmix-bench --only scaling --json scaling.json
+    hmix-bench --only puzzle --model resnet50
     hmix-bench --mix-families my_masks.py --mix-modes mixup stripes
 
-Three parts. `mixers`: one call of every mixer in every mode, ours and timm's called in turns in one process and from
+Four parts. `mixers`: one call of every mixer in every mode, ours and timm's called in turns in one process and from
 the same seeds; medians, and medians of the ratios within a turn. `loader`: images per second of timm's
 `create_loader`, with real decoding and worker processes. `scaling`: time per value over image sizes and batch sizes,
-which a linear cost keeps level.
+which a linear cost keeps level. `puzzle`: the parts of PuzzleMix, and a training step with it and with CutMix; it needs
+scipy.
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -33,7 +36,7 @@ from .presets import mix_modes
 from .tables import markdown
 
 PROGRAM = 'hmix-bench'
-PARTS = ('mixers', 'loader', 'scaling')
+PARTS = ('mixers', 'loader', 'scaling', 'puzzle')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description='What mixing costs on this machine, beside the installed timm.'
     )
     add_version(parser)
-    parser.add_argument('--only', choices=PARTS, help='run one part (default: all three)')
+    parser.add_argument('--only', choices=PARTS, help='run one part (default: all of them)')
     parser.add_argument(
         '--mix-modes',
         nargs='+',
@@ -77,6 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='DIR',
         help="image folder for the loader (default: cuttings of scikit-learn's photographs)",
     )
+    parser.add_argument(
+        '--model', default='resnet18', help="timm's classifier for training steps with PuzzleMix (default: resnet18)"
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all figures to FILE, too (default: no file)')
     return parser
 
@@ -88,7 +94,7 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     if args.device == 'mps' and args.dtype == 'float64':
         parser.error('argument --dtype: mps has no float64')
     load_given_families(parser, args)
-    modes = {name: mode for name, mode in mix_modes().items() if mode.mixes}
+    modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
     if args.mix_modes is None:
         args.mix_modes = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
     for name in args.mix_modes:
@@ -108,24 +114,40 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             parser.error(f'argument --json: {problem}')
 
 
+def available_parts() -> list[str]:
+    """All parts but those that need a package which is not installed."""
+    if importlib.util.find_spec('scipy') is None:
+        print('puzzle: left out, scipy is not installed', file=sys.stderr)
+        return [part for part in PARTS if part != 'puzzle']
+    return list(PARTS)
+
+
 def measure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Measures, prints and writes what the arguments ask for."""
     # torch's profiler, which counts memory here, tells of every start and stop; its log is set up when torch is loaded
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
+    import timm.models
     import torch
 
-    from .benching import loader, machine, mixers
+    from .benching import loader, machine, mixers, puzzle
 
     problem = device_problem(args.device)
     if problem is not None:
         parser.error(f'argument --device: {problem}')
     if args.data_dir is not None and not loader.holds_images(args.data_dir):
         parser.error(f'argument --data-dir: {args.data_dir} holds no images in class folders')
+    if not timm.models.is_model(args.model):
+        parser.error(f'argument --model: timm has no model {args.model}')
     torch.set_num_threads(args.threads)
-    parts = {'mixers': mixers.bench_mixers, 'loader': loader.bench_loader, 'scaling': mixers.bench_scaling}
+    parts = {
+        'mixers': mixers.bench_mixers,
+        'loader': loader.bench_loader,
+        'scaling': mixers.bench_scaling,
+        'puzzle': puzzle.bench_puzzle,
+    }
     written: dict[str, Any] = {'machine': machine.describe_machine(args)}
     print(', '.join(f'{name} {value}' for name, value in written['machine'].items()))
-    for name in [args.only] if args.only else PARTS:
+    for name in [args.only] if args.only else available_parts():
         for title, table in parts[name](args).items():
             written.setdefault('tables', {})[title] = table
             print(f'\n{title}\n\n{markdown(table)}', flush=True)

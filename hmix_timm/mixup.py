@@ -336,17 +336,18 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
         """
         _check_samples(batch)
         count = (len(batch) + 1) // 2 if self.mode == 'half' else len(batch)
-        # zeros, as timm hands over to a subclass; numpy's cost nothing before they are written
-        output = torch.from_numpy(np.zeros((count, *batch[0][0].shape), np.uint8))
-        lam: float | torch.Tensor
-        if self.mode in ('elem', 'half'):
-            lam = self._mix_elem_collate(output, batch, half=self.mode == 'half')
-        elif self.mode == 'pair':
-            lam = self._mix_pair_collate(output, batch)
-        else:
-            lam = self._mix_batch_collate(output, batch)
+        hook = _COLLATE_HOOKS.get(self.mode, '_mix_batch_collate')
+        own = getattr(type(self), hook) is getattr(FastCollateMixup, hook)
+        # timm's hooks add to zeros; filling memory that is written anyway would be a tenth of the whole call
+        allocate = torch.empty if own else torch.zeros
+        output = allocate((count, *batch[0][0].shape), dtype=torch.uint8)
+        half = {'half': True} if self.mode == 'half' else {}
+        lam = getattr(self, hook)(output, batch, **half)
         target = self._mixed_target(default_collate([sample[1] for sample in batch]), lam, len(batch))
         return output, target[:count]
+
+
+_COLLATE_HOOKS = {'pair': '_mix_pair_collate', 'elem': '_mix_elem_collate', 'half': '_mix_elem_collate'}
 
 
 def _size(images: torch.Tensor) -> Size:

@@ -1,4 +1,4 @@
-"""What the commands that plot share: the photographs, the grid of mixes, writing a figure whole."""
+"""What the commands that plot share: the grid of mixes, and writing a figure whole."""
 
 import importlib.util
 import sys
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .files import write_atomically
-from .masks import Mask, Size
+from .errors import RunError
+from .files import first_line, write_atomically
+from .masks import Mask
 
 DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
 """Module → package, of what the extra 'demo' brings for plots."""
@@ -19,23 +20,6 @@ def require_demo_extra(program: str) -> None:
     missing = [package for module, package in DEMO_EXTRA.items() if importlib.util.find_spec(module) is None]
     if missing:
         sys.exit(f"{program} needs {', '.join(missing)}: pip install 'hmix-timm[demo]'")
-
-
-def photographs(size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Scikit-learn's two sample photographs, cut to the middle and scaled.
-
-    Returns:
-        A flower and a temple, each (H, W, 3) uint8.
-    """
-    from PIL import Image, ImageOps
-    from sklearn.datasets import load_sample_image
-
-    height, width = size
-    flower, temple = (
-        np.asarray(ImageOps.fit(Image.fromarray(load_sample_image(name)), (width, height), Image.Resampling.BICUBIC))
-        for name in ('flower.jpg', 'china.jpg')
-    )
-    return flower, temple
 
 
 def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
@@ -93,14 +77,21 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     return figure
 
 
-def new_figure(size: tuple[float, float]) -> Any:
+def new_figure(size: tuple[float, float], layout: Any = 'constrained') -> Any:
     """A matplotlib `Figure` of that many inches, without pyplot and its global state."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=size, layout='constrained')
+    return Figure(figsize=size, layout=layout)
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure, whole or not at all, as the type that its name ends in, and makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a figure as what its name ends in says: whole, or not at all; makes its folder.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f'cannot write {path}: {first_line(error)}') from error
     write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))

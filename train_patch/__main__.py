@@ -1,20 +1,30 @@
-"""The launcher: timm's train.py, or the lean script, with --mix-mode.
+"""The launcher: any script that mixes with timm's `Mixup`, timm's train.py, or the project's own script.
 
+    hmix-train --mix-mode hmix path/to/deit/main.py <its own arguments>
+    torchrun --nproc_per_node 8 -m train_patch --mix-mode gmix path/to/main.py <its own arguments>
     hmix-train path/to/timm/train.py --data-dir /imagenet --model resnet50 --mix-mode hmix
-    torchrun --nproc_per_node 8 -m train_patch path/to/timm/train.py --data-dir /imagenet --mix-mode hmix
     hmix-train --data-dir /imagenet --model resnet50 --mix-mode hmix
 
-The first argument is a script if it ends in .py; everything after it is the script's. Nothing here imports timm before
-the script's folder leads `sys.path`, so that the script of a timm checkout gets the timm beside it, as it does under
-`python train.py`.
+Options of ours stand before the script (`SCRIPT.py`, or `-m package.module`), everything after it is the script's; for
+timm's train.py both places work. Without a script it is the project's own, `train_patch/train.py`. Nothing here imports
+timm before the script's folder leads `sys.path`, so that the script of a timm checkout gets the timm beside it, as it
+does under `python train.py`.
 """
 
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-OLDEST_TIMM = (1, 0, 20)
+from hmix_timm.errors import RunError
+
+from .launcher import command_line
+from .launcher.command_line import CommandLine
+
+OLDEST_FOR_MIXING = (0, 4, 12)
+OLDEST_FOR_TRAINING = (1, 0, 20)
+"""Versions of timm that the mixers need, and options of ours among the arguments of timm's own train.py."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,38 +34,52 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: command line without the program's name; `sys.argv[1:]` if None.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or not argv[0].endswith('.py'):
+    status = 2
+    try:
+        line = command_line.split(argv)
+        run = _prepare(line) if line else _projects_own(argv)
+        status = 1
+        run()
+    except RunError as error:
+        print(f'hmix-train: error: {error}', file=sys.stderr)
+        raise SystemExit(status) from None
+
+
+def _projects_own(argv: list[str]) -> Callable[[], object]:
+    def run() -> None:
         from . import train
 
         train.main(argv)
-        return
-    path = Path(argv[0])
-    if not path.is_file():
-        _refuse(f'{path}: no such script')
-    sys.argv = argv
-    sys.path.insert(0, str(path.resolve().parent))
-    _check_timm()
-    from .launcher.timm_script import NotATrainScript, load_script
 
-    try:
-        script = load_script(path)
-    except NotATrainScript as error:
-        _refuse(str(error))
-    script.main()
+    return run
 
 
-def _check_timm() -> None:
+def _prepare(line: CommandLine) -> Callable[[], object]:
+    """What runs the script of a command line: as timm's train.py, or as any other."""
+    like_timms = not line.is_module and not command_line.names_missing(line.script)
+    command_line.lead_path(os.getcwd() if line.is_module else str(Path(line.script).resolve().parent))
+    if _timm_version() >= OLDEST_FOR_TRAINING and like_timms:
+        from .launcher.timm_script import TimmScript
+
+        sys.argv = [line.script, *line.own, *line.arguments]
+        return TimmScript(line.script).main
+    command_line.refuse_own_options(line, like_timms)
+    from .launcher.any_script import AnyScript
+
+    return AnyScript(line).main
+
+
+def _timm_version() -> tuple[int, ...]:
     import timm
 
-    numbers = re.match(r'(\d+)\.(\d+)\.(\d+)', timm.__version__)
-    if numbers is None or tuple(map(int, numbers.groups())) < OLDEST_TIMM:
-        oldest = '.'.join(map(str, OLDEST_TIMM))
-        _refuse(f'timm {timm.__version__} at {Path(timm.__file__).parent} is too old: this needs {oldest} or newer')
-
-
-def _refuse(message: str) -> None:
-    print(f'hmix-train: error: {message}', file=sys.stderr)
-    raise SystemExit(2)
+    found = re.match(r'(\d+)\.(\d+)\.(\d+)', timm.__version__)
+    version = tuple(map(int, found.groups())) if found else ()
+    if version < OLDEST_FOR_MIXING:
+        oldest = '.'.join(map(str, OLDEST_FOR_MIXING))
+        raise RunError(
+            f'timm {timm.__version__} at {Path(timm.__file__).parent} is too old: mixing needs {oldest} or newer'
+        )
+    return version
 
 
 if __name__ == '__main__':

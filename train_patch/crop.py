@@ -12,20 +12,22 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from timm.data.transforms import RandomResizedCropAndInterpolation
-from torchvision.transforms import Compose, InterpolationMode, RandomCrop, Resize
-
-# Training arguments that leave no random resized crop to replace, with the values that do leave one.
-_NO_CROP_LEFT: dict[str, tuple[Any, ...]] = {
-    'no_aug': (False, None),
-    'train_crop_mode': (None, '', 'rrc'),
-    'aug_splits': (0, None),
-    'naflex_loader': (False, None),
-    'train_img_sizes': (None, [], ()),
+# Training arguments that leave no random resized crop to replace, or say what it should be like, with the values that
+# do not.
+_NO_CROP_LEFT = 'leaves no random resized crop to replace'
+_ITS_OWN = 'belongs to the random resized crop that it replaces'
+_NOT_BESIDE_IT: dict[str, tuple[str, tuple[Any, ...]]] = {
+    'no_aug': (_NO_CROP_LEFT, (False, None)),
+    'train_crop_mode': (_NO_CROP_LEFT, (None, '', 'rrc')),
+    'aug_splits': (_NO_CROP_LEFT, (0, None)),
+    'naflex_loader': (_NO_CROP_LEFT, (False, None)),
+    'train_img_sizes': (_NO_CROP_LEFT, (None, [], ())),
+    'scale': (_ITS_OWN, (None, [0.08, 1.0], (0.08, 1.0))),
+    'ratio': (_ITS_OWN, (None, [3 / 4, 4 / 3], (3 / 4, 4 / 3))),
 }
 
 
-def use_padded_crop(transform: Any, padding: int) -> Compose:
+def use_padded_crop(transform: Any, padding: int) -> Any:
     """timm's training transform with a padded random crop in place of its random resized crop.
 
     An image that does not have the input size is first resized to it, as timm's `--no-aug` does; CIFAR's already has.
@@ -35,13 +37,17 @@ def use_padded_crop(transform: Any, padding: int) -> Compose:
         padding: zero pixels added on every side before the crop, at least 1.
 
     Returns:
-        A new transform of PIL images: resize, pad and crop, then the rest of `transform`.
+        A new `Compose` for PIL images: resize, pad and crop, then the rest of `transform`.
 
     Raises:
         ValueError: `transform` does not begin with timm's random resized crop, or `padding` is below 1.
     """
     if not isinstance(padding, int) or isinstance(padding, bool) or padding < 1:
         raise ValueError(f'padding must be an integer of at least 1, got {padding!r}')
+    # not at the top: a command's --help need not wait for timm
+    from timm.data.transforms import RandomResizedCropAndInterpolation
+    from torchvision.transforms import Compose, InterpolationMode, RandomCrop, Resize
+
     steps = list(getattr(transform, 'transforms', ()))
     if not steps or not isinstance(steps[0], RandomResizedCropAndInterpolation):
         raise ValueError(
@@ -85,60 +91,55 @@ def padded_crop_loader(create_loader: Callable[..., Any], padding: int | None) -
     return create_padded_crop_loader
 
 
-def add_crop_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare `--train-padding` and have `parser.parse_args` check it; calling this again changes nothing.
-
-    The value may also come from `parser.set_defaults`, as timm's scripts pass a YAML recipe on, which argparse itself
-    does not check. A wrong value, or one that another training argument leaves without effect, is the parser's error
-    (exit status 2).
-
-    Args:
-        parser: the parser of a training script that has timm's arguments.
-    """
-    if '--train-padding' in parser._option_string_actions:
-        return
-    # taken now, before a recipe replaces them: a scale or ratio of one's own would be without effect
-    resized_crop_defaults = {name: parser.get_default(name) for name in ('scale', 'ratio')}
-    group = parser.add_argument_group('Padded crop (train_patch)')
+def declare_padding(parser: argparse.ArgumentParser) -> None:
+    """Adds `--train-padding` to the parser of a script that has timm's arguments, and changes nothing else."""
+    group = parser.add_argument_group('Padded crop (hmix-timm)')
     group.add_argument(
         '--train-padding',
         type=int,
         default=None,
         metavar='N',
-        help='Train on random crops of the image with N zero pixels around it, in place of the random resized crop; '
-        'CIFAR uses 4 (default: None, off)',
+        help='train on random crops of the image with N zero pixels around it, in place of the random resized crop; '
+        'CIFAR uses 4 (default: off)',
     )
+
+
+def check_padding(args: argparse.Namespace) -> None:
+    """Raises ValueError for a wrong `--train-padding`, or one that another training argument leaves without effect.
+
+    argparse does not see a recipe's value, which timm's scripts pass on as a default.
+    """
+    padding = args.train_padding
+    if padding is None:
+        return
+    if not isinstance(padding, int) or isinstance(padding, bool) or padding < 0:
+        raise ValueError(f'--train-padding must be an integer of at least 0 (0: off), got {padding!r}')
+    if padding == 0:
+        return
+    for name, (reason, allowed) in _NOT_BESIDE_IT.items():
+        value = getattr(args, name, allowed[0])
+        if value not in allowed:
+            shown = ' '.join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            raise ValueError(f'--train-padding is not allowed with --{name.replace("_", "-")} {shown}, which {reason}')
+
+
+def add_crop_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares `--train-padding` and has `parser.parse_args` check it; calling this again changes nothing.
+
+    A wrong value is the parser's error (exit status 2).
+    """
+    if '--train-padding' in parser._option_string_actions:
+        return
+    declare_padding(parser)
     parse_args = parser.parse_args
 
     @functools.wraps(parse_args)
     def parse_and_check(*args: Any, **kwargs: Any) -> argparse.Namespace:
         namespace = parse_args(*args, **kwargs)
-        problem = _find_problem(namespace, resized_crop_defaults)
-        if problem:
-            parser.error(problem)
+        try:
+            check_padding(namespace)
+        except ValueError as error:
+            parser.error(str(error))
         return namespace
 
     parser.parse_args = parse_and_check  # type: ignore[method-assign, assignment]
-
-
-def _find_problem(namespace: argparse.Namespace, resized_crop_defaults: dict[str, Any]) -> str | None:
-    padding = namespace.train_padding
-    if padding is None:
-        return None
-    if not isinstance(padding, int) or isinstance(padding, bool) or padding < 0:
-        return f'argument --train-padding: must be an integer of at least 0 (0: off), got {padding!r}'
-    if padding == 0:
-        return None
-    for name, allowed in _NO_CROP_LEFT.items():
-        value = getattr(namespace, name, allowed[0])
-        if value not in allowed:
-            return _conflict(name, value, 'leaves no random resized crop to replace')
-    for name, default in resized_crop_defaults.items():
-        value = getattr(namespace, name, default)
-        if value != default:
-            return _conflict(name, value, 'belongs to the random resized crop that it replaces')
-    return None
-
-
-def _conflict(name: str, value: Any, reason: str) -> str:
-    return f'argument --train-padding: not allowed with --{name.replace("_", "-")} {value}, which {reason}'

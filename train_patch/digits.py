@@ -17,6 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hmix_timm.errors import RunError
+from hmix_timm.files import first_line
+from hmix_timm.scikit_images import digits
+
 # A new number for every change of what is written: a folder is complete once it has its name, and never changes.
 FOLDER_NAME = 'digits-v1'
 IMAGE_SIZE = 32
@@ -43,48 +47,44 @@ def digits_folder() -> Path:
         The folder's path, for `--data-dir`.
 
     Raises:
-        ModuleNotFoundError: scikit-learn is needed for the first call and is not installed.
-        RuntimeError: the folder is there but files were taken out of it or added to it.
+        RunError: scikit-learn is needed for the first call and is not installed; the folder cannot be written; or it
+            is there, but files were taken out of it or added to it.
     """
     folder = digits_path()
     if not folder.exists():
         _write_once(folder)
     found = sum(1 for _ in folder.glob('*/*/*.png'))
     if found != NUM_IMAGES:
-        raise RuntimeError(f'{folder} holds {found} images where {NUM_IMAGES} belong: delete that folder and try again')
+        raise RunError(f'{folder} holds {found} images where {NUM_IMAGES} belong: delete that folder and try again')
     return folder
 
 
 def _write_once(folder: Path) -> None:
+    images, labels = digits()
     try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the digits come with scikit-learn, which is not installed: pip install 'hmix-timm[demo]'"
-        ) from error
-
-    digits = load_digits()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f'{folder.name}.tmp-', dir=folder.parent))
-    try:
-        _write_images(draft, digits.images, digits.target)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f'{folder.name}.tmp-', dir=folder.parent))
         try:
-            os.rename(draft, folder)
-        except OSError:
-            # A folder that is not empty is never replaced: another process was quicker, and wrote the same images.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            _write_images(draft, images, labels)
+            try:
+                os.rename(draft, folder)
+            except OSError:
+                # A folder that is not empty is never replaced: another process was quicker, and wrote the same images.
+                if not folder.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise RunError(f'cannot write the digits to {folder}: {first_line(error)}') from error
 
 
 def _write_images(root: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write both splits below `root`.
+    """Writes both splits below `root`.
 
     Args:
-        root: An existing folder.
-        images: Grey values from 0 to 16, of shape (N, 8, 8).
-        labels: Class numbers, of shape (N,).
+        root: an existing folder.
+        images: grey values from 0 to 16, of shape (N, 8, 8).
+        labels: class numbers, of shape (N,).
     """
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     for label in np.unique(labels):

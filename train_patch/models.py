@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from timm.layers import BatchNormAct2d, ClassifierHead, DropPath, create_conv2d
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices
 from timm.models.resnet import BasicBlock
 from timm.models.resnetv2 import PreActBasic, PreActBottleneck, ResNetStage
 from torch import nn
 from torch.nn import functional as F
+
+from .private import feature_take_indices
 
 __all__ = ['CifarResNet']  # register_model adds each entry point to this
 

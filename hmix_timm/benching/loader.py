@@ -14,6 +14,7 @@ import timm.data
 import torch
 
 from ..errors import RunError
+from ..scikit_images import photographs
 from ..tables import Table
 from .mixers import REFERENCE, make_mixers, timms_title, titles
 from .timing import median_ratio, progress, synchronize
@@ -73,22 +74,18 @@ def image_folder(args: argparse.Namespace) -> Iterator[Path]:
     if args.data_dir is not None:
         yield args.data_dir
         return
-    try:
-        from sklearn.datasets import load_sample_images
-    except ImportError as error:
-        raise RunError("--only loader needs --data-dir, or scikit-learn: pip install 'hmix-timm[demo]'") from error
     from PIL import Image
 
-    photographs = [Image.fromarray(array) for array in load_sample_images().images]
+    pictures = [Image.fromarray(array) for array in photographs()]
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         for i in range(args.images):
-            photograph = photographs[i % len(photographs)]
+            photograph = pictures[i % len(pictures)]
             share = rng.uniform(0.6, 1.0)
             width, height = (int(side * share) for side in photograph.size)
             left, top = (int(rng.integers(0, a - b + 1)) for a, b in zip(photograph.size, (width, height), strict=True))
             cutting = photograph.resize(JPEG_SIZE, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
-            path = Path(folder, f'class{i % len(photographs)}', f'{i:06}.jpg')
+            path = Path(folder, f'class{i % len(pictures)}', f'{i:06}.jpg')
             path.parent.mkdir(exist_ok=True)
             cutting.save(path, quality=90)
         yield Path(folder)

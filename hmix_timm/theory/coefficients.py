@@ -83,7 +83,7 @@ def coefficient_map(
     Raises:
         ValueError: an argument is out of its range.
     """
-    modes = {name: mode for name, mode in mix_modes().items() if mode.mixes}
+    modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
     check_choice('mix_mode', mix_mode, modes)
     check_number('lam', lam, high=1.0)
     check_number('switch_prob', switch_prob, high=1.0)

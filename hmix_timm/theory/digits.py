@@ -11,6 +11,7 @@ from torch import nn
 
 from ..draws import numpy_seed
 from ..mixup import Mixup
+from ..scikit_images import digits
 
 IMAGE_SIZE = 16
 _TRAIN_IMAGES = 1000
@@ -34,13 +35,11 @@ def digit_images() -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         Images (1797, 1, 16, 16) float32 and labels (1797,) int64.
     """
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.target))
-    images = torch.from_numpy(digits.images[order]).float()[:, None]
+    drawings, labels = digits()
+    order = np.random.default_rng(0).permutation(len(labels))
+    images = torch.from_numpy(drawings[order]).float()[:, None]
     images = nn.functional.interpolate(images, size=(IMAGE_SIZE, IMAGE_SIZE), mode='bicubic', align_corners=False)
-    return (images - images.mean()) / images.std(), torch.from_numpy(digits.target[order]).long()
+    return (images - images.mean()) / images.std(), torch.from_numpy(labels[order]).long()
 
 
 def small_network() -> nn.Sequential:

@@ -116,7 +116,7 @@ def figure6_digits(args: argparse.Namespace, seeds: int = 3) -> Plotted:
     """The same for small networks trained here, on so few digits that mixing gains something."""
     from tqdm import tqdm
 
-    modes = [name for name, mode in mix_modes().items() if mode.family or mode.mixup]
+    modes = [name for name, mode in mix_modes().items() if mode.draws_masks]
     total = (1 + len(modes)) * seeds * FEW_IMAGES_EPOCHS
     top1: dict[str, dict[int, float]] = {}
     networks = []
@@ -197,7 +197,7 @@ def measured_gains(path: Path) -> dict[str, Estimate]:
         raise ValueError(f'{path} is not a results.csv of hmix-compare') from error
     if not top1.get(BASELINE):
         raise ValueError(f"{path} has no results for '{BASELINE}', to which mixing is compared")
-    known = {name for name, mode in mix_modes().items() if mode.family or mode.mixup}
+    known = {name for name, mode in mix_modes().items() if mode.draws_masks}
     gains = paired_gains({name: found for name, found in top1.items() if name in known or name == BASELINE})
     if not gains:
         raise ValueError(f"{path} has no mix mode with the seeds of '{BASELINE}'")

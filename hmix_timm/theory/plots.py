@@ -8,8 +8,9 @@ import numpy as np
 from ..draws import numpy_seed
 from ..families import FAMILIES, Family, make_slot
 from ..masks import Mask, mixup_mask
-from ..pictures import blended, mix_grid, new_figure, photographs
+from ..pictures import blended, mix_grid, new_figure
 from ..presets import mix_modes
+from ..scikit_images import photographs
 from . import closed_forms
 from .approximation import two_moons_curves
 from .coefficients import CoefficientMap, coefficient_map
@@ -75,15 +76,17 @@ def figure3(lam: float = 0.65, seed: int = 9) -> Plotted:
     """Mixes of two photographs and their masks: Mixup and every family, options as the paper's for CIFAR-100."""
     size = (224, 224)
     masks: dict[str, Mask] = {mix_modes()['mixup'].title: mixup_mask(lam)}
+    means = {'mixup': lam}
     options: Numbers = {}
     for family in FAMILIES.values():
         values = preset_options(family, 'cifar100')
         with numpy_seed(seed):  # the same seed: the same centre
             mask, _ = make_slot(family.name, **values).draw(size, lam)
         masks[_titled(family, values)] = mask
+        means[family.mix_mode] = mask.mean
         options |= values
     figure = mix_grid(*photographs(size), masks, rf'$\lambda = {lam:g}$')
-    return figure, {'lam': lam, 'options': options, 'mask_mean': {name: mask.mean for name, mask in masks.items()}}
+    return figure, {'lam': lam, 'options': options, 'mask_mean': means}
 
 
 def preset_options(family: Family, preset: str) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def coefficient_maps(lam: float, size: tuple[int, int]) -> tuple[dict[str, Coeff
     """
     maps, titles = {}, {}
     for name, mode in mix_modes().items():
-        if mode.family or mode.mixup:
+        if mode.draws_masks:
             values = preset_options(FAMILIES[mode.family], 'imagenet') if mode.family else {}
             maps[name] = coefficient_map(name, lam, size, **values)
             alone = mode.family and not mode.mixup

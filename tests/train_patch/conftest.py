@@ -51,7 +51,7 @@ class LeanServer:
         self.count = 0
         self.under_way = None
 
-    def start(self, folder, line='', small=True, data=None, kill_at=None):
+    def start(self, folder, line='', small=True, data=None, kill_at=None, kill_after=None):
         """Starts a run into `folder`; small: with the arguments of a small run on `data` or the shared images."""
         if self.under_way:  # a test failed before it could wait
             os.killpg(self.under_way.pid, signal.SIGKILL)
@@ -61,7 +61,9 @@ class LeanServer:
         argv += ['--output', str(folder.parent), '--experiment', folder.name, *shlex.split(line)]
         log = self.logs / f'{self.count}.log'
         log.touch()
-        self.process.stdin.write(json.dumps({'argv': argv, 'log': str(log), 'kill_at': kill_at}) + '\n')
+        self.process.stdin.write(
+            json.dumps({'argv': argv, 'log': str(log), 'kill_at': kill_at, 'kill_after': kill_after}) + '\n'
+        )
         self.process.stdin.flush()
         self.under_way = LeanRun(folder, log, self._answer()['pid'])
         return self.under_way

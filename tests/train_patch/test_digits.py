@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,33 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from hmix_timm.errors import RunError
 from train_patch.digits import digits_folder, digits_path
 
 SPLITS = ('train', 'validation')
 WRITE = 'from train_patch.digits import digits_folder; print(digits_folder())'
 
 
-def start_writing(cache: Path) -> subprocess.Popen:
+# after the first digit's training images
+KILLED_IN_THE_MIDDLE = (
+    """
+import os, signal
+from PIL import Image
+save, saved = Image.Image.save, []
+def kill(image, path):
+    save(image, path)
+    saved.append(path)
+    if len(saved) == 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+Image.Image.save = kill
+"""
+    + WRITE
+)
+
+
+def start_writing(cache: Path, program: str = WRITE) -> subprocess.Popen:
     environment = {**os.environ, 'XDG_CACHE_HOME': str(cache)}
-    return subprocess.Popen([sys.executable, '-c', WRITE], env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-c', program], env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def check_images(folder: Path) -> None:
@@ -44,18 +61,25 @@ def check_images(folder: Path) -> None:
         assert np.abs(digits.images[index] - shrunk).mean() < distances.min()
 
 
-def test_images_are_scikit_learns_and_are_written_once(tmp_path, monkeypatch):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    return tmp_path
+
+
+def test_images_are_scikit_learns_and_are_written_once(cache):
     folder = digits_folder()
-    assert folder == digits_path() and folder.is_relative_to(tmp_path)
+    assert folder == digits_path() and folder.is_relative_to(cache)
     check_images(folder)
 
     written = {file: file.stat().st_mtime_ns for file in folder.glob('*/*/*.png')}
     assert digits_folder() == folder
     assert {file: file.stat().st_mtime_ns for file in folder.glob('*/*/*.png')} == written
 
-    next(iter(written)).unlink()
-    with pytest.raises(RuntimeError, match=r'1796 images where 1797 belong'):
+
+def test_a_folder_from_which_files_were_taken_is_refused(cache):
+    next(digits_folder().glob('*/*/*.png')).unlink()
+    with pytest.raises(RunError, match=r'1796 images where 1797 belong'):
         digits_folder()
 
 
@@ -69,13 +93,10 @@ def test_without_a_cache_variable_it_is_the_users_cache_folder(tmp_path, monkeyp
 
 
 def test_several_writers_at_once_and_one_killed(tmp_path):
-    killed = start_writing(tmp_path)
     parent = tmp_path / 'hmix_timm'
-    while not list(parent.glob('*/train/1')):  # in the middle of its images
-        assert killed.poll() is None
-        time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
+    killed = start_writing(tmp_path, KILLED_IN_THE_MIDDLE)
     killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
     half_written = list(parent.iterdir())
     assert [folder.name.startswith('digits-v1.tmp-') for folder in half_written] == [True]
 
@@ -87,11 +108,16 @@ def test_several_writers_at_once_and_one_killed(tmp_path):
     check_images(parent / 'digits-v1')
 
 
-def test_without_scikit_learn_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+def test_a_cache_that_cannot_be_written_is_named(cache):
+    (cache / 'hmix_timm').write_text('a file where the folder should be')
+    with pytest.raises(RunError, match=r'cannot write the digits to .*digits-v1'):
+        digits_folder()
+
+
+def test_without_scikit_learn_it_says_what_to_install(cache, monkeypatch):
     for name in [name for name in sys.modules if name.partition('.')[0] == 'sklearn']:
         monkeypatch.setitem(sys.modules, name, None)  # Python's own way of saying: not there
     monkeypatch.setitem(sys.modules, 'sklearn', None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'hmix-timm\[demo\]'"):
+    with pytest.raises(RunError, match=r"pip install 'hmix-timm\[demo\]'"):
         digits_folder()
-    assert not list(tmp_path.iterdir())
+    assert not list(cache.iterdir())

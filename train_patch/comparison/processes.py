@@ -1,22 +1,24 @@
 """Training processes that do not outlive their comparison, and a folder that only one comparison trains into."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
 import platform
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ..processes import end_child_with_parent
+
 STOP_SECONDS = 40  # torchrun grants the processes that it started 30
 ORPHAN_SECONDS = 60
-_PR_SET_PDEATHSIG = 1
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Process = subprocess.Popen[bytes]
 
 
 class FolderInUse(RuntimeError):
@@ -25,13 +27,14 @@ class FolderInUse(RuntimeError):
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[IO[str]]:
-    """Hold the lock of a folder.
+    """Holds the lock of a folder.
 
     The lock belongs to the open file: training processes inherit it, so a comparison that was killed leaves its folder
-    locked for as long as one of them is still at work. Then this waits for their end.
+    locked for as long as one of them is still at work. Then this waits for their end. (filelock's locks cannot be
+    inherited.)
 
     Args:
-        path: The lock file, made if need be. It says who holds the lock, and is never deleted.
+        path: the lock file, made if need be. It says who holds the lock, and is never deleted.
 
     Yields:
         The open file, for the training processes to inherit.
@@ -76,55 +79,51 @@ def _is_gone(holder: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def training(command: Sequence[str], log: Path, lock: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a training process, which is ended at the latest when the block is left.
+def holding_signals() -> Iterator[None]:
+    """Lets the signals that end a comparison wait for the end of the block, so that no process is started unnoticed."""
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda signum, _: came.append(signum)) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for signum in came:
+            signal.raise_signal(signum)
+
+
+def start_training(command: Sequence[str], log: Path, lock: IO[str]) -> Process:
+    """Starts a training process, for `end_all` to end.
 
     Where this process itself is killed, Linux ends the training process; elsewhere the inherited lock tells the next
     comparison that it is still there.
 
     Args:
-        command: What to run.
-        log: File that its output is appended to.
-        lock: What `locked` yielded.
-
-    Yields:
-        The process.
+        command: what to run.
+        log: file that its output is appended to.
+        lock: what `locked` yielded.
     """
     with log.open('ab') as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=[lock.fileno()],
             start_new_session=True,  # Ctrl-C reaches the comparison alone, which then ends the whole group
-            preexec_fn=_end_with_parent() if sys.platform == 'linux' else None,
+            preexec_fn=end_child_with_parent(),
         )
-    try:
-        yield process
-    finally:
-        _stop(process)
 
 
-def _end_with_parent() -> Callable[[], None]:
-    """For `preexec_fn`: the kernel sends SIGTERM when the parent dies, for whatever reason."""
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, after which as little as possible should happen
-    parent = os.getpid()
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return ask
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def end_all(processes: Iterable[Process]) -> None:
+    """Ends training processes with all that they have started, those that do not end by themselves the hard way."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

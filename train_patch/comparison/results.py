@@ -1,29 +1,21 @@
-"""From the `summary.csv` of many runs to one table and one picture.
+"""From finished runs to one table, in Markdown and CSV.
 
 Top-1 is that of the last epoch, so that no run profits from choosing its best epoch on the validation images.
 """
 
 import csv
 import io
+import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from hmix_timm.files import write_bytes
+from ..trainer.tables import read_table
 
 METRIC = 'eval_top1'
-BASELINE = 'none'
-
-# Okabe and Ito's colours, told apart by colour-blind readers too; the baseline is black.
-COLOURS = {
-    'none': '#000000',
-    'mixup': '#56B4E9',
-    'cutmix': '#E69F00',
-    'stochastic': '#009E73',
-    'hmix': '#D55E00',
-    'gmix': '#CC79A7',
-}
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -31,14 +23,22 @@ class RunResult:
     """What one finished training run gave.
 
     Args:
-        curve: Epoch, counted from 0 → top-1 in percent, for each epoch that was validated.
-        epoch_seconds: Seconds an epoch took, validation included; None where it could not be measured.
+        variant: name of the row of the table.
+        seed: the run's seed.
+        curve: epoch, counted from 0 → top-1 in percent, for each epoch that was validated.
+        epoch_seconds: seconds an epoch took, validation included; None where it could not be measured.
+        validation_images: how many images top-1 was measured on, where that is known.
+        jobs: how many runs were trained at once, itself included.
+        threads: how many threads torch computed with, in each of its processes.
     """
 
-    mode: str
+    variant: str
     seed: int
     curve: Mapping[int, float]
     epoch_seconds: float | None
+    validation_images: int | None = None
+    jobs: int | None = None
+    threads: int | None = None
 
     @property
     def top1(self) -> float:
@@ -47,125 +47,186 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One mode's line of the table; accuracies in percent, differences in percentage points."""
-
-    mode: str
-    seeds: tuple[int, ...]
-    top1: tuple[float, ...]
-    mean: float
-    std: float | None
-    difference: float | None
-    epoch_seconds: float | None
-    published: float | None
-
-
-def read_summary(path: Path) -> dict[int, dict[str, str]]:
-    """Read a `summary.csv`, also one that is still being written or that a resumed timm script wrote on.
-
-    timm's script writes its header again when it resumes, and repeats an epoch whose checkpoint was not saved: the
-    last row of an epoch is the one that the following epochs build on. A line without its end is still being written.
+class Failure:
+    """A run that did not come to its end.
 
     Args:
-        path: The file; it may be missing.
-
-    Returns:
-        Epoch → column → text, sorted by epoch; empty where there is no file or no row yet.
+        variant: name of the row of the table.
+        seed: the run's seed.
+        reason: what it said.
+        log: where it said it.
     """
-    if not path.exists():
-        return {}
-    with path.open(newline='') as file:
-        lines = [line for line in file if line.endswith('\n')]
-    rows: dict[int, dict[str, str]] = {}
-    header: list[str] = []
-    for fields in csv.reader(lines):
-        if fields and fields[0] == 'epoch':
-            header = fields
-        elif fields:
-            row = dict(zip(header, fields, strict=False))
-            rows[int(row['epoch'])] = row
-    return dict(sorted(rows.items()))
+
+    variant: str
+    seed: int
+    reason: str
+    log: Path
+
+    @property
+    def kind(self) -> str:
+        """'diverged' where the loss was no longer finite, else 'failed'."""
+        return 'diverged' if 'diverged' in self.reason else 'failed'
+
+    def __str__(self) -> str:
+        return f'{self.variant} seed {self.seed}: {self.reason}, see {self.log}'
 
 
-def tidy_summary(path: Path) -> None:
-    """Rewrite a `summary.csv` with one header and one row per epoch, where that is not what it holds."""
-    rows = read_summary(path)
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    text = io.StringIO(newline='')
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows.values())
-    with path.open(newline='') as file:
-        written = file.read()
-    if written.splitlines() != text.getvalue().splitlines():
-        write_bytes(path, text.getvalue().encode())
+@dataclass(frozen=True)
+class Difference:
+    """How far one row lies above another in top-1, paired by seed.
+
+    Args:
+        mean: percentage points.
+        low: lower end of the 95 % interval (Student's t, n − 1); None with one seed.
+        high: its upper end.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """'better' or 'worse' where the interval lies on that side of 0, else 'not better'; '' without an interval."""
+        if self.low is None or self.high is None:
+            return ''
+        return 'better' if self.low > 0 else 'worse' if self.high < 0 else 'not better'
 
 
-def read_curve(path: Path) -> dict[int, float]:
-    """Epoch → top-1 in percent, from a `summary.csv`; epochs that were not validated are left out."""
-    return {epoch: float(row[METRIC]) for epoch, row in read_summary(path).items() if row.get(METRIC)}
+@dataclass(frozen=True)
+class Row:
+    """One row of the table; accuracies in percent, differences in percentage points.
+
+    Args:
+        variant: its name.
+        top1: seed → top-1 of the run that finished.
+        failed: how many did not, by `Failure.kind`.
+        differences: baseline → difference to it, where both have a seed in common; none to itself.
+        image_error: the standard error of `mean` that the number of validation images alone makes.
+        epoch_seconds: mean over the runs.
+        published: top-1 as the paper prints it.
+    """
+
+    variant: str
+    top1: Mapping[int, float]
+    failed: Mapping[str, int] = field(default_factory=dict)
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    image_error: float | None = None
+    epoch_seconds: float | None = None
+    published: float | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds."""
+        return statistics.fmean(self.top1.values()) if self.top1 else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds; None with fewer than two."""
+        return statistics.stdev(self.top1.values()) if len(self.top1) > 1 else None
 
 
-def read_epoch_seconds(path: Path, val_interval: int) -> float | None:
-    """Seconds per epoch from the lean script's `times.csv`: training, and the share of validation that falls to it.
+def epoch_seconds(path: Path, val_interval: int) -> float | None:
+    """Seconds per epoch from the `times.csv` of the project's own script: training, and validation's share of it.
 
     The median over the epochs, because the first one holds the start of the loader's workers.
 
     Args:
-        path: The file; it may be missing.
-        val_interval: Epochs from one validation to the next; the file has a row for each validation.
+        path: the file; it may be missing.
+        val_interval: epochs from one validation to the next; the file has a row for each validation.
 
     Returns:
         Seconds, or None where there is no row.
     """
-    rows = read_summary(path).values()
+    rows = read_table(path).values()
     seconds = [float(row['train_time']) + float(row['eval_time']) / val_interval for row in rows]
     return statistics.median(seconds) if seconds else None
 
 
-def table(results: Sequence[RunResult], modes: Sequence[str], published: Mapping[str, float]) -> list[Row]:
-    """One row per mode that has a finished run, in the order of `modes`.
+def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
+    """The difference of two rows over the seeds that both have; None where they have none in common.
 
     Args:
-        results: Every finished run.
-        modes: The modes asked for.
-        published: Mode → top-1 in percent as the paper prints it; empty where the recipe is none of its rows.
+        one: seed → top-1.
+        other: seed → top-1 of the baseline.
     """
-    by_mode = {mode: runs for mode in modes if (runs := [r for r in results if r.mode == mode])}
-    means = {mode: statistics.fmean(r.top1 for r in runs) for mode, runs in by_mode.items()}
+    differences = [top1 - other[seed] for seed, top1 in one.items() if seed in other]
+    if not differences:
+        return None
+    mean, count = statistics.fmean(differences), len(differences)
+    if count == 1:
+        return Difference(mean)
+    from scipy.special import stdtrit  # an extra, and slow to import
+
+    quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
+    half = quantile * statistics.stdev(differences) / math.sqrt(count)
+    return Difference(mean, mean - half, mean + half)
+
+
+def image_error(top1: float, images: int) -> float:
+    """The standard error, in percentage points, of a top-1 in percent that was measured on so many images."""
+    part = top1 / 100
+    return 100 * math.sqrt(part * (1 - part) / images)
+
+
+def table(
+    results: Sequence[RunResult],
+    failures: Sequence[Failure],
+    variants: Sequence[str],
+    baselines: Sequence[str],
+    published: Mapping[str, float],
+) -> list[Row]:
+    """One row for each variant that has a run that ended, in the order of `variants`.
+
+    Args:
+        results: of the finished runs.
+        failures: the others that ended.
+        variants: names of the rows asked for.
+        baselines: names of the rows to take differences to.
+        published: name of a row → top-1 in percent as the paper prints it.
+    """
+    top1 = {variant: {r.seed: r.top1 for r in results if r.variant == variant} for variant in variants}
     rows = []
-    for mode, runs in by_mode.items():
-        top1 = tuple(r.top1 for r in runs)
-        times = [r.epoch_seconds for r in runs if r.epoch_seconds is not None]
-        rows.append(
-            Row(
-                mode=mode,
-                seeds=tuple(r.seed for r in runs),
-                top1=top1,
-                mean=means[mode],
-                std=statistics.stdev(top1) if len(top1) > 1 else None,
-                difference=means[mode] - means[BASELINE] if BASELINE in means else None,
-                epoch_seconds=statistics.fmean(times) if times else None,
-                published=published.get(mode),
-            )
+    for variant in variants:
+        runs = [result for result in results if result.variant == variant]
+        failed = Counter(failure.kind for failure in failures if failure.variant == variant)
+        differences = {
+            baseline: difference
+            for baseline in baselines
+            if baseline != variant and (difference := paired_difference(top1[variant], top1.get(baseline, {})))
+        }
+        images = {run.validation_images for run in runs}
+        times = [run.epoch_seconds for run in runs if run.epoch_seconds is not None]
+        row = Row(
+            variant,
+            top1[variant],
+            failed,
+            differences,
+            epoch_seconds=statistics.fmean(times) if times else None,
+            published=published.get(variant),
+            image_error=image_error(statistics.fmean(top1[variant].values()), known)
+            if len(images) == 1 and (known := images.pop())
+            else None,
         )
+        if runs or failed:
+            rows.append(row)
     return rows
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[Row], baselines: Sequence[str]) -> str:
     """The table in Markdown, in aligned columns so that it reads as well on a screen. '–' stands for 'not there'."""
+    shown = [baseline for baseline in baselines if any(baseline in row.differences for row in rows)]
+    show_images = any(row.image_error is not None for row in rows)
     show_published = any(row.published is not None for row in rows)
-    cells = [['mode', 'top-1 (%)', f'difference to {BASELINE}', 'runs', 's / epoch']]
+    cells = [['mode', 'top-1 (%)', *(f'difference to {baseline}' for baseline in shown)]]
+    cells[0] += ['± images'] if show_images else []
+    cells[0] += ['runs', 's / epoch']
     cells[0] += ['published (%)'] if show_published else []
     for row in rows:
-        line = [
-            row.mode,
-            f'{row.mean:.2f}' if row.std is None else f'{row.mean:.2f} ± {row.std:.2f}',
-            '–' if row.difference is None or row.mode == BASELINE else f'{row.difference:+.2f}',
-            str(len(row.top1)),
-            '–' if row.epoch_seconds is None else f'{row.epoch_seconds:.3g}',
-        ]
-        line += ['–' if row.published is None else f'{row.published:.2f}'] if show_published else []
+        line = [row.variant, _spread(row), *(_difference(row.differences.get(baseline)) for baseline in shown)]
+        line += [_number(row.image_error, '.2f')] if show_images else []
+        line += [_runs(row), _number(row.epoch_seconds, '.3g')]
+        line += [_number(row.published, '.2f')] if show_published else []
         cells.append(line)
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     aligned = [
@@ -176,56 +237,49 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in [aligned[0], rule, *aligned[1:]])
 
 
-def csv_table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
+def _number(value: float | None, form: str) -> str:
+    return '–' if value is None else format(value, form)
+
+
+def _spread(row: Row) -> str:
+    return _number(row.mean, '.2f') + ('' if row.std is None else f' ± {row.std:.2f}')
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return '–'
+    if difference.low is None:
+        return f'{difference.mean:+.2f}'
+    verdict = '' if difference.verdict == 'better' else f' {difference.verdict}'
+    return f'{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]{verdict}'
+
+
+def _runs(row: Row) -> str:
+    return ', '.join([str(len(row.top1)), *(f'{count} {kind}' for kind, count in row.failed.items())])
+
+
+def csv_table(rows: Sequence[Row], baselines: Sequence[str], seeds: Sequence[int]) -> str:
     """The table as CSV with all digits, and a column of top-1 for each seed; what is not there is left empty."""
     text = io.StringIO(newline='')
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(
-        ['mode', 'top1_mean', 'top1_std', 'difference', 'runs', 'epoch_seconds', 'published']
-        + [f'top1_seed{seed}' for seed in seeds]
-    )
+    differences = [f'difference_to_{baseline}{end}' for baseline in baselines for end in ('', '_low', '_high')]
+    columns = ['mode', 'top1_mean', 'top1_std', *differences, 'image_error', 'runs', 'failed', 'diverged']
+    columns += ['epoch_seconds', 'published', *(f'top1_seed{seed}' for seed in seeds)]
+    writer = csv.DictWriter(text, columns, lineterminator='\n')
+    writer.writeheader()
     for row in rows:
-        by_seed = dict(zip(row.seeds, row.top1, strict=True))
-        writer.writerow(
-            [row.mode, row.mean, row.std, row.difference, len(row.top1), row.epoch_seconds, row.published]
-            + [by_seed.get(seed) for seed in seeds]
+        values: dict[str, object] = dict(
+            mode=row.variant,
+            top1_mean=row.mean,
+            top1_std=row.std,
+            image_error=row.image_error,
+            runs=len(row.top1),
+            failed=row.failed.get('failed', 0),
+            diverged=row.failed.get('diverged', 0),
+            epoch_seconds=row.epoch_seconds,
+            published=row.published,
         )
+        for baseline, difference in row.differences.items():
+            ends = (('', difference.mean), ('_low', difference.low), ('_high', difference.high))
+            values |= {f'difference_to_{baseline}{end}': value for end, value in ends}
+        writer.writerow(values | {f'top1_seed{seed}': top1 for seed, top1 in row.top1.items()})
     return text.getvalue()
-
-
-def plot_curves(results: Sequence[RunResult], rows: Sequence[Row], title: str) -> bytes:
-    """Validation curves as a PNG: the mean over seeds, with a band of one standard deviation to either side.
-
-    Args:
-        results: Every finished run.
-        rows: The table; gives the order and the numbers in the legend.
-        title: The picture's title.
-    """
-    from matplotlib.figure import Figure  # an extra, and slow to import; the Figure alone needs no screen
-
-    figure = Figure(figsize=(8, 5), layout='constrained')
-    axes = figure.subplots()
-    settled = []
-    for row in rows:
-        curves = [result.curve for result in results if result.mode == row.mode]
-        epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
-        columns = [[curve[epoch] for curve in curves] for epoch in epochs]
-        means = [statistics.fmean(column) for column in columns]
-        stds = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns]
-        counted = [epoch + 1 for epoch in epochs]
-        label = f'{row.mode}  {row.mean:.2f}' + ('' if row.std is None else f' ± {row.std:.2f}')
-        axes.plot(counted, means, label=label, color=COLOURS[row.mode], linewidth=1.6, marker='.', markersize=4)
-        lower = [mean - std for mean, std in zip(means, stds, strict=True)]
-        upper = [mean + std for mean, std in zip(means, stds, strict=True)]
-        axes.fill_between(counted, lower, upper, color=COLOURS[row.mode], alpha=0.15, linewidth=0)
-        settled += [low for low, epoch in zip(lower, counted, strict=True) if 4 * epoch >= counted[-1]]
-        settled += [means[-1]]
-    # The first epochs of every mode are near chance: showing them would press all that is to be compared into a line.
-    top = min(100.0, max(max(result.curve.values()) for result in results) + 1)
-    axes.set_ylim(max(0.0, min(settled) - 1), top)
-    axes.set(title=title, xlabel='epoch', ylabel='validation top-1 (%)')
-    axes.grid(alpha=0.3)
-    axes.legend(title='last epoch', loc='lower right')
-    image = io.BytesIO()
-    figure.savefig(image, format='png', dpi=150)
-    return image.getvalue()

@@ -1,8 +1,7 @@
-"""What a comparison trains: which runs, by which commands, and how far each has come on disk."""
+"""The runs of a comparison: where each lies, what has been trained there, and whether it belongs to this comparison."""
 
 import json
-import re
-import sys
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,68 +9,42 @@ from typing import Any
 
 import yaml
 
-from ..mixing import mode_uses
-from .results import RunResult, read_curve, read_epoch_seconds, tidy_summary, write_bytes
+from hmix_timm.errors import RunError
+from hmix_timm.files import write_bytes, write_json
 
-_CHECKPOINT = re.compile(r'checkpoint-(\d+)\.pth\.tar')
-# --mix-mode puts its own values there
-_RESOLVED = {'mixup', 'cutmix', 'cutmix_minmax', 'mixup_switch_prob'}
+from ..mixing import TIMM_DEFAULTS, mix_dests
+from ..trainer.checkpoints import finished_checkpoints, holds_run
+from ..trainer.tables import read_table, write_table
+from .plan import Comparison, Variant
+from .results import METRIC, RunResult, epoch_seconds
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is to be trained: everything that the command line and the recipe say.
-
-    Args:
-        recipe: The YAML file.
-        settings: What it holds.
-        modes: Rows of the paper's tables.
-        seeds: Each mode is trained once with each.
-        output: The folder of all runs.
-        script: A timm train script, or None for this project's own.
-        torchrun: torchrun's options; empty for a plain process.
-        node_rank: Which machine this is; machine 0 keeps the books.
-        mix_options: `--hmix-ratio` and the like; each goes to the modes that have a use for it.
-        environment: What a command begins with to set environment variables, if it has to.
-        data_arguments: Where the embedded data set lies, if that is what the recipe trains on.
-        arguments: All other training arguments, passed through.
-    """
-
-    recipe: Path
-    settings: Mapping[str, Any]
-    modes: tuple[str, ...]
-    seeds: tuple[int, ...]
-    output: Path
-    script: Path | None
-    torchrun: tuple[str, ...]
-    node_rank: int
-    mix_options: Mapping[str, str]
-    environment: tuple[str, ...]
-    data_arguments: tuple[str, ...]
-    arguments: tuple[str, ...]
-
-    def runs(self) -> list['Run']:
-        """Every run, seed by seed: a first table with every mode in it is there as early as can be."""
-        return [Run(self, mode, seed) for seed in self.seeds for mode in self.modes]
+RECORD = 'comparison.yaml'
+# What may change from one call to the next: where and how a run is trained, not what.
+_FREE = {
+    *('output', 'experiment', 'resume', 'config', 'local_rank', 'dataset_download', 'workers', 'pin_mem'),
+    *('log_interval', 'recovery_interval', 'checkpoint_hist', 'log_wandb', 'wandb_project', 'wandb_tags'),
+    *('wandb_resume_id', 'save_images'),
+}
+_FOLDERS = ('data', 'data_dir')
 
 
 @dataclass(frozen=True)
 class Run:
-    """One mode with one seed."""
+    """One variant with one seed."""
 
     comparison: Comparison
-    mode: str
+    variant: Variant
     seed: int
 
     @property
     def name(self) -> str:
         """For messages."""
-        return f'{self.mode} seed {self.seed}'
+        return f'{self.variant.name} seed {self.seed}'
 
     @property
     def folder(self) -> Path:
         """Where training writes what timm writes."""
-        return self.comparison.output / self.mode / f'seed{self.seed}'
+        return self.comparison.output / self.variant.name / f'seed{self.seed}'
 
     @property
     def summary(self) -> Path:
@@ -84,155 +57,180 @@ class Run:
         node = self.comparison.node_rank
         return self.folder / (f'train-node{node}.log' if node else 'train.log')
 
-    def command(self) -> list[str]:
-        """The command that trains it, or goes on training it."""
-        compared = self.comparison
-        launcher = ['-m', 'torch.distributed.run', *compared.torchrun] if compared.torchrun else []
-        mix_options = [
-            word
-            for option, value in compared.mix_options.items()
-            if mode_uses(self.mode, option.removeprefix('--').replace('-', '_'))
-            for word in (option, value)
-        ]
-        return [
-            *(*compared.environment, sys.executable, *launcher, '-m', 'train_patch'),
-            *([str(compared.script)] if compared.script else []),
-            *('-c', str(compared.recipe), '--mix-mode', self.mode, '--seed', str(self.seed)),
-            *('--output', str(self.folder.parent), '--experiment', self.folder.name),
-            *(*compared.data_arguments, *compared.arguments, *mix_options),
-            *self._resume_arguments(),
-        ]
-
-    def _resume_arguments(self) -> list[str]:
-        if self.comparison.script is None:
-            return ['--resume', 'auto']
-        checkpoint = self._newest_checkpoint()
-        return ['--resume', str(checkpoint)] if checkpoint else []
-
-    def _newest_checkpoint(self) -> Path | None:
-        """What timm's script resumes from. No recovery checkpoint: timm would leave out the rest of its epoch."""
-        last = self.folder / 'last.pth.tar'
-        if last.exists():  # timm deletes the old one before it renames the new one
-            return last
-        found = [(match, path) for path in self.folder.glob('*') if (match := _CHECKPOINT.fullmatch(path.name))]
-        return max(found, key=lambda entry: int(entry[0][1]))[1] if found else None
-
-    def prepare(self) -> None:
-        """Bring the folder into a state that training can start from."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.comparison.script is not None and self.summary.exists():
-            # timm's script appends to what it finds. The lean script sees to its own files.
-            if self._newest_checkpoint() is None:
-                self.summary.unlink()  # epochs whose weights are lost, and which are trained again
-            else:
-                tidy_summary(self.summary)
-
-    def epochs(self) -> int | None:
-        """How many epochs it trains for, as the run itself resolved its arguments; None before its start."""
-        settings = self._arguments()
-        return int(settings['epochs']) + int(settings.get('cooldown_epochs') or 0) if 'epochs' in settings else None
-
-    def _arguments(self) -> dict[str, Any]:
-        """The run's arguments as it resolved them; empty before its start."""
-        path = self.folder / 'args.yaml'
-        return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
-
-    def recorded_epoch_seconds(self) -> float | None:
-        """Seconds per epoch as the lean script recorded them; None for timm's script, which does not."""
-        return read_epoch_seconds(self.folder / 'times.csv', int(self._arguments().get('val_interval') or 1))
-
-    def finish(self, epoch_seconds: float | None) -> RunResult | None:
-        """Mark the run as finished, after its process has ended well.
-
-        Args:
-            epoch_seconds: Seconds per epoch, if they could be measured.
-
-        Returns:
-            The result, or None where epochs are missing or were not validated.
-        """
-        result = self._result(epoch_seconds)
-        if result is not None:
-            tidy_summary(self.summary)
-            marker = {'epochs': max(result.curve) + 1, 'epoch_seconds': epoch_seconds}
-            write_bytes(self._marker, json.dumps(marker).encode() + b'\n')
-        return result
-
-    def result(self) -> RunResult | None:
-        """What it gave, if it is finished."""
-        return self._result(json.loads(self._marker.read_text())['epoch_seconds']) if self._marker.exists() else None
-
-    def _result(self, epoch_seconds: float | None) -> RunResult | None:
-        epochs, curve = self.epochs(), read_curve(self.summary)
-        complete = epochs is not None and bool(curve) and max(curve) >= epochs - 1
-        return RunResult(self.mode, self.seed, curve, epoch_seconds) if complete else None
-
     @property
     def _marker(self) -> Path:
         return self.folder / 'finished.json'
 
-    def disagreements(self) -> list[str]:
-        """Where a run that is in the folder already was trained with other settings than the recipe's."""
-        there = self._arguments()
-        passed = {word.split('=')[0].removeprefix('--').replace('-', '_') for word in self.comparison.arguments}
-        wanted = {k: v for k, v in self.comparison.settings.items() if k not in _RESOLVED | passed}
-        wanted |= {'mix_mode': self.mode, 'seed': self.seed}
-        return [
-            f'{self.name}: {key} is {there[key]!r} there, {value!r} here'
-            for key, value in wanted.items()
-            if key in there and not _same(there[key], value)
-        ]
+    def command(self, environment: Mapping[str, str]) -> list[str]:
+        """The command that trains it, or goes on training it."""
+        command = self.comparison.command(self.variant, self.seed, self.folder, environment)
+        if self.comparison.script is None:
+            return [*command, '--resume', 'auto']
+        # No recovery checkpoint: timm's script would leave out the rest of its epoch.
+        checkpoints = finished_checkpoints(self.folder)
+        return [*command, '--resume', str(checkpoints[0])] if checkpoints else command
+
+    def prepare(self) -> None:
+        """Brings the folder into a state that training can start from."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.comparison.script is not None and self.summary.exists():
+            # timm's script appends to what it finds. The project's own sees to its files.
+            if finished_checkpoints(self.folder):
+                self._tidy_summary()
+            else:
+                self.summary.unlink()  # epochs whose weights are lost, and which are trained again
+
+    def _tidy_summary(self) -> None:
+        """Rewrites the table with one header and one row per epoch, where that is not what it holds."""
+        rows = read_table(self.summary)
+        header = ','.join(dict.fromkeys(column for row in rows.values() for column in row))
+        written = self.summary.read_text().splitlines()
+        if len(written) != len(rows) + 1 or written[0] != header:
+            write_table(self.summary, rows)
+
+    def epochs_done(self) -> int:
+        """How many epochs have a row in the table."""
+        return max(read_table(self.summary), default=-1) + 1
+
+    def finish(self, epochs: int, facts: Mapping[str, Any]) -> RunResult | str:
+        """Marks the run as finished, after its process has ended well.
+
+        Args:
+            epochs: how many it was to train for.
+            facts: what the table says of it beside its accuracy: arguments of `RunResult`.
+
+        Returns:
+            The result, or what is wrong with it.
+        """
+        rows = read_table(self.summary)
+        for epoch, row in rows.items():
+            losses = [column for column, value in row.items() if column.endswith('loss') and not _is_finite(value)]
+            if losses:
+                return f'diverged: {losses[0]} is {row[losses[0]]} in epoch {epoch}'
+        curve = self._curve()
+        if not curve or max(curve) < epochs - 1:
+            return f'ended without {METRIC} for its last epoch in summary.csv'
+        self._tidy_summary()
+        seconds = epoch_seconds(self.folder / 'times.csv', int(self._arguments().get('val_interval') or 1))
+        facts = {**facts, 'epoch_seconds': facts['epoch_seconds'] if seconds is None else seconds}
+        write_json(self._marker, {'epochs': max(curve) + 1, **facts})
+        return RunResult(self.variant.name, self.seed, curve, **facts)
+
+    def result(self) -> RunResult | None:
+        """What it gave, if it is finished.
+
+        Raises:
+            RunError: `finished.json` cannot be read.
+        """
+        if not self._marker.exists():
+            return None
+        try:
+            marker = json.loads(self._marker.read_text())
+            epochs, facts = marker.pop('epochs'), {'epoch_seconds': None, **marker}
+            result = RunResult(self.variant.name, self.seed, self._curve(), **facts)
+            return result if max(result.curve, default=-1) + 1 >= epochs else None  # without its table it is no result
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f'{self._marker} is damaged: {error}. Without it the same command looks at the run again'
+            ) from error
+
+    def _curve(self) -> dict[int, float]:
+        """Epoch → top-1 in percent; epochs that were not validated are left out."""
+        return {epoch: float(row[METRIC]) for epoch, row in read_table(self.summary).items() if row.get(METRIC)}
+
+    def _arguments(self) -> dict[str, Any]:
+        return read_arguments(self.folder)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _is_finite(text: str) -> bool:
+    return text == '' or math.isfinite(float(text))
+
+
+def all_runs(comparison: Comparison) -> list[Run]:
+    """Every run, seed by seed: a first table with every variant in it is there as early as can be."""
+    return [Run(comparison, variant, seed) for seed in comparison.seeds for variant in comparison.variants]
+
+
+def read_arguments(folder: Path) -> dict[str, Any]:
+    """A run's `args.yaml`; empty before its start.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = folder / 'args.yaml'
+    return _read_mapping(path) if path.exists() else {}
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        return one == other or float(one) == float(other)  # YAML 1.1 reads 1e-3 as text
-    except (TypeError, ValueError):
-        return False
+        there = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f'{path} is damaged: {" ".join(str(error).split())}') from error
+    if not isinstance(there, dict):
+        raise RunError(f'{path} is damaged: it must hold "name: value" lines')
+    return there
 
 
 def check_same_comparison(comparison: Comparison) -> None:
-    """Refuse to mix runs of different recipes or arguments in one folder; on the first call, write down what they are.
+    """Refuses to mix runs of different recipes or arguments in one folder.
 
-    Runs that came into the folder without `comparison.yaml`, from the launch lines of a dry run, are held against the
-    recipe.
+    Every run that trained anything is held to what its `args.yaml` says; script and number of processes, which that
+    does not tell, stand in `comparison.yaml`. A folder in which nothing was trained belongs to nobody.
 
     Raises:
         ValueError: the folder holds other runs; says what is different.
+        RunError: a record is damaged.
     """
-    path = comparison.output / 'comparison.yaml'
-    record = _record(comparison)
-    if path.exists():
-        there = yaml.safe_load(path.read_text())
-        different = _differences(there, record)
-    else:
-        different = [line for run in comparison.runs() for line in run.disagreements()]
+    path = comparison.output / RECORD
+    record = {'script': str(comparison.script) if comparison.script else None, 'processes': comparison.processes}
+    trained = [folder for folder in sorted(comparison.output.glob('*/seed*')) if holds_run(folder)]
+    different = []
+    if trained and path.exists():
+        there = _read_record(path)
+        different = [f'{k}: {there[k]!r} there, {here!r} here' for k, here in record.items() if there[k] != here]
+    for folder in trained:
+        different += _disagreements(comparison, folder)
     if different:
         listed = '\n  '.join(different)
         raise ValueError(
             f'--output {comparison.output} holds runs of another comparison; give another folder.\n  {listed}'
         )
-    if not path.exists():
+    if not trained or not path.exists():
         write_bytes(path, yaml.safe_dump(record, sort_keys=False).encode())
 
 
-def _record(comparison: Comparison) -> dict[str, Any]:
-    """What must be the same for two runs to stand in one table."""
-    return {
-        'recipe': dict(comparison.settings),
-        'script': str(comparison.script) if comparison.script else None,
-        'arguments': list(comparison.arguments),
-        'mix_options': dict(comparison.mix_options),
-        'processes': [word for word in comparison.torchrun if word.startswith(('--nproc-per-node', '--nnodes'))],
-    }
+def _read_record(path: Path) -> dict[str, Any]:
+    there = _read_mapping(path)
+    if not {'script', 'processes'} <= there.keys():
+        raise RunError(f'{path} is damaged: it does not name script and processes')
+    return there
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for key in dict.fromkeys([*there['recipe'], *here['recipe']]):
-        old, new = (record['recipe'].get(key) for record in (there, here))
-        if old != new:
-            lines.append(f'recipe, {key}: {old!r} there, {new!r} here')
-    for key in ('script', 'arguments', 'mix_options', 'processes'):
-        if there[key] != here[key]:
-            lines.append(f'{key}: {there[key]!r} there, {here[key]!r} here')
-    return lines
+def _disagreements(comparison: Comparison, folder: Path) -> list[str]:
+    """Where a run in the folder was trained with other settings than those of this comparison."""
+    there = read_arguments(folder)
+    here = comparison.resolved.get(folder.parent.name)
+    if here is None:  # a variant that is not asked for now: only what all have in common can be compared
+        rows = list(comparison.resolved.values())
+        here = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
+        here = {key: value for key, value in here.items() if key not in varied()}
+    here = {**here, 'seed': int(folder.name.removeprefix('seed'))}
+    return [
+        f'{folder.parent.name} seed {here["seed"]}: {key} is {there[key]!r} there, {value!r} here'
+        for key, value in here.items()
+        if key in there and key not in _FREE and not _same(key, there[key], value)
+    ]
+
+
+def varied() -> set[str]:
+    """Names of the arguments in which the variants of a comparison differ."""
+    return {*mix_dests(), *TIMM_DEFAULTS} - {'mix_preset', 'mix_families'}
+
+
+def _same(key: str, one: Any, other: Any) -> bool:
+    if key in _FOLDERS and one and other:
+        return Path(one).resolve() == Path(other).resolve()
+    try:
+        return one == other or float(one) == float(other)  # YAML 1.1 reads 1e-3 as text
+    except (TypeError, ValueError):
+        return False

@@ -1,200 +1,184 @@
-"""Putting the option group and the mixers into a timm train script, without editing it.
+"""Putting the option group and the mixers into timm's train.py, without editing it.
 
 timm's script imports its mixers from `timm.data`, most of them when it is executed and `NaFlexMixup` inside `main()`.
-So `timm.data` gets the project's classes first, then the script is executed as a module, then its parser gets the
-option group. A script in which that would not take effect is refused.
+So `timm.data` gets the launch's classes first, then the script is executed as a module, then its parser gets the option
+group. A script in which that would not take effect is refused.
 """
 
-import argparse
-import ast
-import functools
 import importlib.util
 import logging
-import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import timm.data
 import timm.data.naflex_loader
-import yaml
 
 import hmix_timm
+from hmix_timm.errors import RunError
 
 from .. import models  # noqa: F401  # registers the CIFAR networks
-from ..crop import add_crop_argument, padded_crop_loader
-from ..mixing import add_mix_arguments, check_recipe_keys, mixing_active, slot_arguments_from
+from ..crop import check_padding, declare_padding, padded_crop_loader
+from ..mixing import (
+    check_recipe_keys,
+    declare,
+    load_mix_families,
+    mixing_active,
+    needs_model,
+    remember_typed,
+    resolve_parsed,
+    slot_arguments_from,
+)
+from ..recipes.files import find_recipe, read_recipe
+from .command_line import names_missing
+from .in_loop import InLoopMixing
+from .mixers import launch_class, put_in_place
+from .processes import is_first_process
 
 _logger = logging.getLogger('train_patch')
 
-REQUIRED_NAMES = ('parser', '_parse_args', 'main', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch')
-"""What makes a script a timm train script: each is defined or imported at its top level."""
-
-
-@dataclass
-class _Run:
-    """What the script's arguments resolved to. A process runs one script, which makes its mixers after parsing them."""
-
-    slot_arguments: dict[str, Any] = field(default_factory=dict)
-    mixup_off_epoch: int = 0
-    naflex_mixers: list['NaFlexMixup'] = field(default_factory=list)
-
-
-_run = _Run()
-
-
-class NotATrainScript(Exception):
-    """The script cannot be patched; the message says why."""
-
-
-class Mixup(hmix_timm.Mixup):
-    """`hmix_timm.Mixup` with the launcher's options, said in the log."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, **_run.slot_arguments})
-        log_once(f'Mixing: {self!r}')
-
-
-class FastCollateMixup(hmix_timm.FastCollateMixup):
-    """`hmix_timm.FastCollateMixup` with the launcher's options, said in the log."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, **_run.slot_arguments})
-        log_once(f'Mixing: {self!r}')
-
-
-class NaFlexMixup(hmix_timm.NaFlexMixup):
-    """`hmix_timm.NaFlexMixup` with the launcher's options, said in the log."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, **_run.slot_arguments})
-        _run.naflex_mixers.append(self)
-        log_once(f'Mixing: {self!r}')
-
-
-MIXERS: dict[str, type] = {'Mixup': Mixup, 'FastCollateMixup': FastCollateMixup, 'NaFlexMixup': NaFlexMixup}
-
 
 def log_once(message: str) -> None:
-    """Logs from the first process of a distributed run only; torchrun and SLURM name the process in the environment."""
-    if int(os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or 0) == 0:
+    """Logs from the first process of a distributed run only."""
+    if is_first_process():
         _logger.info(message)
 
 
-def load_script(path: Path) -> ModuleType:
-    """Executes a timm train script with the project's mixers in place and its parser patched; does not run `main()`.
+class TimmScript:
+    """timm's train.py as a module, and what its arguments resolved to.
+
+    Executes the script with the project's mixers in place and patches its parser; does not run its `main()`. The
+    script's arguments are those in `sys.argv`.
 
     Args:
         path: the script.
 
-    Returns:
-        The script as a module.
-
     Raises:
-        NotATrainScript: the file is missing, is not Python, lacks a name of `REQUIRED_NAMES`, or does not take its
-            mixers from `timm.data`.
+        RunError: the file is missing, is not timm's train.py or like it, or does not take its mixers from `timm.data`.
+        SystemExit: the parser's, for a recipe that cannot be used.
     """
-    missing = sorted(set(REQUIRED_NAMES) - _top_level_names(path), key=REQUIRED_NAMES.index)
-    if missing:
-        raise NotATrainScript(f'{path} is not a timm train script: it has no {", ".join(missing)} at its top level')
-    for name, mixer in MIXERS.items():
-        setattr(timm.data, name, mixer)
-    spec = importlib.util.spec_from_file_location('timm_train_script', path)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = script
-    spec.loader.exec_module(script)
-    for name in ('Mixup', 'FastCollateMixup'):
-        if getattr(script, name) is not MIXERS[name]:
-            raise NotATrainScript(f'{path} does not take {name} from timm.data, so mixing could not be replaced there')
-    _patch_parser(script)
-    _patch_naflex(script)
-    return script
 
+    def __init__(self, path: str) -> None:
+        if missing := names_missing(path):
+            raise RunError(f'{path} is not a timm train script: it has no {", ".join(missing)} at its top level')
+        self.args: Any = None
+        self.naflex_mixers: list[Any] = []
+        bases = (hmix_timm.Mixup, hmix_timm.FastCollateMixup, hmix_timm.NaFlexMixup)
+        mixers = {base.__name__: launch_class(base.__name__, base, self.slot_arguments, self.made) for base in bases}
+        put_in_place(mixers)
+        self.module = execute_module(path)
+        for name in ('Mixup', 'FastCollateMixup'):
+            if getattr(self.module, name) is not mixers[name]:
+                raise RunError(f'{path} does not take {name} from timm.data, so mixing could not be replaced there')
+        self.timms_parse_args = self.module.parser.parse_args
+        self.timms_parse_all = self.module._parse_args
+        self.timms_create_loader = self.module.create_loader
+        self.timms_train_one_epoch = self.module.train_one_epoch
+        self.prepare_parser()
+        _let_naflex_loaders_say_whether_they_mix()
 
-def _top_level_names(path: Path) -> set[str]:
-    """Names that a script binds at its top level, read without executing it."""
-    try:
-        tree = ast.parse(path.read_bytes(), str(path))
-    except OSError as error:
-        raise NotATrainScript(f'{path}: {error.strerror}') from error
-    except (SyntaxError, ValueError) as error:
-        raise NotATrainScript(f'{path} is not a Python script: {error}') from error
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names.update(alias.asname or alias.name for alias in node.names)
-        elif isinstance(node, ast.Assign):
-            names.update(name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
-    return names
+    def main(self) -> None:
+        """Runs the script."""
+        self.module.main()
 
+    def slot_arguments(self) -> dict[str, Any]:
+        """What the script does not pass to its mixers: which mask the CutMix slot draws."""
+        return slot_arguments_from(self.args)
 
-def _patch_parser(script: ModuleType) -> None:
-    """Adds the option groups, and hands what they resolve to on to the mixers and the loader."""
-    parser: argparse.ArgumentParser = script.parser
-    add_mix_arguments(parser)
-    add_crop_argument(parser)
-    resolved_parse_args = parser.parse_args
-    timms_create_loader = script.create_loader
-    timms_parse_args = script._parse_args
+    def made(self, mixer: Any, text: str) -> None:
+        """Is told of each mixer that the script makes; one that leaves its work to the loop is not worth a word."""
+        if needs_model(vars(self.args)):
+            return
+        if isinstance(mixer, hmix_timm.NaFlexMixup):
+            self.naflex_mixers.append(mixer)
+        log_once(f'Mixing: {text}')
 
-    def parse_args(args: Any = None, namespace: Any = None) -> Any:
-        parsed = resolved_parse_args(args, namespace)
-        _run.slot_arguments = slot_arguments_from(parsed)
-        _run.mixup_off_epoch = parsed.mixup_off_epoch
-        script.create_loader = padded_crop_loader(  # type: ignore[attr-defined]
-            timms_create_loader, parsed.train_padding
-        )
+    def prepare_parser(self) -> None:
+        """Adds the option groups to the script's parser, with the options of the families that are asked for."""
+        parser = self.module.parser
+        try:
+            load_mix_families(sys.argv[1:], self.read_recipe())
+            declare(parser)
+            declare_padding(parser)
+        except ValueError as error:
+            parser.error(str(error))
+        parser.parse_args = self.parse_args
+        self.module._parse_args = self.parse_all  # type: ignore[attr-defined]
+
+    def read_recipe(self) -> dict[str, Any]:
+        """The recipe that the command line names, which may be one of the package's; {} without one.
+
+        Raises:
+            ValueError: it cannot be read, or has a misspelt key of ours.
+        """
+        known, _ = self.module.config_parser.parse_known_args()
+        if not known.config:
+            return {}
+        recipe = read_recipe(known.config)
+        check_recipe_keys(recipe, known=[action.dest for action in self.module.parser._actions])
+        return recipe
+
+    def parse_all(self) -> Any:
+        """`_parse_args` of the script, for which a recipe may be one of the package's."""
+        known, remaining = self.module.config_parser.parse_known_args()
+        if known.config:
+            try:
+                self.read_recipe()
+                sys.argv = [sys.argv[0], '--config', str(find_recipe(known.config)), *remaining]
+            except ValueError as error:
+                self.module.parser.error(str(error))
+        return self.timms_parse_all()
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """`parser.parse_args` of the script, resolved: what it returns says what is really used."""
+        parser = self.module.parser
+        parsed = self.timms_parse_args(args, remember_typed(namespace))
+        try:
+            replaced = resolve_parsed(parser, parsed)
+            check_padding(parsed)
+        except ValueError as error:
+            parser.error(str(error))
+        self.args = parsed
+        self.patch_loop()
+        if replaced:
+            log_once(replaced)
         if not mixing_active(parsed):
             log_once('Mixing: none')
         return parsed
 
-    @functools.wraps(timms_parse_args)
-    def _parse_args() -> Any:
-        _check_recipe(script)
-        return timms_parse_args()
+    def patch_loop(self) -> None:
+        """Puts what the arguments ask for around the script's functions."""
+        create_loader = padded_crop_loader(self.timms_create_loader, self.args.train_padding)
+        train_one_epoch = self.train_one_epoch
+        if needs_model(vars(self.args)):
+            in_loop = InLoopMixing(self.args, lambda mixer: log_once(f'Mixing: {mixer!r}'))
+            create_loader = in_loop.around_create_loader(create_loader)
+            train_one_epoch = in_loop.around_train_one_epoch(self.timms_train_one_epoch)
+        self.module.create_loader = create_loader  # type: ignore[attr-defined]
+        self.module.train_one_epoch = train_one_epoch  # type: ignore[attr-defined]
 
-    parser.parse_args = parse_args  # type: ignore[method-assign]
-    script._parse_args = _parse_args  # type: ignore[attr-defined]
+    def train_one_epoch(self, epoch: int, *args: Any, **kwargs: Any) -> Any:
+        """`train_one_epoch` of the script, with --mixup-off-epoch for NaFlex mixers.
 
-
-def _check_recipe(script: ModuleType) -> None:
-    """The parser's error for a recipe that cannot be read or has a misspelt key of ours."""
-    known, _ = script.config_parser.parse_known_args()
-    if not known.config:
-        return
-    try:
-        with open(known.config, encoding='utf-8') as file:
-            recipe = yaml.safe_load(file)
-        if not isinstance(recipe, dict):
-            raise ValueError('a recipe is a YAML mapping of option names to values')
-        check_recipe_keys(recipe)
-    except OSError as error:
-        script.parser.error(f'--config {known.config}: {error.strerror}')
-    except (yaml.YAMLError, ValueError) as error:
-        script.parser.error(f'--config {known.config}: {" ".join(str(error).split())}')
-
-
-def _patch_naflex(script: ModuleType) -> None:
-    """Makes --mixup-off-epoch reach NaFlex mixers, which timm's older scripts have no way to turn off.
-
-    With the prefetcher those scripts ask the loader whether it mixes, which timm's NaFlex loader cannot answer.
-    """
-    timms_train_one_epoch: Callable[..., Any] = script.train_one_epoch
-
-    @functools.wraps(timms_train_one_epoch)
-    def train_one_epoch(epoch: int, *args: Any, **kwargs: Any) -> Any:
-        off_epoch = _run.mixup_off_epoch
-        for mixer in _run.naflex_mixers:
+        timm's older scripts have no way to turn those off: with the prefetcher they ask the loader whether it mixes,
+        which timm's NaFlex loader cannot answer.
+        """
+        off_epoch = self.args.mixup_off_epoch
+        for mixer in self.naflex_mixers:
             mixer.mixup_enabled = not off_epoch or epoch < off_epoch
-        return timms_train_one_epoch(epoch, *args, **kwargs)
+        return self.timms_train_one_epoch(epoch, *args, **kwargs)
 
-    script.train_one_epoch = train_one_epoch  # type: ignore[attr-defined]
+
+def execute_module(path: str) -> ModuleType:
+    """Executes a script as a module of its own."""
+    spec = importlib.util.spec_from_file_location('timm_train_script', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _let_naflex_loaders_say_whether_they_mix() -> None:
     loader_class = timm.data.naflex_loader.NaFlexPrefetchLoader
     if not hasattr(loader_class, 'mixup_enabled'):
         loader_class.mixup_enabled = property(

@@ -15,7 +15,15 @@ function of what stands on the command line and what stands in a recipe.
 Nothing here imports torch or timm before there is a mixer to check.
 """
 
-from .mixers import check_mixing, in_options, mixer_arguments_from, mixing_active, slot_arguments_from
+from .mixers import (
+    check_mixing,
+    in_options,
+    mixer_arguments_from,
+    mixing_active,
+    needs_model,
+    puzzle_mixer_from,
+    slot_arguments_from,
+)
 from .parsers import (
     add_mix_arguments,
     check_recipe_keys,
@@ -49,7 +57,9 @@ __all__ = [
     'mixer_arguments_from',
     'mixing_active',
     'mode_uses',
+    'needs_model',
     'option_name',
+    'puzzle_mixer_from',
     'remember_typed',
     'replaced_line',
     'resolve',

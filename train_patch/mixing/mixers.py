@@ -1,9 +1,42 @@
 """From resolved arguments to a mixer, and whether one can be made of them."""
 
 import argparse
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hmix_timm.presets import mix_modes, puzzle_arguments
 
 from .resolve import CONSTRUCTOR_NAMES, constructor_overrides, option_name
+
+if TYPE_CHECKING:
+    from hmix_timm.puzzle.saliency import Saliency
+
+
+def needs_model(values: Mapping[str, Any]) -> bool:
+    """Whether resolved values ask for a mode that mixes in the training loop, where the model is: PuzzleMix."""
+    mode = values.get('mix_mode')
+    return mode is not None and mix_modes()[mode].needs_model
+
+
+def puzzle_mixer_from(args: argparse.Namespace, saliency: 'Saliency', std: Sequence[float], make: Any = None) -> Any:
+    """PuzzleMix for resolved arguments that ask for it.
+
+    Args:
+        args: resolved.
+        saliency: of images, for example `hmix_timm.input_gradient(model)`.
+        std: what the images are divided by, for each channel.
+        make: the class, `hmix_timm.PuzzleMix` if left out.
+    """
+    import hmix_timm
+
+    return (make or hmix_timm.PuzzleMix)(
+        saliency,
+        **{**puzzle_arguments(args.mix_preset), 'alpha': args.mix_alpha},
+        prob=args.mixup_prob,
+        label_smoothing=args.smoothing,
+        num_classes=args.num_classes,
+        std=std,
+    )
 
 
 def slot_arguments_from(args: argparse.Namespace) -> dict[str, Any]:
@@ -33,6 +66,8 @@ def check_mixing(args: argparse.Namespace) -> None:
             f'{option} compares augmentations of one image and cannot go with mixing; '
             'use --mix-mode none, or no augmentation splits'
         )
+    if needs_model(vars(args)):
+        _check_puzzlemix(args)
     import hmix_timm
 
     mixer_class: type = hmix_timm.Mixup
@@ -53,6 +88,23 @@ def check_mixing(args: argparse.Namespace) -> None:
         mixer_class(**arguments)
     except ValueError as error:
         raise ValueError(in_options(error)) from error
+
+
+def _check_puzzlemix(args: argparse.Namespace) -> None:
+    """Raises ValueError for what PuzzleMix cannot go with, and where it lacks scipy."""
+    option = f'--mix-mode {args.mix_mode}'
+    if getattr(args, 'naflex_loader', False):
+        raise ValueError(f'{option} cannot go with --naflex-loader: it cuts images of one size into blocks')
+    if args.mixup_mode != 'batch':
+        raise ValueError(f'--mixup-mode must be batch with {option}, got {args.mixup_mode!r}')
+    if getattr(args, 'kd_model_name', None) and getattr(args, 'kd_distill_type', '') == 'feature':
+        raise ValueError(f'{option} cannot go with --kd-distill-type feature, whose model gives no scores for classes')
+    from hmix_timm.puzzle.cut import load_scipy
+
+    try:
+        load_scipy()
+    except ImportError as error:
+        raise ValueError(f'{option}: {error}') from error
 
 
 def in_options(error: ValueError) -> str:

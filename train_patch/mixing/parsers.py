@@ -59,7 +59,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="the paper's formulas to the letter: λ as drawn is the label weight, whatever the borders cut off "
         '(default: the label weight is the mean of the mask)',
     )
-    add('--mix-families', metavar='FILE', help='Python file that registers families of your own (default: none)')
+    add(
+        '--mix-families',
+        action=_Once,
+        metavar='FILE',
+        help='Python file that registers families of your own (default: none)',
+    )
     for dest, (family, option) in family_options().items():
         shown = f'{{{",".join(option.choices)}}}' if option.choices else option.name[0].upper()
         text = f'{option.help} (default: {_default_text(family, option)})'.replace('%', '%%')
@@ -71,6 +76,15 @@ def declare(parser: argparse.ArgumentParser) -> None:
                 f'there is an option {option_name(dest)} already'
             ) from error
     _keep_abbreviations(parser, timms)
+
+
+class _Once(argparse.Action):
+    """Refuses an option that is there twice, where argparse would take the last one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest, None) not in (None, _ABSENT, values):
+            parser.error(f'{option_string} is there twice; one file may import others')
+        setattr(namespace, self.dest, values)
 
 
 def _default_text(family: Family, option: Option) -> str:

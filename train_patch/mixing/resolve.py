@@ -10,7 +10,7 @@ from typing import Any
 
 from hmix_timm.checks import check_choice, check_minmax, check_number
 from hmix_timm.families import FAMILIES, PRESETS, Family, Option
-from hmix_timm.presets import mix_modes, mixer_arguments
+from hmix_timm.presets import mix_modes, mixer_arguments, puzzle_arguments
 from hmix_timm.register import load_families
 
 CONSTRUCTOR_NAMES = {
@@ -114,10 +114,17 @@ def resolve_group(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[s
     _check_use(mode, mask, given)
     preset = values['mix_preset'] = given.get('mix_preset', PRESETS[0])
     if mode is not None and mix_modes()[mode].mixes and 'mix_alpha' not in given:
-        row = mixer_arguments(mode, preset)
+        row = _row(mode, preset)
         values['mix_alpha'] = max(row['mixup_alpha'], row['cutmix_alpha'])
     family = FAMILIES.get(mask if mode is None else mix_modes()[mode].family)
     return {**values, **(_family_values(family, preset, given) if family else {})}
+
+
+def _row(mode: str, preset: str) -> dict[str, Any]:
+    """`mixer_arguments`, and for a mode that needs a model what tells timm's scripts to expect soft targets."""
+    if mix_modes()[mode].needs_model:
+        return {**mixer_arguments('cutmix', preset), 'cutmix_alpha': puzzle_arguments(preset)['alpha']}
+    return mixer_arguments(mode, preset)
 
 
 def load_file(path: Any) -> str | None:
@@ -273,7 +280,7 @@ def constructor_overrides(values: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     arguments: dict[str, Any] = {'cutmix_mode': mask}
     if mode is not None:
-        arguments = mixer_arguments(mode, values['mix_preset'])
+        arguments = _row(mode, values['mix_preset'])
     for slot in ('mixup_alpha', 'cutmix_alpha'):
         if arguments.get(slot) and values['mix_alpha'] is not None:
             arguments[slot] = values['mix_alpha']

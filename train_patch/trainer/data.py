@@ -1,5 +1,6 @@
 """The images of a run: checked before anything is built, read strictly, drawn anew in every epoch."""
 
+import argparse
 import os
 import random
 from collections.abc import Collection
@@ -8,15 +9,65 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import ImageDataset
-from timm.data.dataset_factory import _search_split
+from timm.data import ImageDataset, create_dataset
 from torch.utils.data import Dataset, get_worker_info
 
 from hmix_timm.errors import RunError
 
+from ..private import search_split
+from .arguments import WrongArguments
+from .checks import image_mode
+
 
 class UnreadableImage(RunError):
     """An image file that cannot be opened or decoded; the message names it."""
+
+
+def load_datasets(args: argparse.Namespace) -> tuple[Any, Any | None]:
+    """The data sets of training and validation (None without --val-split), checked as far as they can be unread.
+
+    Raises:
+        WrongArguments: there is no such data set, or its classes do not fit; the message names the option.
+    """
+    kwargs = dict(
+        root=args.data_dir,
+        class_map=args.class_map,
+        download=args.dataset_download,
+        batch_size=args.batch_size,
+        input_img_mode=image_mode(args),
+        input_key=args.input_key,
+        target_key=args.target_key,
+    )
+    try:
+        check_data_folder(args.data_dir, args.dataset, [s for s in (args.train_split, args.val_split) if s])
+    except ValueError as error:
+        raise WrongArguments(str(error)) from error
+    try:
+        train = create_dataset(
+            args.dataset,
+            split=args.train_split,
+            is_training=True,
+            seed=args.seed,
+            repeats=args.epoch_repeats,
+            num_samples=args.train_num_samples,
+            **kwargs,
+        )
+        validation = None
+        if args.val_split:
+            validation = create_dataset(
+                args.dataset, split=args.val_split, is_training=False, num_samples=args.val_num_samples, **kwargs
+            )
+    except Exception as error:  # timm's, torchvision's and others' own complaints, assertions among them
+        reason = ' '.join(str(error).split()).replace('download=True', '--dataset-download')
+        source = f'--dataset {args.dataset}' if args.dataset else f'--data-dir {args.data_dir}'
+        raise WrongArguments(f'{source}: {reason or type(error).__name__}') from error
+    try:
+        check_classes(train, validation, args.class_map)
+        if args.num_classes is not None:
+            check_num_classes(args.num_classes, train, args.class_map, given=True)
+    except ValueError as error:
+        raise WrongArguments(str(error)) from error
+    return strict(train), strict(validation)
 
 
 def check_data_folder(root: str | None, dataset: str, splits: Collection[str]) -> None:
@@ -41,7 +92,7 @@ def check_data_folder(root: str | None, dataset: str, splits: Collection[str]) -
             raise ValueError(f'--data-dir {root}: neither a folder nor a .tar file')
         return
     for split in splits:
-        folder = _search_split(root, split)  # timm's own search; it falls back to the root, and so would mix the splits
+        folder = search_split(root, split)  # timm's own search; it falls back to the root, and so would mix the splits
         if folder == root:
             raise ValueError(f'--data-dir {root}: there is no folder {split}/ in it')
         if not os.path.isdir(folder):

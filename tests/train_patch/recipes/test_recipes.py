@@ -187,13 +187,13 @@ def test_timms_script_takes_every_key():
         from pathlib import Path
         path, *recipes = sys.argv[1:]
         sys.path.insert(0, str(Path(path).resolve().parent))
-        from train_patch.launcher.timm_script import load_script
-        timms_options = {a.dest for a in load_script(Path(path)).parser._actions}
+        from train_patch.launcher.timm_script import TimmScript
+        sys.argv = [path]
+        timms_options = {a.dest for a in TimmScript(path).module.parser._actions}
         parsed = []
         for recipe in recipes:
-            script = load_script(Path(path))
             sys.argv = [path, '-c', recipe, '--mix-mode', 'gmix']
-            parsed.append(vars(script._parse_args()[0]))
+            parsed.append(vars(TimmScript(path).module._parse_args()[0]))
         print(json.dumps([sorted(timms_options), *parsed]))
     """
     check_parsed(*parsed_in_a_new_process(code, SCRIPT))

@@ -1,0 +1,69 @@
+"""Where a model looks: the gradient of its loss with respect to the image."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Saliency = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(images (B, C, H, W), class indices (B,)) → saliency (B, H, W), not negative."""
+
+
+def input_gradient(model: nn.Module, autocast: Callable[[], AbstractContextManager] | None = None) -> Saliency:
+    """Makes the saliency function of PuzzleMix: √(mean over channels of (∂CE/∂x)²), with clean images and hard labels.
+
+    It runs the bare module (below DDP and `torch.compile`) in eval mode, and leaves no trace in it: parameters and
+    their gradients, buffers, training flags of every submodule and random number generators are what they were.
+
+    Args:
+        model: classifier, images (B, C, H, W) → logits (B, classes); may be wrapped.
+        autocast: makes the context of the forward pass, for example
+            ``functools.partial(torch.autocast, 'cuda', dtype=torch.bfloat16)``.
+
+    Returns:
+        A function (images, target) → (B, H, W) float32 (float64 for such images), on the images' device.
+    """
+    bare = unwrap(model)
+
+    def saliency(images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad(), _untouched(bare, images.device):
+            x = images.detach().clone().requires_grad_()
+            with contextlib.nullcontext() if autocast is None else autocast():
+                loss = F.cross_entropy(bare(x), target, reduction='sum')
+            (gradient,) = torch.autograd.grad(loss, x)
+        gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        return gradient.square().mean(1).sqrt()
+
+    return saliency
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Returns the module inside DDP, DataParallel and `torch.compile`."""
+    while True:
+        for name in ('module', '_orig_mod'):
+            inner = getattr(model, name, None)
+            if isinstance(inner, nn.Module):
+                model = inner
+                break
+        else:
+            return model
+
+
+@contextlib.contextmanager
+def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode, after which every module's own flag and the random number generators are as they were."""
+    # the flags themselves: train() may be overridden, and knows one mode for all
+    modules = list(model.modules())
+    flags = [module.training for module in modules]
+    devices = [device] if device.type == 'cuda' else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for module in modules:
+                module.training = False
+            yield
+        finally:
+            for module, flag in zip(modules, flags, strict=True):
+                module.training = flag

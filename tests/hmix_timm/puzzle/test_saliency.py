@@ -1,0 +1,167 @@
+"""The input gradient: what it is, and that a training does not notice it."""
+
+import contextlib
+import copy
+from functools import partial
+
+import pytest
+import timm
+import torch
+from timm.utils import ModelEmaV2
+from torch import multiprocessing, nn
+from torch.nn import functional as F
+
+from hmix_timm import input_gradient
+
+
+def make_images(count=4, size=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn((count, 3, size, size), generator=generator)
+    return images, torch.randint(0, 10, (count,), generator=generator)
+
+
+def make_model(checkpointing=False):
+    """Convolutions with BatchNorm, dropout and stochastic depth; a frozen BatchNorm stays in eval mode."""
+    torch.manual_seed(0)
+    model = timm.create_model('test_resnet', num_classes=10, drop_rate=0.3, drop_path_rate=0.3)
+    model.set_grad_checkpointing(checkpointing)
+    model.train()
+    model.bn1.eval()
+    return model
+
+
+def test_it_is_the_root_of_the_mean_square_over_channels_of_the_losses_gradient():
+    torch.manual_seed(0)
+    linear = nn.Linear(3 * 8 * 8, 10).double()
+    images, target = make_images(size=8)
+    images = images.double()
+    softmax = linear(images.flatten(1)).softmax(1) - F.one_hot(target, 10)
+    gradient = (softmax @ linear.weight).reshape(images.shape)
+    saliency = input_gradient(nn.Sequential(nn.Flatten(), linear))(images, target)
+    torch.testing.assert_close(saliency, gradient.square().mean(1).sqrt().detach())
+    assert not saliency.requires_grad
+
+
+def test_it_is_of_eval_mode_and_of_each_image_alone():
+    model = make_model()
+    images, target = make_images()
+    saliency = input_gradient(model)(images, target)
+    torch.testing.assert_close(saliency, input_gradient(copy.deepcopy(model).eval())(images, target))
+    alone = torch.cat([input_gradient(model)(images[i : i + 1], target[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(alone, saliency)
+
+
+def test_it_works_where_gradients_are_off_and_on_images_that_need_one():
+    model = make_model()
+    images, target = make_images()
+    expected = input_gradient(model)(images, target)
+    with torch.no_grad():
+        torch.testing.assert_close(input_gradient(model)(images, target), expected)
+    leaf = images.clone().requires_grad_()
+    torch.testing.assert_close(input_gradient(model)(leaf, target), expected)
+    assert leaf.grad is None
+
+
+def test_it_runs_the_module_below_torch_compile():
+    def fails(*_):
+        raise AssertionError('compiled')
+
+    model = make_model()
+    compiled = torch.compile(model, backend=fails)
+    images, target = make_images()
+    torch.testing.assert_close(input_gradient(compiled)(images, target), input_gradient(model)(images, target))
+
+
+def test_bfloat16_autocast_gives_about_the_same_map_in_float32():
+    model = make_model()
+    images, target = make_images()
+    saliency = input_gradient(model, partial(torch.autocast, 'cpu', dtype=torch.bfloat16))(images, target)
+    exact = input_gradient(model)(images, target)
+    assert saliency.dtype == torch.float32
+    assert not torch.equal(saliency, exact)
+    assert torch.corrcoef(torch.stack((saliency.flatten(), exact.flatten())))[0, 1] > 0.95
+
+
+def test_training_flags_are_restored_after_an_error():
+    model = make_model()
+    flags = [module.training for module in model.modules()]
+    images, target = make_images()
+    with pytest.raises(RuntimeError):
+        input_gradient(model)(images[:, :2], target)
+    assert [module.training for module in model.modules()] == flags
+
+
+def train(model, bare, observe, *, autocast=None, memory_format=torch.contiguous_format):
+    """Two updates of two accumulated batches each, with a look at the saliency before each batch and each update.
+
+    Returns everything that a training has: parameters, gradients, buffers, averages, random numbers, losses.
+    """
+    context = contextlib.nullcontext if autocast is None else autocast
+    model.to(memory_format=memory_format)
+    ema = ModelEmaV2(bare, decay=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    saliency = input_gradient(model, autocast)
+    torch.manual_seed(1)
+    losses = []
+    for step in range(4):
+        images, target = make_images(seed=step)
+        images = images.contiguous(memory_format=memory_format)
+        before = images.clone()
+        if observe:
+            assert saliency(images, target).shape == (4, 32, 32)
+        assert torch.equal(images, before)
+        with context():
+            loss = F.cross_entropy(model(images), target)
+        loss.backward()
+        losses.append(loss.detach())
+        if observe:
+            saliency(images, target)
+        if step % 2:
+            optimizer.step()
+            ema.update(bare)
+            if step == 1:
+                optimizer.zero_grad()
+    result = {**bare.state_dict(), **{f'gradient of {n}': p.grad for n, p in bare.named_parameters()}}
+    result |= {f'average of {name}': value for name, value in ema.module.state_dict().items()}
+    result |= {'losses': torch.stack(losses), 'random numbers': torch.get_rng_state()}
+    return result, [module.training for module in bare.modules()]
+
+
+def assert_unnoticed(observed, unobserved):
+    assert observed[1] == unobserved[1]
+    assert observed[0].keys() == unobserved[0].keys()
+    for name, value in observed[0].items():
+        assert torch.equal(value, unobserved[0][name]), name
+
+
+@pytest.mark.parametrize(
+    ('checkpointing', 'settings'),
+    [
+        (False, {}),
+        (True, {}),
+        (False, {'memory_format': torch.channels_last}),
+        (False, {'autocast': partial(torch.autocast, 'cpu', dtype=torch.bfloat16)}),
+    ],
+    ids=['plain', 'gradient checkpointing', 'channels_last', 'bfloat16'],
+)
+def test_a_training_does_not_notice_it(checkpointing, settings):
+    runs = []
+    for observe in (True, False):
+        model = make_model(checkpointing)
+        runs.append(train(model, model, observe, **settings))
+    assert_unnoticed(*runs)
+
+
+def _train_in_two_processes(rank, address):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{address}', rank=rank, world_size=2)
+    runs = []
+    for observe in (True, False):
+        bare = make_model()
+        runs.append(train(nn.parallel.DistributedDataParallel(bare), bare, observe))
+    assert_unnoticed(*runs)
+    torch.distributed.destroy_process_group()
+
+
+def test_a_training_in_two_processes_does_not_notice_it(tmp_path):
+    multiprocessing.spawn(_train_in_two_processes, (str(tmp_path / 'address'),), nprocs=2)

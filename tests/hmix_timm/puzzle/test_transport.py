@@ -1,0 +1,93 @@
+"""The transport against the full matrix of costs, and what it promises of every plan."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hmix_timm.puzzle.transport import transport
+
+
+def deferred_acceptance(saliency, visible, t_eps):
+    """One image's sources, from the matrix of all costs."""
+    height, width = saliency.shape
+    size, rounds = saliency.size, max(height, width)
+    position = np.stack(np.divmod(np.arange(size), width), 1)
+    squared = ((position[:, None] - position[None]) ** 2).sum(2)
+    costs = t_eps * squared / (rounds - 1) ** 2 - saliency.reshape(-1, 1) * visible.reshape(1, -1)
+    for _ in range(rounds):
+        sources = np.arange(size)
+        proposals = costs.argmin(1)
+        for goal in range(size):
+            proposers = np.flatnonzero(proposals == goal)
+            if not len(proposers):
+                continue
+            winner = proposers[costs[proposers, goal].argmin()]
+            if costs[winner, goal] < 0:
+                sources[goal] = winner
+            else:
+                winner = -1
+            costs[proposers[proposers != winner], goal] += 1
+    return sources
+
+
+def random_problems(count, height, width, seed, concentration=0.3):
+    rng = np.random.default_rng(seed)
+    saliency = rng.dirichlet(np.full(height * width, concentration), count).reshape(count, height, width)
+    return saliency, rng.random((count, height, width)) < rng.random((count, 1, 1))
+
+
+def solve(saliency, visible, t_eps=0.8):
+    return transport(torch.from_numpy(saliency), torch.from_numpy(visible), t_eps).numpy()
+
+
+@pytest.mark.parametrize(('height', 'width'), [(2, 2), (4, 4), (8, 8), (12, 12), (4, 6)])
+@pytest.mark.parametrize('concentration', [0.03, 1.0])
+@pytest.mark.parametrize('t_eps', [0.05, 0.8])
+def test_it_is_deferred_acceptance_over_all_costs(height, width, concentration, t_eps):
+    problems = random_problems(25, height, width, seed=height * width, concentration=concentration)
+    expected = np.stack([deferred_acceptance(s, v, t_eps) for s, v in zip(*problems, strict=True)])
+    sources = solve(*problems, t_eps)
+    assert (sources != np.arange(height * width)).any() or height == 2
+    np.testing.assert_array_equal(sources, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(2, 9),
+    width=st.integers(2, 9),
+    seed=st.integers(0, 10**6),
+    concentration=st.sampled_from([0.01, 0.1, 1.0, 10.0]),
+    t_eps=st.sampled_from([0.01, 0.3, 0.8, 5.0]),
+)
+def test_no_source_is_seen_twice_and_only_visible_blocks_change(height, width, seed, concentration, t_eps):
+    saliency, visible = random_problems(5, height, width, seed, concentration)
+    sources = solve(saliency, visible, t_eps)
+    assert ((sources >= 0) & (sources < height * width)).all()
+    for source, seen in zip(sources, visible.reshape(5, -1), strict=True):
+        assert len(set(source[seen])) == seen.sum()
+        np.testing.assert_array_equal(source[~seen], np.flatnonzero(~seen))
+
+
+def test_moving_shows_more_of_the_saliency():
+    saliency, visible = random_problems(20, 8, 8, seed=5)
+    flat, seen = saliency.reshape(20, -1), visible.reshape(20, -1)
+    moved = np.take_along_axis(flat, solve(saliency, visible, 0.1), 1)
+    assert ((moved * seen).sum(1) > (flat * seen).sum(1)).all()
+
+
+def test_where_moving_costs_too_much_everything_stays():
+    problems = random_problems(20, 8, 8, seed=6)
+    np.testing.assert_array_equal(solve(*problems, t_eps=50.0), np.tile(np.arange(64), (20, 1)))
+
+
+def test_what_is_visible_everywhere_stays():
+    saliency, _ = random_problems(20, 8, 8, seed=7, concentration=5.0)
+    np.testing.assert_array_equal(solve(saliency, np.ones_like(saliency, bool)), np.tile(np.arange(64), (20, 1)))
+
+
+def test_an_image_is_moved_the_same_alone_and_in_a_batch():
+    saliency, visible = random_problems(10, 8, 8, seed=8)
+    alone = [solve(saliency[i : i + 1], visible[i : i + 1]) for i in range(10)]
+    np.testing.assert_array_equal(np.concatenate(alone), solve(saliency, visible))

@@ -1,0 +1,152 @@
+"""A comparison that is ended at any moment goes on where it was, and leaves no training process behind.
+
+The tests that resume timm's own script run where TIMM_TRAIN_SCRIPT names one.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from train_patch.compare import main
+from train_patch.trainer.tables import read_table
+
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='processes are looked up in /proc')
+
+SCRIPTS = [
+    pytest.param(None, id='lean'),
+    pytest.param(
+        os.environ.get('TIMM_TRAIN_SCRIPT'),
+        id='timm',
+        marks=pytest.mark.skipif('TIMM_TRAIN_SCRIPT' not in os.environ, reason='TIMM_TRAIN_SCRIPT names no script'),
+    ),
+]
+
+
+def children_of(pid):
+    return [int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def files_of(pid):
+    return {os.readlink(fd) for fd in Path(f'/proc/{pid}/fd').iterdir()}
+
+
+def is_running(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
+class TooLate(Exception):
+    """The runs had come to their end before the signal."""
+
+
+@dataclass
+class Interrupted:
+    """A comparison in a process of its own, ended while its runs are under way."""
+
+    argv: list
+    folders: list
+    epochs: int
+    tables: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+
+    def end(self, number):
+        """Ends it with a signal once each run has three epochs more than before."""
+        command = [sys.executable, '-m', 'train_patch.compare', *self.argv]
+        with tempfile.TemporaryFile('w+') as said, subprocess.Popen(command, stderr=said) as call:
+            reached = {folder: len(self.tables.get(folder, ())) + 3 for folder in self.folders}
+            while any(len(read_table(folder / 'summary.csv')) < count for folder, count in reached.items()):
+                status = call.poll()
+                if status == 0:
+                    raise TooLate
+                assert status is None, (said.seek(0), said.read())
+                time.sleep(0.01)
+            self.training = {pid: files_of(pid) for pid in children_of(call.pid)}
+            call.send_signal(number)
+            status = call.wait()
+            if status == 0:
+                raise TooLate
+            assert status == (128 + number if number != signal.SIGKILL else -signal.SIGKILL)
+
+    def look(self):
+        """Checks that what was known before stands as it was; the last epoch may lack its checkpoint."""
+        for folder in self.folders:
+            table = read_table(folder / 'summary.csv')
+            if len(table) == self.epochs:
+                raise TooLate
+            for epoch in list(self.tables.get(folder, ()))[:-1]:
+                assert table[epoch] == self.tables[folder][epoch]
+            self.tables[folder] = table
+
+
+def interrupted_in_time(arguments, output, numbers, more, folders):
+    """A comparison that each of the signals ended in time, however fast the machine is."""
+    for epochs in (24, 96, 384, 1536):
+        runs = [output / str(epochs) / folder for folder in folders]
+        argv = arguments(output / str(epochs), '--epochs', epochs, '--checkpoint-hist', '1', *more)
+        call = Interrupted(argv, runs, epochs)
+        with contextlib.suppress(TooLate):
+            for number in numbers:
+                call.end(number)
+                assert number == signal.SIGKILL or not any(map(is_running, call.training))
+                while any(map(is_running, call.training)):
+                    time.sleep(0.05)
+                call.look()
+            return call
+    raise AssertionError('the signals never came in time')
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_ended_at_any_moment_it_goes_on_where_it_was(arguments, tmp_path, rows_of, script):
+    more = ['--modes', 'gmix', '--seeds', '0', *(['--script', script] if script else [])]
+    call = interrupted_in_time(arguments, tmp_path, (signal.SIGTERM, signal.SIGKILL), more, ['gmix/seed0'])
+    (folder,) = call.folders
+    times = rows_of(folder / 'times.csv') if script is None else []
+
+    assert main(call.argv) == 0
+    lines = (folder / 'summary.csv').read_text().splitlines()
+    assert [line.partition(',')[0] for line in lines] == ['epoch', *map(str, range(call.epochs))]
+    table = read_table(folder / 'summary.csv')
+    for epoch in list(call.tables[folder])[:-1]:
+        assert table[epoch] == call.tables[folder][epoch]
+    settled = max(len(call.tables[folder]) - 1, 0)
+    # not trained anew: wall times never repeat
+    assert script or rows_of(folder / 'times.csv')[:settled] == times[:settled]
+    result = rows_of(folder.parents[1] / 'results.csv')[0]
+    assert float(result['top1_mean']) == float(table[call.epochs - 1]['eval_top1'])
+
+
+@pytest.fixture(scope='module')
+def ended_by_ctrl_c(arguments, tmp_path_factory):
+    """A comparison of two runs at once that Ctrl-C has ended, and its training processes."""
+    more = ['--modes', 'none', 'cutmix', '--seeds', '0', '--jobs', '2']
+    folders = ['none/seed0', 'cutmix/seed0']
+    return interrupted_in_time(arguments, tmp_path_factory.mktemp('ended'), (signal.SIGINT,), more, folders)
+
+
+def test_training_processes_hold_the_lock(ended_by_ctrl_c):
+    """Where no kernel ends them with their comparison, this is what tells the next call of those left behind."""
+    lock = ended_by_ctrl_c.folders[0].parents[1] / '.lock'
+    assert len(ended_by_ctrl_c.training) == 2
+    assert all(str(lock) in files for files in ended_by_ctrl_c.training.values())
+
+
+def test_ctrl_c_ends_all_runs_that_are_trained_at_once(ended_by_ctrl_c):
+    assert not any(map(is_running, ended_by_ctrl_c.training))
+
+
+def test_runs_that_were_ended_at_once_go_on_at_once(ended_by_ctrl_c, rows_of):
+    assert main(ended_by_ctrl_c.argv) == 0
+    for folder in ended_by_ctrl_c.folders:
+        assert sorted(read_table(folder / 'summary.csv')) == list(range(ended_by_ctrl_c.epochs))
+    output = ended_by_ctrl_c.folders[0].parents[1]
+    assert [row['runs'] for row in rows_of(output / 'results.csv')] == ['1', '1']

@@ -1,0 +1,126 @@
+"""The parts of the machine that runs get, what is noticed while they train, and what their logs say."""
+
+import os
+import time
+
+import pytest
+
+from train_patch.comparison.checks import message_of
+from train_patch.comparison.runs import all_runs
+from train_patch.comparison.training import EpochWatch, Table, environments, shares
+
+
+def test_runs_share_the_cores_equally():
+    assert shares(3, [], cores=8) == [{'OMP_NUM_THREADS': '2'}] * 3
+
+
+def test_no_run_goes_without_a_thread():
+    assert shares(4, [], cores=2) == [{'OMP_NUM_THREADS': '1'}] * 4
+
+
+def test_each_run_has_a_gpu_of_its_own():
+    assert shares(2, ['3', '5', 'GPU-8ab'], cores=8) == [
+        {'OMP_NUM_THREADS': '4', 'CUDA_VISIBLE_DEVICES': '3'},
+        {'OMP_NUM_THREADS': '4', 'CUDA_VISIBLE_DEVICES': '5'},
+    ]
+
+
+def test_more_runs_than_gpus_are_refused():
+    with pytest.raises(ValueError, match='--jobs 3: each run has a GPU of its own, and there are 2 here'):
+        shares(3, ['0', '1'], cores=8)
+
+
+def test_the_threads_that_a_user_set_stay_as_they_are(plan, arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '3')
+    assert environments(plan(arguments(tmp_path, '--jobs', '2'))) == [{'OMP_NUM_THREADS': '3'}] * 2
+
+
+def test_cores_are_shared_where_nothing_was_set(plan, arguments, tmp_path, monkeypatch):
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    cores = len(os.sched_getaffinity(0))
+    share = [{'OMP_NUM_THREADS': str(max(1, cores // 2))}] * 2
+    assert environments(plan(arguments(tmp_path, '--jobs', '2'))) == share
+
+
+def test_one_run_at_a_time_has_the_machine_as_it_is(plan, arguments, tmp_path, monkeypatch):
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    assert environments(plan(arguments(tmp_path))) == [{}]
+
+
+@pytest.fixture
+def run(plan, arguments, tmp_path):
+    run = all_runs(plan(arguments(tmp_path)))[0]
+    run.folder.mkdir(parents=True)
+    return run
+
+
+def write(run, epochs, time_of=None):
+    """A table of so many epochs (below 10), which has the same size whatever their numbers are."""
+    run.summary.write_text('epoch,eval_top1\n' + ''.join(f'{epoch},10\n' for epoch in epochs))
+    if time_of is not None:
+        os.utime(run.summary, ns=(time_of, time_of))
+
+
+def test_a_table_is_read_when_it_changed(run):
+    table = Table(run)
+    assert table.epochs == 0
+    write(run, [0, 1])
+    table.look()
+    assert table.epochs == 2
+
+
+def test_a_table_that_did_not_change_is_not_read(run):
+    write(run, [0, 1], time_of=10**18)
+    table = Table(run)
+    write(run, [0, 4], time_of=10**18)  # what the file system says of it is the same
+    table.look(time.monotonic() + 10)
+    assert table.epochs == 2
+
+
+def test_a_table_is_read_once_a_second_at_most(run):
+    now = time.monotonic()
+    table = Table(run)
+    write(run, [0])
+    table.look(now + 0.5)
+    assert table.epochs == 0
+    table.look(now + 1.5)
+    assert table.epochs == 1
+
+
+def test_a_table_is_read_when_the_clock_was_set_back(run):
+    write(run, [0, 1], time_of=2 * 10**18)
+    table = Table(run)
+    write(run, [0, 4], time_of=10**18)
+    table.look()
+    assert table.epochs == 5
+
+
+def test_epochs_are_timed_between_rows():
+    watch = EpochWatch()
+    # resumed at epoch 3; the row of epoch 4 holds the start
+    for epochs, now in ((3, 100.0), (3, 105.0), (5, 120.0), (7, 122.0), (7, 125.0), (10, 130.0)):
+        watch.see(epochs, now)
+    assert watch.epoch_seconds() == 2.0  # five epochs from 120 to 130
+
+
+@pytest.mark.parametrize('seen', [[], [(0, 1.0)], [(0, 1.0), (4, 9.0)]])
+def test_one_row_times_nothing(seen):
+    watch = EpochWatch()
+    for epochs, now in seen:
+        watch.see(epochs, now)
+    assert watch.epoch_seconds() is None
+
+
+@pytest.mark.parametrize(
+    ('said', 'message'),
+    [
+        ('Traceback (…):\n  File "x.py"\ntorch.OutOfMemoryError: out of memory\nbye\n\n', None),
+        ('usage: …\nhmix-train: error: argument --lr: invalid float value\n', 'argument --lr: invalid float value'),
+        ('usage: …\n__main__.py: error: --epochs 0\n', '--epochs 0'),
+        ('Train: 0\nERROR: the loss is nan in epoch 3\n', 'the loss is nan in epoch 3'),
+        ('one line\nKilled\n', 'Killed'),
+        (' \n', 'no output'),
+    ],
+)
+def test_the_line_that_says_what_went_wrong(said, message):
+    assert message_of(said) == (message or 'torch.OutOfMemoryError: out of memory')

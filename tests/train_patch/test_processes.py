@@ -1,0 +1,57 @@
+"""Processes that end with the one that they work for."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PARENT = """
+import subprocess, sys, time
+from train_patch.processes import end_child_with_parent
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], preexec_fn=end_child_with_parent())
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+WORKER = """
+import multiprocessing, time
+from functools import partial
+from train_patch.processes import end_worker_with_parent
+
+def work(queue):
+    end_worker_with_parent(lambda number: queue.put(number), 7)
+    queue.put(multiprocessing.current_process().pid)
+    time.sleep(600)
+
+if __name__ == '__main__':
+    context = multiprocessing.get_context('forkserver')
+    queue = context.Queue()
+    context.Process(target=work, args=(queue,)).start()
+    assert queue.get() == 7  # the loader's own initialization is not lost
+    print(queue.get(), flush=True)
+    time.sleep(600)
+"""
+
+
+def living(pid):
+    """Whether a process is there and not only waiting to be collected."""
+    state = subprocess.run(['ps', '-o', 'stat=', '-p', str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith('Z')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
+@pytest.mark.parametrize('code', [PARENT, WORKER], ids=['child', 'worker of a fork server'])
+def test_a_child_does_not_outlive_a_parent_that_is_killed(run_environment, tmp_path, code):
+    (tmp_path / 'parent.py').write_text(code)
+    command = [sys.executable, str(tmp_path / 'parent.py')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=run_environment, text=True) as parent:
+        child = int(parent.stdout.readline())
+        assert living(child)
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while living(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not living(child)

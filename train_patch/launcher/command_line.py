@@ -1,0 +1,156 @@
+"""What a command line of the launcher says: options of ours, then a script, then everything that is the script's.
+
+Nothing here imports torch or timm: the script's folder is to lead `sys.path` before that.
+"""
+
+import argparse
+import ast
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hmix_timm.errors import RunError
+
+from ..mixing import declare, load_mix_families
+
+PREFIXES = ('--mix-', '--hmix-', '--gmix-')
+"""How options of ours begin; a script that drops unknown options would drop them without a word."""
+
+TIMMS_NAMES = ('parser', '_parse_args', 'main', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch')
+"""What makes a script one of timm's shape: each is defined or imported at its top level."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A command line with a script.
+
+    Args:
+        own: our options, which stand before the script.
+        script: path of a file, or name of a module.
+        is_module: whether it was given as `-m NAME`.
+        arguments: what the script finds in `sys.argv[1:]`.
+    """
+
+    own: list[str]
+    script: str
+    is_module: bool
+    arguments: list[str]
+
+    @property
+    def name(self) -> str:
+        """What messages call the script."""
+        return f'-m {self.script}' if self.is_module else Path(self.script).name
+
+
+def own_parser() -> argparse.ArgumentParser:
+    """A parser of the options that stand before a script; the families that it knows must have been loaded."""
+    parser = argparse.ArgumentParser(
+        prog='hmix-train',
+        usage='hmix-train [mixing options] SCRIPT.py|-m MODULE [arguments of the script]',
+        add_help=False,
+        allow_abbrev=False,
+    )
+    declare(parser)
+    return parser
+
+
+def split(argv: Sequence[str]) -> CommandLine | None:
+    """Finds the script in a command line.
+
+    Args:
+        argv: command line without the program's name.
+
+    Returns:
+        None where there is no script: the line is that of the project's own.
+
+    Raises:
+        RunError: the file of `--mix-families` cannot be used, or an option that is not ours stands before a script.
+    """
+    try:
+        load_mix_families(argv, {})
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    actions = own_parser()._option_string_actions
+    own: list[str] = []
+    passed_on: list[str] = []
+    words = list(argv)
+    while words:
+        option, equals, _ = words[0].partition('=')
+        if option == '-m' and len(words) > 1:
+            return CommandLine(own, words[1], True, passed_on + words[2:])
+        if option.endswith('.py') and not option.startswith('-'):
+            return CommandLine(own, words[0], False, passed_on + words[1:])
+        if equals and option in ('--local-rank', '--local_rank'):  # torch.distributed.launch puts it first
+            passed_on.append(words.pop(0))
+            continue
+        if option not in actions:
+            _refuse_script_behind(words)
+            return None
+        taken = 1 if equals or actions[option].nargs == 0 else 2
+        own, words = own + words[:taken], words[taken:]
+    return None
+
+
+def _refuse_script_behind(words: Sequence[str]) -> None:
+    """Raises RunError where the first word, which is no option of ours, hides a script that comes later."""
+    for before, path in itertools.pairwise(words):
+        if path.endswith('.py') and before != '--mix-families' and Path(path).is_file():
+            raise RunError(
+                f'{words[0]} stands before {path} and is no option of hmix-train: put it behind the script if it is '
+                "the script's"
+            )
+
+
+def refuse_own_options(line: CommandLine, like_timms: bool) -> None:
+    """Raises RunError where an option of ours stands among the arguments of a script that cannot take it.
+
+    Args:
+        line: a command line whose script is not run as timm's.
+        like_timms: whether only the installed timm is too old for that.
+    """
+    known = own_parser()._option_string_actions
+    for word in line.arguments:
+        option = word.partition('=')[0].replace('_', '-')
+        if option in known or option.startswith(PREFIXES):
+            why = (
+                'takes it there only with timm 1.0.20 or newer' if like_timms else "is not timm's and would not know it"
+            )
+            raise RunError(f'{word} stands behind {line.name}, which {why}: put it before the script')
+
+
+def names_missing(path: str) -> list[str]:
+    """What a script lacks of `TIMMS_NAMES`, read without executing it; nothing if it is timm's or made from it.
+
+    Raises:
+        RunError: there is no such file, or it is not Python.
+    """
+    try:
+        tree = ast.parse(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise RunError(f'{path}: {error.strerror}') from error
+    except (SyntaxError, ValueError) as error:
+        raise RunError(f'{path} is not a Python script: {error}') from error
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            names.update(name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
+    return [name for name in TIMMS_NAMES if name not in names]
+
+
+def lead_path(folder: str) -> None:
+    """Puts a script's folder where `python script.py` has it: first on `sys.path`, in place of the launcher's.
+
+    What Python put there for the launcher goes; where this package was found through it, that goes to the end.
+    """
+    if getattr(sys.flags, 'safe_path', False):  # neither Python nor the script's own start would put a folder there
+        return
+    launchers, sys.path[0] = Path(sys.path[0]).resolve(), folder
+    home = Path(__file__).resolve().parents[2]
+    if launchers == home and str(home) not in sys.path:
+        sys.path.append(str(home))

@@ -1,0 +1,105 @@
+"""Mixing in the training loop of timm's script, for the mix modes that ask the model: PuzzleMix.
+
+timm's script makes its mixers before its model is ready, and with the prefetcher mixes in the loader's workers. So what
+it makes mixes nothing: the loader only collates, and `train_one_epoch`, which has model and loader, is given a mixer of
+ours in place of the script's, or with the prefetcher a loader that mixes each batch on the device, after
+normalization.
+"""
+
+import argparse
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from hmix_timm import PuzzleMix, input_gradient
+from hmix_timm.errors import RunError
+
+from ..mixing import puzzle_mixer_from
+
+
+class MixedLoader:
+    """A loader whose batches are mixed as they come; for all else it is the loader."""
+
+    def __init__(self, loader: Any, mixer: PuzzleMix) -> None:
+        self._loader = loader
+        self._mixer = mixer
+
+    def __iter__(self) -> Iterator[Any]:
+        for images, target in self._loader:
+            yield self._mixer(images, target)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    @property
+    def mixup_enabled(self) -> bool:
+        """The mixer's switch, which timm's script turns off after --mixup-off-epoch."""
+        return self._mixer.mixup_enabled
+
+    @mixup_enabled.setter
+    def mixup_enabled(self, enabled: bool) -> None:
+        self._mixer.mixup_enabled = enabled
+
+
+class InLoopMixing:
+    """The mixing of one run of timm's script.
+
+    Args:
+        args: the script's, resolved.
+        made: is told of the mixer.
+    """
+
+    def __init__(self, args: argparse.Namespace, made: Callable[[PuzzleMix], object]) -> None:
+        self.args = args
+        self.made = made
+        self.mixer: PuzzleMix | None = None
+
+    def around_create_loader(self, create_loader: Callable[..., Any]) -> Callable[..., Any]:
+        """`create_loader` whose training loader only collates, and tells the mixer how it normalizes."""
+        signature = inspect.signature(create_loader)
+
+        @functools.wraps(create_loader)
+        def collating(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            values = bound.arguments
+            if values['is_training']:
+                values['collate_fn'] = None
+                self.mixer = puzzle_mixer_from(self.args, _no_model_yet, values['std'])
+                try:
+                    self.mixer.check_size(*values['input_size'][-2:])
+                except ValueError as error:
+                    raise RunError(f'--mix-mode {self.args.mix_mode}: {error}') from error
+                self.made(self.mixer)
+            return create_loader(*bound.args, **bound.kwargs)
+
+        return collating
+
+    def around_train_one_epoch(self, train_one_epoch: Callable[..., Any]) -> Callable[..., Any]:
+        """`train_one_epoch` whose batches are mixed."""
+        signature = inspect.signature(train_one_epoch)
+
+        @functools.wraps(train_one_epoch)
+        def mixing(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            values = bound.arguments
+            assert self.mixer is not None
+            if self.mixer.saliency is _no_model_yet:
+                self.mixer.saliency = input_gradient(values['model'], values.get('amp_autocast'))
+            if self.args.no_prefetcher:
+                values['mixup_fn'] = self.mixer
+            else:
+                values['loader'] = MixedLoader(values['loader'], self.mixer)
+            return train_one_epoch(*bound.args, **bound.kwargs)
+
+        return mixing
+
+
+def _no_model_yet(images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    raise AssertionError('the mixer was called before the first epoch')

@@ -1,0 +1,66 @@
+"""Processes that do not outlive the one that they work for, however that one ends."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what Ctrl-C does to a run, somebody else does."""
+
+
+def raise_on_sigterm() -> None:
+    """Has SIGTERM raise `Terminated` in the main thread."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def end_child_with_parent() -> Callable[[], None] | None:
+    """For `subprocess.Popen(preexec_fn=…)`: the kernel sends the child SIGTERM when this process dies, killed or not.
+
+    Returns:
+        The function to run in the child, or None where the kernel is not Linux and offers no such thing.
+    """
+    if sys.platform != 'linux':
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, after which as little as possible should happen
+    parent = os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died in between
+            os._exit(1)
+
+    return ask
+
+
+def end_worker_with_parent(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
+    """Initializes a loader worker, and ends it where the process that it works for is killed.
+
+    torch's workers watch the process that forked them, as the kernel would. Under a fork server that is the server,
+    which lives as long as they do; so a thread of the worker waits for the real parent.
+
+    Args:
+        worker_init_fn: what the loader would have called.
+        worker_id: the worker's number.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+    if worker_init_fn is not None:
+        worker_init_fn(worker_id)

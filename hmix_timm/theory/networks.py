@@ -28,7 +28,7 @@ EPOCHS = 15
 FEW_IMAGES = 50
 """Training digits for Figure 6: with so few, mixing gains something."""
 
-FEW_IMAGES_EPOCHS = 150
+FEW_IMAGES_EPOCHS = 100
 LOOKED_AT = 200
 """Other digits on which Figure 6 looks at the small networks."""
 

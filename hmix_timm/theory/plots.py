@@ -234,7 +234,7 @@ def figure6(predictions: Mapping[str, Prediction], gains: Mapping[str, Estimate]
         ax.set_xlabel(label)
         ax.axhline(0.0, color='black', linewidth=0.8)
         ax.grid(alpha=0.3)
-    axes[0].set_ylabel('measured gain in top-1 (points)')
+    axes[0].set_ylabel('measured gain in top-1 (points)\n± standard error')
     axes[-1].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure

@@ -174,15 +174,16 @@ def test_uint8_path(options, mode, shape):
             assert soft.dtype == torch.float32
 
 
-@pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
+CORRECT = {name: options for name, options in OPTIONS.items() if options.get('correct_lam', True)}
+
+
+@pytest.mark.parametrize('options', CORRECT.values(), ids=CORRECT)
 @pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
 @pytest.mark.parametrize(
     'shape', [(6, 3, 16, 16), (6, 1, 9, 21), (2, 3, 224, 160), (4, 1, 1, 1), (2, 1, 5, 1)], ids=str
 )
 def test_label_weight_is_the_mean_of_the_applied_mask(options, mode, shape):
     """Mixing ones into zeros shows the mask; the target shows the label weight."""
-    if not options.get('correct_lam', True):
-        pytest.skip('correct_lam=False gives the invariant up, as its name says')
     mixer = Mixup(**{'mixup_alpha': 0.0, **options}, mode=mode, num_classes=2, label_smoothing=0.0)
     half = shape[0] // 2
     for seed in range(4):

@@ -153,7 +153,6 @@ def test_the_file_is_what_its_name_says(suffix, kind, tmp_path):
             '--mix-mode other',
             "--mix-mode must be one of none, mixup, cutmix, stochastic, hmix, gmix, puzzlemix, got 'other'",
         ),
-        ('--mix-mode puzzlemix', '--mix-mode puzzlemix asks the model in training'),
         ('--grid hmix puzzlemix', '--mix-mode puzzlemix asks the model in training'),
         ('--mix-mode hmix --mixup-mode other', '--mixup-mode must be one of batch'),
         ('--grid mixup other', '--grid must be one of'),

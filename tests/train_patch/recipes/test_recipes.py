@@ -166,16 +166,13 @@ def check_parsed(options, parsed):
 
 
 def test_lean_script_takes_every_key():
-    # a parser keeps a recipe's values as its defaults, so each recipe gets a new one
     code = """if True:
-        import importlib, json, sys
-        from train_patch import train
-        parsed = []
-        for recipe in sys.argv[1:]:
-            importlib.reload(train)
-            argv = ['-c', recipe, '--data-dir', 'somewhere', '--mix-mode', 'gmix']
-            parsed.append(vars(train.parse_arguments(argv)))
-        print(json.dumps([[action.dest for action in train.parser._actions], *parsed]))
+        import json, sys
+        from train_patch.trainer.arguments import parse_arguments
+        from train_patch.trainer.options import build_parser
+        lines = [['-c', recipe, '--data-dir', 'somewhere', '--mix-mode', 'gmix'] for recipe in sys.argv[1:]]
+        parsed = [vars(parse_arguments(line)[0]) for line in lines]
+        print(json.dumps([[action.dest for action in build_parser()._actions], *parsed]))
     """
     check_parsed(*parsed_in_a_new_process(code))
 

@@ -13,9 +13,9 @@ from train_patch.recipes.files import find_recipe
 OWN = ['digits', 'fashion_mnist', 'fashion_mnist_1000']
 PARSE = """if True:
     import json, sys
-    from train_patch import train
+    from train_patch.trainer.arguments import parse_arguments
     argv = ['-c', sys.argv[1], '--data-dir', 'somewhere', '--mix-mode', 'gmix']
-    print(json.dumps(vars(train.parse_arguments(argv))))
+    print(json.dumps(vars(parse_arguments(argv)[0])))
 """
 
 

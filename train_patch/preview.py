@@ -1,13 +1,15 @@
 """Pictures of what mixing does to your images: `hmix-preview`, or `python -m train_patch.preview`.
 
     hmix-preview --mix-mode hmix                                          # two photographs
+    hmix-preview --images digits --mix-mode puzzlemix --initial-checkpoint runs/first/model_best.pth.tar
     hmix-preview --images digits --mix-mode gmix --mixup-mode elem
     hmix-preview -c recipe.yaml --data-dir /data/imagenet --mix-mode hmix --seed 7
     hmix-preview --grid mixup cutmix hmix gmix --lam 0.65 --hmix-ratio 0.5     # the paper's Figure 3
 
 Images go through timm's training transform, `FastCollateMixup` and timm's loader, in batches of two: a row of the
 picture is a sample as a training run with these arguments would get it. The mask is not worked out a second time: the
-mixer is run again from the same random state on a white and a black image, and what comes out is the mask.
+mixer is run again from the same random state on a white and a black image, and what comes out is the mask. PuzzleMix
+asks the model, which has the weights of --initial-checkpoint or --pretrained, and its saliency is shown, too.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from hmix_timm.command import add_version, problem_with_output, run_command
 from hmix_timm.presets import mix_modes
 
 from .digits import digits_folder
-from .mixing import declare, load_mix_families, mixing_active, option_name, remember_typed, typed_options
+from .mixing import declare, load_mix_families, mixing_active, needs_model, option_name, remember_typed, typed_options
 from .previewing.grid import grid_masks, grid_slots
 from .recipes.files import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
 from .trainer.arguments import WrongArguments, parse_arguments
@@ -185,6 +187,7 @@ def parse_training(options: argparse.Namespace, line: Sequence[str]) -> argparse
         raise ValueError(f'--img-size must be up to {MAX_SIDE} here, got {side}')
     if images is not None:
         args.dataset, args.data_dir = '', str(digits_folder()) if images == 'digits' else None
+        args.num_classes = None  # of the data that the recipe is for
     return args
 
 
@@ -198,9 +201,12 @@ def _samples_figure(options: argparse.Namespace, line: list[str]) -> Any:
             raise ValueError('nothing is mixed: the recipe does not, and there is no --mix-mode')
         args = parse_training(options, [*line, '--mix-mode', 'hmix'])
     from .previewing.plot import plot_samples
-    from .previewing.samples import record_samples
 
-    samples, mixer = record_samples(args, options.seed, 4 if options.rows is None else options.rows)
+    if needs_model(vars(args)):
+        from .previewing.puzzle import record_puzzle_samples as record
+    else:
+        from .previewing.samples import record_samples as record
+    samples, mixer = record(args, options.seed, 4 if options.rows is None else options.rows)
     print(f'Mixing: {mixer}', flush=True)
     return plot_samples(samples, mixer)
 

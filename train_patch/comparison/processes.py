@@ -45,8 +45,7 @@ def locked(path: Path) -> Iterator[IO[str]]:
     with path.open('a+') as file:
         deadline = time.monotonic() + ORPHAN_SECONDS
         while not _try_lock(file):
-            file.seek(0)
-            holder = json.loads(file.read() or '{}')
+            holder = _read_holder(file)
             if not _is_gone(holder) or time.monotonic() > deadline:
                 who = f'process {holder["pid"]} on {holder["host"]}' if holder else 'another process'
                 raise FolderInUse(f'{path.parent} is in use: {who} trains into it')
@@ -63,6 +62,14 @@ def _try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _read_holder(file: IO[str]) -> dict[str, Any]:
+    file.seek(0)
+    try:
+        return json.loads(file.read())
+    except ValueError:  # it has the lock, and has not yet written its name
+        return {}
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
@@ -82,7 +89,7 @@ def _is_gone(holder: dict[str, Any]) -> bool:
 def holding_signals() -> Iterator[None]:
     """Lets the signals that end a comparison wait for the end of the block, so that no process is started unnoticed."""
     came: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING_SIGNALS}
+    handlers = {number: signal.signal(number, lambda signum, _: came.append(signum)) for number in ENDING_SIGNALS}
     try:
         yield
     finally:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from hmix_timm.presets import mix_modes, puzzle_arguments
 
-from .resolve import CONSTRUCTOR_NAMES, constructor_overrides, option_name
+from .resolve import CONSTRUCTOR_NAMES, option_name, slot_overrides
 
 if TYPE_CHECKING:
-    import hmix_timm
     from hmix_timm.puzzle.saliency import Saliency
 
 
@@ -19,17 +18,18 @@ def needs_model(values: Mapping[str, Any]) -> bool:
     return mode is not None and mix_modes()[mode].needs_model
 
 
-def puzzle_mixer_from(args: argparse.Namespace, saliency: 'Saliency', std: Sequence[float]) -> 'hmix_timm.PuzzleMix':
+def puzzle_mixer_from(args: argparse.Namespace, saliency: 'Saliency', std: Sequence[float], make: Any = None) -> Any:
     """PuzzleMix for resolved arguments that ask for it.
 
     Args:
         args: resolved.
         saliency: of images, for example `hmix_timm.input_gradient(model)`.
         std: what the images are divided by, for each channel.
+        make: the class, `hmix_timm.PuzzleMix` if left out.
     """
     import hmix_timm
 
-    return hmix_timm.PuzzleMix(
+    return (make or hmix_timm.PuzzleMix)(
         saliency,
         **{**puzzle_arguments(args.mix_preset), 'alpha': args.mix_alpha},
         prob=args.mixup_prob,
@@ -41,7 +41,7 @@ def puzzle_mixer_from(args: argparse.Namespace, saliency: 'Saliency', std: Seque
 
 def slot_arguments_from(args: argparse.Namespace) -> dict[str, Any]:
     """The part of the constructor arguments that timm's scripts do not pass: which mask the CutMix slot draws."""
-    overrides = constructor_overrides(vars(args))
+    overrides = slot_overrides(vars(args))
     return {name: value for name, value in overrides.items() if name not in CONSTRUCTOR_NAMES.values()}
 
 

@@ -20,13 +20,17 @@ _NAME_WIDTH = 21  # columns that a class name has above a panel, of which an Eas
 
 
 def plot_samples(samples: Sequence[Sample], title: str) -> Any:
-    """A matplotlib `Figure` with a row for each sample: image i, image j, mask, mixed image and label weights."""
+    """A matplotlib `Figure` with a row for each sample: image i, image j, mask, mixed image and label weights.
+
+    The saliency of both images stands before the mask where it depends on them.
+    """
     height = _ROW * len(samples) + _TOP
-    figure = new_figure((_WIDTH, height), layout=None)
+    columns = 4 if samples[0].saliency is None else 6
+    figure = new_figure((_WIDTH * columns / 4, height), layout=None)
     # set by hand: matplotlib's own layout takes longer than all the rest
     axes = figure.subplots(
         len(samples),
-        4,
+        columns,
         squeeze=False,
         gridspec_kw=dict(left=0.01, right=0.91, bottom=0.05 / height, top=1 - _TOP / height, wspace=0.05, hspace=0.24),
     )
@@ -40,11 +44,15 @@ def plot_samples(samples: Sequence[Sample], title: str) -> Any:
     scale = None
     for row, sample in zip(axes, samples, strict=True):
         label_i, label_j = map(shown, sample.labels, sample.targets)
-        scale = row[2].imshow(sample.mask, vmin=0.0, vmax=1.0, cmap='viridis')
-        for ax, image in ((row[0], sample.own), (row[1], sample.other), (row[3], sample.mixed)):
+        scale = row[-2].imshow(sample.mask, vmin=0.0, vmax=1.0, cmap='viridis')
+        for ax, image in ((row[0], sample.own), (row[1], sample.other), (row[-1], sample.mixed)):
             ax.imshow(to_rgb(image))
+        for ax, saliency in zip(row[2:-2], sample.saliency or (), strict=True):
+            ax.imshow(saliency, vmin=0.0, cmap='magma')
         weights = f'{sample.weight:.3f} {label_i}\n{1.0 - sample.weight:.3f} {label_j}'
-        for ax, text in zip(row, (f'image i\n{label_i}', f'image j\n{label_j}', 'mask M', weights), strict=True):
+        maps = ('saliency of i', 'saliency of j') if sample.saliency else ()
+        texts = (f'image i\n{label_i}', f'image j\n{label_j}', *maps, 'mask M', weights)
+        for ax, text in zip(row, texts, strict=True):
             ax.set_axis_off()
             # a class name is no formula, whatever dollar signs it has
             ax.set_title(text, fontsize=9, fontfamily=fonts, parse_math=False)
@@ -66,12 +74,10 @@ def shortened(text: str, width: int) -> str:
         return text
     head, tail = '', ''
     for number in range(len(text)):
-        if number % 2:
-            tail = text[-1 - number // 2] + tail
-        else:
-            head += text[number // 2]
-        if _columns(head + tail) >= width - 2:
+        longer = (head, text[-1 - number // 2] + tail) if number % 2 else (head + text[number // 2], tail)
+        if _columns(''.join(longer)) > width - 1:
             break
+        head, tail = longer
     return f'{head}…{tail}'
 
 

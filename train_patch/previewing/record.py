@@ -25,6 +25,7 @@ class Sample:
         mask: the mask that was applied, (H, W) float32, to the nearest 1/255.
         weight: label weight of image i.
         mixed: the sample as the loader delivered it, normalization undone, (C, H, W) uint8.
+        saliency: of i and of j, (H, W) each, where the mask depends on them.
     """
 
     own: np.ndarray
@@ -34,6 +35,7 @@ class Sample:
     mask: np.ndarray
     weight: float
     mixed: np.ndarray
+    saliency: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -142,7 +142,7 @@ WRONG = [
     (['--mode', 'hmix'], '--mode cannot be passed through: --modes'),
     (['--modes', 'none', '--cutmix-modes', 'bbox'], 'not allowed with argument'),
     (['--seeds', '-1'], '-1'),
-    (['--seeds', 'one'], "'one'"),
+    (['--seeds', 'one'], 'must be a whole number >= 0, got one'),
     (['--seeds', '1', '1'], '--seeds 1 1'),
     (['--seed', '1'], '--seeds'),
     (['--mix-mode', 'hmix'], '--modes'),
@@ -163,13 +163,14 @@ WRONG = [
     (['--hmix-ratio', '0.5', '--hmix-gamma', '1'], 'give one of them'),
     (['--gmix-kernel', 'papr'], "'papr'"),
     (['--node-rank', 'first'], 'first'),
-    (['--jobs', '0'], "'0' is not a whole number from 1 on"),
+    (['--jobs', '0'], 'must be a whole number >= 1, got 0'),
     (['--jobs', '2', '--nproc-per-node', '2'], '--jobs 2 cannot go with --nproc-per-node'),
     (['--jobs', '2', '--device', 'cuda:1'], '--device cuda:1'),
     (['--epochs', 'sixty'], "argument --epochs: invalid int value: 'sixty'"),
     (['--no-such-option', '1'], 'unrecognized arguments: --no-such-option'),
     (['--smoothing', '2'], 'argument --smoothing: 2: must be from 0 to 1'),
     (['--jsd-loss'], '--jsd-loss needs --aug-splits'),
+    (['--model', 'test_mambaoot'], 'the nearest is test_mambaout'),
 ]
 
 

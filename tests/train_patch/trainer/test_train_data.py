@@ -44,14 +44,18 @@ def test_unreadable_image_is_named(lean, data, tmp_path, workers, content):
     assert not (run.folder / 'summary.csv').exists()
 
 
-def test_missing_folders(lean, data, tmp_path):
+def test_missing_root(lean, tmp_path):
     assert '--data-dir /no/such/folder: there is no such folder' in error(lean, tmp_path, data='/no/such/folder')
-    shutil.rmtree(data / 'validation')
-    assert f'--data-dir {data}: there is no folder validation/ in it' in error(lean, tmp_path, data=data)
-    (data / 'train').rename(data / 'images')
-    assert f'--data-dir {data}: there is no folder train/ in it' in error(lean, tmp_path, data=data)
-    line = '--model test_resnet --device cpu'
-    assert '--data-dir is missing' in error(lean, tmp_path, line, small=False)
+
+
+@pytest.mark.parametrize('split', ['train', 'validation'])
+def test_missing_split(lean, data, tmp_path, split):
+    (data / split).rename(data / 'images')
+    assert f'--data-dir {data}: there is no folder {split}/ in it' in error(lean, tmp_path, data=data)
+
+
+def test_no_data_at_all(lean, tmp_path):
+    assert '--data-dir is missing' in error(lean, tmp_path, '--model test_resnet --device cpu', small=False)
 
 
 def test_folders_without_images(lean, tmp_path):
@@ -60,14 +64,16 @@ def test_folders_without_images(lean, tmp_path):
     assert f'Found 0 images in subfolders of {tmp_path}/data/train' in error(lean, tmp_path, data=tmp_path / 'data')
 
 
-def test_class_without_validation_images_and_the_reverse(lean, data, tmp_path):
+def test_class_without_validation_images(lean, data, tmp_path):
     shutil.rmtree(data / 'validation/class1')
     (data / 'validation/class1').mkdir()
     line = error(lean, tmp_path, data=data)
     assert '1 class(es) with training images have no validation images: class1' in line
-    shutil.rmtree(data / 'train/class1')
+
+
+def test_class_without_training_images(lean, data, tmp_path):
     shutil.copytree(data / 'validation/class2', data / 'validation/class9')
-    line = error(lean, tmp_path, '--num-classes 3', data=data)
+    line = error(lean, tmp_path, data=data)
     assert '1 class(es) with validation images have no training images: class9' in line
 
 
@@ -83,14 +89,21 @@ def test_number_of_classes_left_to_the_model(lean, image_folder, tmp_path):
     assert expected in error(lean, tmp_path, line, small=False)
 
 
-def test_class_map_and_subset(lean, data, tmp_path):
-    """A map gives the indices; it may leave out folders and hold names that have no images."""
+@pytest.fixture
+def class_map(tmp_path):
+    """Leaves out two folders, and holds a name that has no images."""
     (tmp_path / 'map.txt').write_text('class3\nunseen\nclass0\n')
-    run = lean(tmp_path / 'run', f'--epochs 1 -j 0 --num-classes 3 --class-map {tmp_path}/map.txt', data=data)
+    return tmp_path / 'map.txt'
+
+
+def test_class_map_gives_the_indices(lean, tmp_path, class_map):
+    run = lean(tmp_path / 'run', f'--epochs 1 -j 0 --num-classes 3 --class-map {class_map}')
     assert len(run.rows) == 1
-    line = f'--num-classes 2 --class-map {tmp_path}/map.txt'
-    run = lean(tmp_path / 'run2', f'--epochs 1 -j 0 {line}', status=2, data=data)
-    assert '--num-classes 2: the data has 3 classes' in run.last_line
+
+
+def test_class_map_with_more_classes_than_the_model(lean, tmp_path, class_map):
+    line = error(lean, tmp_path, f'--num-classes 2 --class-map {class_map}')
+    assert '--num-classes 2: the data has 3 classes' in line
 
 
 def test_batch_larger_than_the_data(lean, tmp_path):
@@ -98,7 +111,7 @@ def test_batch_larger_than_the_data(lean, tmp_path):
 
 
 def test_full_disk(lean, small_disk):
-    """The second checkpoint does not fit: the first one stays whole, and is taken up where there is room."""
+    """The second checkpoint does not fit: the first one stays whole."""
     run = lean(small_disk / 'run', '--epochs 3 -j 0 --opt adamw', status=1)
     assert run.last_line.endswith(': No space left on device')
     assert run.last_line.startswith(f'ERROR: cannot write {small_disk}/run/')

@@ -52,7 +52,7 @@ def copied(image_folder, folder, times):
 @pytest.mark.parametrize(
     ('processes', 'line'),
     [
-        (2, '-b 4 --aug-splits 3 --aa rand-m9-mstd0.5-inc1 --resplit --split-bn --jsd --dist-bn reduce --model-ema'),
+        (2, '-b 4 --aug-splits 3 --aa rand-m9-mstd0.5 --resplit --split-bn --jsd --dist-bn reduce --model-ema'),
         (
             4,
             '-b 9 --mix-mode hmix --grad-accum-steps 2 --aug-repeats 2 --dist-bn broadcast --amp-dtype bfloat16 --amp',
@@ -72,6 +72,18 @@ def test_trains_on_several_processes(image_folder, run_environment, tmp_path, pr
     assert len(re.findall(r'^Train: 0 \[   0', log(folder), re.M)) == 1
 
 
+def test_losses_are_those_of_all_images_whichever_process_had_them(image_folder, run_environment, lean, tmp_path):
+    """Weights that stand still, so that one process over the same images gives the same means."""
+    line = '--model test_vit --model-kwargs patch_size=8 --no-aug --lr 1e-30 --epochs 1 --train-accuracy'
+    process = torchrun(image_folder, run_environment, tmp_path / 'two', 2, f'-b 4 {line}')
+    assert process.wait(300) == 0, log(tmp_path / 'two')[-3000:]
+    one = lean(tmp_path / 'one', f'-b 8 -j 0 {line}')
+    (ours,), (theirs,) = rows(tmp_path / 'two'), one.rows
+    assert ours.keys() == theirs.keys()
+    for column, value in theirs.items():
+        assert float(ours[column]) == pytest.approx(float(value), rel=1e-5), column
+
+
 def living(sessions):
     """Processes of these sessions, without those that only wait to be collected."""
     found = subprocess.run(['ps', '-s', ','.join(sessions), '-o', 'stat=,args='], capture_output=True, text=True)
@@ -89,7 +101,7 @@ def test_a_data_set_too_small_for_repeated_augmentation_is_named(image_folder, r
     assert 'selects no batch of the 32 training images' in log(folder)
 
 
-def test_a_killed_process_ends_the_run_and_the_checkpoint_is_taken_up(image_folder, run_environment, lean, tmp_path):
+def test_a_killed_process_ends_the_run_and_its_checkpoint_is_resumed(image_folder, run_environment, lean, tmp_path):
     folder = tmp_path / 'run'
     process = torchrun(image_folder, run_environment, folder, 2, '-b 8 --epochs 300 --log-interval 1')
     deadline = time.monotonic() + 200

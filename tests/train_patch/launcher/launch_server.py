@@ -13,11 +13,15 @@ import signal
 import sys
 import traceback
 
+import timm.data.mixup
 import torch
 import torchvision.transforms  # noqa: F401
 
 from train_patch.__main__ import main
-from train_patch.launcher import any_script, timm_script  # noqa: F401  # imports all that a launch imports
+from train_patch.launcher import any_script  # noqa: F401  # imports all that a launch imports
+
+if hasattr(timm.data, 'NaFlexMixup'):  # timm is new enough for its own script
+    from train_patch.launcher import timm_script  # noqa: F401
 
 TIME_LIMIT = 300
 
@@ -35,6 +39,9 @@ def launch(request):
         multiprocessing.set_start_method(request['start_method'], force=True)
     sys.path[0] = os.getcwd()
     if request['plain']:
+        target = timm.data.mixup.mixup_target
+        if 'cuda' in target.__defaults__:  # timm up to 0.9.0 makes targets there, wherever the batch is
+            target.__defaults__ = tuple('cpu' if value == 'cuda' else value for value in target.__defaults__)
         sys.argv = request['argv']
         sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
         runpy.run_path(sys.argv[0], run_name='__main__')

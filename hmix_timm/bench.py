@@ -33,6 +33,7 @@ from .command import (
 )
 from .files import write_json
 from .presets import mix_modes
+from .tables import markdown
 
 PROGRAM = 'hmix-bench'
 PARTS = ('mixers', 'loader', 'scaling', 'puzzle')
@@ -128,7 +129,7 @@ def measure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     import timm.models
     import torch
 
-    from .benching import loader, mixers, puzzle, report
+    from .benching import loader, machine, mixers, puzzle
 
     problem = device_problem(args.device)
     if problem is not None:
@@ -144,13 +145,12 @@ def measure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         'scaling': mixers.bench_scaling,
         'puzzle': puzzle.bench_puzzle,
     }
-    machine = report.describe_machine(args)
-    written: dict[str, Any] = {'machine': machine}
-    print(', '.join(f'{name} {value}' for name, value in machine.items()))
+    written: dict[str, Any] = {'machine': machine.describe_machine(args)}
+    print(', '.join(f'{name} {value}' for name, value in written['machine'].items()))
     for name in [args.only] if args.only else available_parts():
         for title, table in parts[name](args).items():
             written.setdefault('tables', {})[title] = table
-            print(f'\n{title}\n\n{report.markdown(table)}', flush=True)
+            print(f'\n{title}\n\n{markdown(table)}', flush=True)
     if args.json is not None:
         write_json(args.json, written)
 

@@ -1,4 +1,4 @@
-"""What the commands that draw share: the grid of mixes, and writing files whole."""
+"""What the commands that plot share: the grid of mixes, and writing a figure whole."""
 
 import importlib.util
 import sys
@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from .blend import blend_
 from .errors import RunError
 from .files import first_line, write_atomically
 from .masks import Mask
 
 DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
-"""Module → package, of what the extra 'demo' brings."""
+"""Module → package, of what the extra 'demo' brings for plots."""
 
 
 def require_demo_extra(program: str) -> None:
@@ -26,6 +24,10 @@ def require_demo_extra(program: str) -> None:
 
 def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
     """M ⊙ own + (1 − M) ⊙ other as the mixers blend it; images (H, W, 3) uint8, clipped where M is outside [0, 1]."""
+    import torch
+
+    from .blend import blend_
+
     images = [torch.from_numpy(image.copy()).permute(2, 0, 1).float() for image in (own, other)]
     mixed = blend_(images[0], images[1], mask)
     return mixed.round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()

@@ -22,15 +22,17 @@ from typing import NoReturn
 
 from hmix_timm.errors import RunError
 
-from .comparison.checks import Prospect, look_ahead
+from .comparison.checks import look_ahead
 from .comparison.plan import DIGITS_RECIPE, Comparison, build_parser, read_comparison
 from .comparison.processes import ENDING_SIGNALS, FolderInUse, locked
 from .comparison.report import write_report
-from .comparison.runs import all_runs, check_same_comparison
+from .comparison.runs import all_runs, check_same_comparison, claim_folder
 from .comparison.training import Environment, environments, train_all
-from .digits import digits_folder, digits_path
+from .digits import digits_folder
 from .mixing import load_mix_families
 from .recipes.files import read_recipe
+
+UNCHECKED = 'the data are not on this machine or not downloaded yet, so they were not checked'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,10 +93,10 @@ def _ending_on_signals() -> Iterator[None]:
 
 def _print_launch_lines(comparison: Comparison, parts: Sequence[Environment]) -> None:
     """One line per run that is not finished, on standard output; remarks go to standard error."""
-    if comparison.on_digits and not digits_path().exists():
-        print('# the digits are not there yet; a comparison without --dry-run writes them', file=sys.stderr)
-    elif _look_ahead(comparison, write=False) is None:
-        print('# the data are not on this machine, so they were not checked', file=sys.stderr)
+    if look_ahead(comparison.training, comparison.script, bool(comparison.torchrun), prepare=None) is None:
+        missing = 'the digits are not there yet; a comparison without --dry-run writes them'
+        print('#', missing if comparison.on_digits else UNCHECKED, file=sys.stderr)
+    check_same_comparison(comparison)
     for run in all_runs(comparison):
         if run.result() is None:
             print(shlex.join(run.command(parts[0])))
@@ -102,25 +104,19 @@ def _print_launch_lines(comparison: Comparison, parts: Sequence[Environment]) ->
             print(f'# {run.name} is finished', file=sys.stderr)
 
 
-def _look_ahead(comparison: Comparison, write: bool = True) -> Prospect | None:
-    return look_ahead(comparison.training, comparison.script, bool(comparison.torchrun), write)
-
-
 def _compare(comparison: Comparison, parts: Sequence[Environment]) -> int:
-    if comparison.on_digits:
-        digits_folder()
-    prospect = _look_ahead(comparison)
+    prepare = digits_folder if comparison.on_digits else lambda: None
+    prospect = look_ahead(comparison.training, comparison.script, bool(comparison.torchrun), prepare)
     assert prospect is not None
     comparison.output.mkdir(parents=True, exist_ok=True)
     leads = comparison.node_rank == 0
     with locked(comparison.output / ('.lock' if leads else f'.lock-node{comparison.node_rank}')) as lock:
         if leads:
             check_same_comparison(comparison)
+            claim_folder(comparison)
         outcome = train_all(comparison, prospect, parts, lock)
         if leads and outcome.results:
             print(write_report(comparison, outcome))
-    for failure in outcome.failures:
-        print(f'failed: {failure}', file=sys.stderr)
     if outcome.stopped:
         print(f'stopped: {outcome.stopped}', file=sys.stderr)
     return 1 if outcome.failures else 0

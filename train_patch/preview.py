@@ -187,6 +187,7 @@ def parse_training(options: argparse.Namespace, line: Sequence[str]) -> argparse
         raise ValueError(f'--img-size must be up to {MAX_SIDE} here, got {side}')
     if images is not None:
         args.dataset, args.data_dir = '', str(digits_folder()) if images == 'digits' else None
+        args.num_classes = None  # of the data that the recipe is for
     return args
 
 

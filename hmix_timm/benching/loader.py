@@ -15,8 +15,9 @@ import torch
 
 from ..errors import RunError
 from ..scikit_images import photographs
+from ..tables import Table
 from .mixers import REFERENCE, make_mixers, timms_title, titles
-from .timing import Table, median_ratio, progress, synchronize
+from .timing import median_ratio, progress, synchronize
 
 JPEG_SIZE = (500, 375)
 """Width and height of the photographs that the loader decodes, about ImageNet's."""

@@ -12,7 +12,8 @@ import torch
 from ..families import FAMILIES
 from ..mixup import FastCollateMixup, Mixup
 from ..presets import mix_modes, mixer_arguments
-from .timing import Call, Table, alternate, extra_memory, median_ratio, progress
+from ..tables import Table
+from .timing import Call, alternate, extra_memory, median_ratio, progress
 
 FLOAT_MODES = ('batch', 'pair', 'elem')
 COLLATE_MODES = ('batch', 'pair', 'elem', 'half')

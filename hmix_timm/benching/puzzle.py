@@ -21,7 +21,8 @@ from ..puzzle.costs import block_saliency, puzzle_costs
 from ..puzzle.cut import load_scipy
 from ..puzzle.transport import transport
 from ..scikit_images import photographs
-from .timing import Call, Table, alternate, median_ratio, progress
+from ..tables import Table
+from .timing import Call, alternate, median_ratio, progress
 
 BATCH_SIZES = (64, 128)
 BLOCKS = (2, 4, 8, 16)

@@ -14,8 +14,6 @@ import numpy as np
 import torch
 
 Call = Callable[[], Any]
-Table = list[dict[str, Any]]
-"""Rows of column → value; the first column names the row."""
 
 
 def alternate(calls: Mapping[str, Call], repeats: int, device: str) -> dict[str, list[float]]:

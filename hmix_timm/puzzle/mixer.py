@@ -15,6 +15,9 @@ from .cut import load_scipy, minimum_cut
 from .saliency import Saliency
 from .transport import transport
 
+VALUES_AT_ONCE = 1 << 22
+"""Pairs of images with about this many values are copied to be mixed: of a large batch, no more than a part of it."""
+
 
 class PuzzleMix(SharedSwitch):
     """PuzzleMix (Kim, Choo and Song, ICML 2020, https://arxiv.org/abs/2009.06962), with the mask solved exactly.
@@ -191,21 +194,24 @@ class PuzzleMix(SharedSwitch):
     def blend_(self, images: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Moves what is salient to where masks (B, n, n) show it, and mixes the batch with its partners, in place."""
         grid = self._tiles(images.shape[2], mask.shape[1]), self._tiles(images.shape[3], mask.shape[2])
-        for dim, tiles in enumerate(grid, start=1):
-            mask = mask.repeat_interleave(tiles // mask.shape[dim], dim)
+        for dim, length in enumerate(grid, start=1):
+            mask = mask.repeat_interleave(length // mask.shape[dim], dim)
         shares = block_saliency(saliency, grid)
         visible = torch.cat((mask > 0, mask < 1))
         sources = transport(torch.cat((shares, shares.flip(0))), visible, self.t_eps)
-        tiles_ = images.unflatten(3, (grid[1], -1)).unflatten(2, (grid[0], -1)).permute(0, 2, 4, 1, 3, 5)
+        tiles = images.unflatten(3, (grid[1], -1)).unflatten(2, (grid[0], -1)).permute(0, 2, 4, 1, 3, 5)
         rows, columns = torch.div(sources, grid[1], rounding_mode='floor'), sources % grid[1]
-        batch = torch.arange(len(images), device=images.device)[:, None]
-        own, partner = (
-            tiles_[samples, rows_, columns_].unflatten(1, grid)
-            for samples, rows_, columns_ in zip((batch, batch.flip(0)), rows.chunk(2), columns.chunk(2), strict=True)
-        )
-        mixed = own.lerp_(partner, (1.0 - mask).to(images.dtype)[..., None, None, None])
-        half = len(images) // 2
-        tiles_[:half], tiles_[-half:] = mixed[:half], mixed[-half:]  # a middle sample stays as it is
+        partner_share = (1.0 - mask).to(images.dtype)[..., None, None, None]
+        samples = torch.arange(len(images), device=images.device)
+        last, half = len(images) - 1, len(images) // 2
+        step = max(1, VALUES_AT_ONCE // (2 * images[0].numel()))
+        for start in range(0, half, step):
+            firsts = samples[start : min(start + step, half)]
+            these = torch.cat((firsts, last - firsts))
+            own = tiles[these[:, None], rows[these], columns[these]]
+            partners = len(images) + these  # their sources come second
+            partner = tiles[(last - these)[:, None], rows[partners], columns[partners]]
+            tiles[these] = own.unflatten(1, grid).lerp_(partner.unflatten(1, grid), partner_share[these])
         return images
 
     def _tiles(self, side: int, count: int) -> int:

@@ -5,14 +5,18 @@ differentiable f, such as the linear model of logistic regression. `original_los
 `regularizers` are the terms of Eq. 7: their sum is the approximate loss, equal to the original one up to second order
 in the distance between images.
 
-A mask distribution is a `MaskLaw`: any function that lists, for a λ, the masks that may be drawn and their
-probabilities. Expectations over λ ~ Beta(α, β) are quadratures, so that both losses are free of sampling noise.
+Both losses take a `MaskSupport` of `laws`: the paper's examples, or what any mixer draws. Where that is a list with a
+quadrature over λ they are free of sampling noise; where masks are drawn, `laws.estimate` gives the standard error:
+
+    supports = mixer_supports(Mixup.from_mode('hmix'), (8, 8))
+    estimate(supports, lambda support: approximate_loss(f, x, y, partner_moments(support)))
 
 About the theorem as printed. It takes λ from D̃ = α/(α+β) Beta(α+1, β) + β/(α+β) Beta(β+1, α), and M(λ) at that λ.
 That is right where 1 − M(λ) is distributed as M(1 − λ), as in both of the paper's examples; it is not right for a mask
 like CutMix's, whose box does not turn inside out when λ goes to 1 − λ. The derivation gives, for every mask
-distribution: the partner's share K of a pixel is 1 − M(λ) with probability λ, and M(λ) with probability 1 − λ, for
-λ ~ Beta(α, β). That is what `partner_moments` computes; for symmetric masks it is the theorem's a_jk under D̃.
+distribution: the partner's share K of a pixel is 1 − M with probability w, and M with probability 1 − w, w being the
+label weight of image i (λ in the paper, the mean of the mask in the mixers). That is what `partner_moments` computes;
+for symmetric masks it is the theorem's a_jk under D̃.
 """
 
 from collections.abc import Callable
@@ -23,80 +27,10 @@ import numpy as np
 import torch
 from torch.nn.functional import softplus
 
-from ..checks import check_number
+from .laws import MaskLaw, MaskSupport, bernoulli_law, mask_support, mixup_law
 
 Model = Callable[[torch.Tensor], torch.Tensor]
 """f: inputs (n, d) → values (n,); twice differentiable."""
-
-MaskLaw = Callable[[float], tuple[torch.Tensor, torch.Tensor]]
-"""λ → masks (K, d) and their probabilities (K,), float64."""
-
-
-def mixup_law(lam: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixup in two dimensions: M = (λ, λ)."""
-    return torch.full((1, 2), lam, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-
-
-def bernoulli_law(lam: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The paper's CutMix in two dimensions: M = (m₁, m₂), independent, m_i ~ Bernoulli(λ)."""
-    masks = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=torch.float64)
-    return masks, (masks * lam + (1.0 - masks) * (1.0 - lam)).prod(dim=1)
-
-
-class MaskSupport(NamedTuple):
-    """A joint distribution of λ and M, on finitely many points."""
-
-    lam: torch.Tensor
-    """λ, shape (K,), float64."""
-    masks: torch.Tensor
-    """M, shape (K, d), float64."""
-    probability: torch.Tensor
-    """shape (K,), float64; sums to 1."""
-
-
-def mask_support(law: MaskLaw, alpha: float = 1.0, beta: float = 1.0, nodes: int = 16) -> MaskSupport:
-    """λ ~ Beta(alpha, beta) and M ~ law(λ), by a quadrature that is exact for polynomials in λ of degree 2 nodes − 1.
-
-    Raises:
-        ValueError: alpha or beta is not > 0, or nodes < 1.
-    """
-    points, weights = beta_quadrature(alpha, beta, nodes)
-    lams, masks, probabilities = [], [], []
-    for point, weight in zip(points, weights, strict=True):
-        values, probability = law(float(point))
-        lams.append(torch.full((len(values),), float(point), dtype=torch.float64))
-        masks.append(values)
-        probabilities.append(probability * float(weight))
-    return MaskSupport(torch.cat(lams), torch.cat(masks), torch.cat(probabilities))
-
-
-def beta_quadrature(alpha: float, beta: float, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss quadrature for the Beta(alpha, beta) distribution on [0, 1].
-
-    Points and weights are those of the Jacobi polynomials, by the eigenvalues of their three-term recurrence.
-
-    Returns:
-        Points and weights, each of shape (nodes,), float64; the weights sum to 1.
-
-    Raises:
-        ValueError: alpha or beta is not > 0, or nodes < 1.
-    """
-    check_number('alpha', alpha, open_low=True)
-    check_number('beta', beta, open_low=True)
-    check_number('nodes', nodes, low=1)
-    a, b = beta - 1.0, alpha - 1.0  # exponents of (1 − t) and (1 + t) on [−1, 1]
-    n = np.arange(nodes, dtype=np.float64)
-    total = 2.0 * n + a + b
-    with np.errstate(divide='ignore', invalid='ignore'):  # 0 / 0 at n = 0 for α + β = 2, replaced below
-        diagonal = (b**2 - a**2) / (total * (total + 2.0))
-    diagonal[0] = (b - a) / (a + b + 2.0)
-    m, total = n[1:], total[1:]
-    with np.errstate(divide='ignore', invalid='ignore'):  # the same at n = 1 for α + β = 1
-        squared = 4.0 * m * (m + a) * (m + b) * (m + a + b) / (total**2 * (total + 1.0) * (total - 1.0))
-    if nodes > 1:
-        squared[0] = 4.0 * (1.0 + a) * (1.0 + b) / ((a + b + 2.0) ** 2 * (a + b + 3.0))
-    points, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(np.sqrt(squared), 1) + np.diag(np.sqrt(squared), -1))
-    return (points + 1.0) / 2.0, vectors[0] ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +47,9 @@ class PartnerMoments:
 
 
 def partner_moments(support: MaskSupport) -> PartnerMoments:
-    """K = 1 − M with probability λ, and M with probability 1 − λ (see the module's docstring)."""
+    """K = 1 − M with probability w, and M with probability 1 − w (see the module's docstring)."""
     shares = torch.cat((1.0 - support.masks, support.masks))
-    weights = torch.cat((support.probability * support.lam, support.probability * (1.0 - support.lam)))
+    weights = torch.cat((support.probability * support.weight, support.probability * (1.0 - support.weight)))
     return PartnerMoments(weights @ shares, torch.einsum('k,ki,kj->ij', weights, shares, shares))
 
 
@@ -125,21 +59,21 @@ def logistic_loss(value: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def original_loss(f: Model, x: torch.Tensor, y: torch.Tensor, support: MaskSupport) -> torch.Tensor:
-    """Eq. 4: the mean of the loss over all pairs (i, j), λ and M; labels are λ y_i + (1 − λ) y_j.
+    """Eq. 4: the mean of the loss over all pairs (i, j) and masks; labels are w y_i + (1 − w) y_j.
 
     Args:
         f: the model.
         x: inputs (m, d), float64.
         y: labels in {0, 1}, shape (m,), float64.
-        support: distribution of λ and M.
+        support: distribution of label weights w and masks.
 
     Returns:
         A scalar, differentiable.
     """
-    lam, masks, probability = support
+    weight, masks, probability = support
     own, other = x[:, None, None, :], x[None, :, None, :]
     mixed = masks * own + (1.0 - masks) * other
-    labels = lam * y[:, None, None] + (1.0 - lam) * y[None, :, None]
+    labels = weight * y[:, None, None] + (1.0 - weight) * y[None, :, None]
     losses = logistic_loss(f(mixed.flatten(0, 2)).view_as(labels), labels)
     return (losses @ probability).mean()
 

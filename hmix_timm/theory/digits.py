@@ -51,8 +51,10 @@ def small_network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, _CLASSES))
 
 
-def train_digits(mode: str, seed: int, epochs: int = 15, progress: Any = None) -> tuple[nn.Module, torch.Tensor, float]:
-    """Trains `small_network` on 1,000 digits through `hmix_timm.Mixup.from_mode(mode, 'cifar100')`.
+def train_digits(
+    mode: str, seed: int, epochs: int = 15, train_images: int = _TRAIN_IMAGES, progress: Any = None
+) -> tuple[nn.Module, torch.Tensor, float]:
+    """Trains `small_network` on digits through `hmix_timm.Mixup.from_mode(mode, 'cifar100')`.
 
     numpy's and torch's global generators are left as they were found.
 
@@ -60,23 +62,24 @@ def train_digits(mode: str, seed: int, epochs: int = 15, progress: Any = None) -
         mode: one of `hmix_timm.presets.mix_modes()`.
         seed: of initial weights, order and mixing.
         epochs: passes over the training digits.
+        train_images: number of them.
         progress: a tqdm bar to advance by one for each epoch, or None.
 
     Returns:
-        The network in evaluation mode, the 797 other images, and the top-1 accuracy on them in percent.
+        The network in evaluation mode, the other images, and the top-1 accuracy on them in percent.
     """
     images, labels = digit_images()
-    x, y = images[:_TRAIN_IMAGES], labels[:_TRAIN_IMAGES]
+    x, y = images[:train_images], labels[:train_images]
     mixer = Mixup.from_mode(mode, 'cifar100', num_classes=_CLASSES, label_smoothing=0.0)
     loss_fn = SoftTargetCrossEntropy()
     with torch.random.fork_rng(devices=[]), numpy_seed(seed), one_thread():
         torch.manual_seed(seed)
         model = small_network()
-        steps = epochs * (_TRAIN_IMAGES // 100)
+        steps = epochs * -(-train_images // 100)
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
         for _ in range(epochs):
-            for index in torch.randperm(_TRAIN_IMAGES).split(100):
+            for index in torch.randperm(train_images).split(100):
                 mixed, target = mixer(x[index], y[index])
                 optimizer.zero_grad()
                 loss_fn(model(mixed), target).backward()
@@ -86,5 +89,5 @@ def train_digits(mode: str, seed: int, epochs: int = 15, progress: Any = None) -
                 progress.update()
     model.eval()
     with torch.no_grad():
-        correct = model(images[_TRAIN_IMAGES:]).argmax(dim=1) == labels[_TRAIN_IMAGES:]
-    return model, images[_TRAIN_IMAGES:], 100.0 * correct.float().mean().item()
+        correct = model(images[train_images:]).argmax(dim=1) == labels[train_images:]
+    return model, images[train_images:], 100.0 * correct.float().mean().item()

@@ -50,7 +50,7 @@ class Watch:
             output.register_hook(lambda gradient: self.solve(logits, gradient))
 
     def solve(self, logits, gradient):
-        """A mean cross entropy's gradient is (softmax − target) / B: so the target is known."""
+        """A mean cross entropy's gradient is (softmax − target) / B, which gives away the target."""
         self.targets.append(logits.softmax(1) - len(logits) * gradient)
 
 
@@ -95,7 +95,7 @@ def test_images_are_not_mixed_in_evaluation(run):
 
 
 def test_the_loss_has_the_soft_targets_of_the_images_that_were_mixed(run):
-    """With one mask a batch, what an image gives its partner gets: their sum is that of two digits, and names both."""
+    """With one mask a batch, a pair's sum is that of two digits, which names them."""
     digits, labels = run.train_set
     one_hot = nn.functional.one_hot(labels, CLASSES) * (1 - SMOOTHING) + SMOOTHING / CLASSES
     i, j = torch.triu_indices(len(digits), len(digits))

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def message_of(said: str) -> str:
 
 
 def look_ahead(
-    arguments: Mapping[str, Any], script: Path | None, distributed: bool, write: bool = True
+    arguments: Mapping[str, Any], script: Path | None, distributed: bool, prepare: Callable[[], object] | None
 ) -> Prospect | None:
     """Checks what training would check before its first batch: once, not in every run.
 
@@ -116,7 +116,7 @@ def look_ahead(
         arguments: of one run, resolved.
         script: a timm train script, or None for this project's own.
         distributed: whether the run is one of torchrun's.
-        write: whether a data set may be downloaded.
+        prepare: called before the data are looked at; None where nothing may be written, so that nothing is downloaded.
 
     Returns:
         What is known of the runs then; None where the data are not on this machine and nothing may be written.
@@ -141,9 +141,11 @@ def look_ahead(
             check_arguments(args)
         optimizer = create_optimizer_v2([nn.Parameter(zeros(1))], **{**optimizer_kwargs(cfg=args), 'lr': 0.1})
         epochs = create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=1)[1]
-        if not write and (args.dataset_download or not os.path.exists(args.data_dir or '')):
+        if prepare is not None:
+            prepare()
+        elif args.dataset_download or not os.path.exists(args.data_dir or ''):
             return None
-        with _download_lock(args):
+        with download_lock(args):
             _, validation = load_datasets(args)
     except RunError as error:
         raise ValueError(str(error)) from error
@@ -151,14 +153,15 @@ def look_ahead(
 
 
 @contextlib.contextmanager
-def _download_lock(args: argparse.Namespace) -> Any:
+def download_lock(args: argparse.Namespace) -> Iterator[None]:
     """Lets one comparison at a time download into a folder: two at once would write the same files."""
-    if not args.dataset_download:
+    if args.dataset_download:
+        os.makedirs(args.data_dir, exist_ok=True)
+    if not args.dataset_download or not os.access(args.data_dir, os.W_OK):
         yield
         return
     from filelock import FileLock
 
-    os.makedirs(args.data_dir, exist_ok=True)
     with FileLock(os.path.join(args.data_dir, '.hmix-compare.lock')):
         yield
 

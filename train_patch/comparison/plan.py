@@ -14,7 +14,7 @@ from hmix_timm.families import FAMILIES
 from hmix_timm.presets import mix_modes
 
 from ..digits import digits_path
-from ..mixing import mix_dests, mode_uses, option_name
+from ..mixing import declare, mix_dests, mode_uses, option_name
 from ..mixing.resolve import family_options
 from ..recipes.files import RECIPE_FOLDER, find_recipe
 from ..recipes.published import PAPER_MODES
@@ -37,17 +37,18 @@ OWN_OPTIONS = {
 TIMMS_OPTIONS = ('--cutmix', '--cutmix-m')  # they do not abbreviate --cutmix-mode
 # the part of the mixing group that belongs to the whole comparison; the rest belongs to single variants
 SHARED_MIX_DESTS = ('mix_mode', 'cutmix_mode', 'mix_preset', 'mix_families')
-TORCHRUN_OPTIONS = (
-    '--nproc-per-node',
-    '--nnodes',
-    '--node-rank',
-    '--rdzv-backend',
-    '--rdzv-endpoint',
-    '--rdzv-id',
-    '--rdzv-conf',
-    '--master-addr',
-    '--master-port',
-)
+# torchrun's options that are taken → what they say
+TORCHRUN_OPTIONS = {
+    '--nproc-per-node': 'processes of each run on this machine (default: a run is one process)',
+    '--nnodes': 'machines of each run (default: 1)',
+    '--node-rank': 'number of this machine, from 0; machine 0 writes the results (default: 0)',
+    '--rdzv-backend': 'how the machines find each other (default: static)',
+    '--rdzv-endpoint': 'host and port where they do',
+    '--rdzv-id': 'name of the job (default: none)',
+    '--rdzv-conf': 'more for the backend, KEY=VALUE,… (default: none)',
+    '--master-addr': 'host of machine 0, for the backend static (default: 127.0.0.1)',
+    '--master-port': 'port of machine 0, for the backend static (default: 29500)',
+}
 
 
 @dataclass(frozen=True)
@@ -202,16 +203,23 @@ def build_parser() -> argparse.ArgumentParser:
         help='print one launch line per run that is not finished; train and write nothing',
     )
     add_version(parser)
-    group = parser.add_argument_group('mixing, for the rows that have a use for it', 'see hmix-train --help')
-    for dest in _variant_dests():
-        if dest == 'mix_literal':
-            group.add_argument(option_name(dest), action='store_const', const='')
-        else:
-            group.add_argument(option_name(dest), metavar='X')
+    _add_variant_options(parser.add_argument_group('mixing', 'each option goes to the rows that have a use for it'))
     group = parser.add_argument_group('many processes', "torchrun's options; one of them makes every run a torchrun")
-    for option in TORCHRUN_OPTIONS:
-        group.add_argument(option, '--' + option[2:].replace('-', '_'), metavar='X')
+    for option, text in TORCHRUN_OPTIONS.items():
+        spellings = dict.fromkeys([option, '--' + option[2:].replace('-', '_')])
+        group.add_argument(*spellings, metavar='X', help=text)
     return parser
+
+
+def _add_variant_options(group: Any) -> None:
+    """Declares the part of the mixing group that belongs to single rows, as text for training to resolve."""
+    scratch = argparse.ArgumentParser(add_help=False)
+    declare(scratch)
+    for action in scratch._actions:
+        if action.dest in _variant_dests() and action.nargs == 0:
+            group.add_argument(*action.option_strings, action='store_const', const='', help=action.help)
+        elif action.dest in _variant_dests():
+            group.add_argument(*action.option_strings, metavar=action.metavar, help=action.help)
 
 
 def _variant_dests() -> list[str]:

@@ -45,8 +45,7 @@ def locked(path: Path) -> Iterator[IO[str]]:
     with path.open('a+') as file:
         deadline = time.monotonic() + ORPHAN_SECONDS
         while not _try_lock(file):
-            file.seek(0)
-            holder = json.loads(file.read() or '{}')
+            holder = _read_holder(file)
             if not _is_gone(holder) or time.monotonic() > deadline:
                 who = f'process {holder["pid"]} on {holder["host"]}' if holder else 'another process'
                 raise FolderInUse(f'{path.parent} is in use: {who} trains into it')
@@ -63,6 +62,14 @@ def _try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _read_holder(file: IO[str]) -> dict[str, Any]:
+    file.seek(0)
+    try:
+        return json.loads(file.read())
+    except ValueError:  # it has the lock, and has not yet written its name
+        return {}
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:

@@ -43,7 +43,9 @@ def write_report(comparison: Comparison, outcome: Outcome) -> str:
     write_bytes(comparison.output / 'results.md', '\n\n'.join(document).encode() + b'\n')
     write_bytes(comparison.output / 'results.csv', csv_table(rows, baselines, comparison.seeds).encode())
     write_atomically(comparison.output / 'results.png', lambda file: figure.savefig(file, format='png', dpi=150))
-    return f'\n{text}\n\n{explained}\n\n{comparison.output / "results.md"}, results.csv, results.png'
+    failed = [f'{failure.variant} seed {failure.seed}' for failure in outcome.failures]
+    named = f'\n{len(failed)} runs failed: {", ".join(failed)}' if failed else ''
+    return f'\n{text}\n\n{explained}{named}\n\n{comparison.output / "results.md"}, results.csv, results.png'
 
 
 def paper_top1(comparison: Comparison, results: list[RunResult]) -> dict[str, float]:

@@ -181,12 +181,10 @@ def check_same_comparison(comparison: Comparison) -> None:
         ValueError: the folder holds other runs; says what is different.
         RunError: a record is damaged.
     """
-    path = comparison.output / RECORD
-    record = {'script': str(comparison.script) if comparison.script else None, 'processes': comparison.processes}
-    trained = [folder for folder in sorted(comparison.output.glob('*/seed*')) if holds_run(folder)]
+    path, trained = comparison.output / RECORD, _trained_folders(comparison)
     different = []
     if trained and path.exists():
-        there = _read_record(path)
+        there, record = _read_record(path), _record(comparison)
         different = [f'{k}: {there[k]!r} there, {here!r} here' for k, here in record.items() if there[k] != here]
     for folder in trained:
         different += _disagreements(comparison, folder)
@@ -195,8 +193,23 @@ def check_same_comparison(comparison: Comparison) -> None:
         raise ValueError(
             f'--output {comparison.output} holds runs of another comparison; give another folder.\n  {listed}'
         )
-    if not trained or not path.exists():
-        write_bytes(path, yaml.safe_dump(record, sort_keys=False).encode())
+
+
+def claim_folder(comparison: Comparison) -> None:
+    """Writes the record of a comparison into its folder, where `check_same_comparison` found nothing against it."""
+    path = comparison.output / RECORD
+    if not path.exists() or not _trained_folders(comparison):
+        write_bytes(path, yaml.safe_dump(_record(comparison), sort_keys=False).encode())
+
+
+def _record(comparison: Comparison) -> dict[str, Any]:
+    return {'script': str(comparison.script) if comparison.script else None, 'processes': comparison.processes}
+
+
+def _trained_folders(comparison: Comparison) -> list[Path]:
+    """The folders of all runs that trained anything, whether they are asked for now or not."""
+    folders = sorted(comparison.output.glob('*/seed*'))
+    return [folder for folder in folders if folder.name[4:].isdecimal() and holds_run(folder)]
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -205,10 +205,10 @@ def train_all(comparison: Comparison, prospect: Prospect, parts: Sequence[Enviro
                         bar.write(f'{job.run.name}: top-1 {came.top1:.2f} %')
                     elif came is not None:
                         outcome.failures.append(came)
+                        bar.write(f'failed: {came}', file=sys.stderr)
                         if job.ended_at_its_start(came) and not any(epochs.values()):
                             outcome.stopped = f'{job.run.name} did not get beyond its start, and nor would the others'
                             return outcome
-                        bar.write(f'failed: {came}')
         finally:
             end_all(job.process for job in jobs)
     return outcome

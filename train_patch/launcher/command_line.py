@@ -7,13 +7,15 @@ import argparse
 import ast
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hmix_timm.errors import RunError
 
-from ..mixing import declare, load_mix_families
+from ..mixing import declare, load_mix_families, mix_dests
+from ..recipes.files import read_recipe
 
 PREFIXES = ('--mix-', '--hmix-', '--gmix-')
 """How options of ours begin; a script that drops unknown options would drop them without a word."""
@@ -104,20 +106,35 @@ def _refuse_script_behind(words: Sequence[str]) -> None:
 
 
 def refuse_own_options(line: CommandLine, like_timms: bool) -> None:
-    """Raises RunError where an option of ours stands among the arguments of a script that cannot take it.
+    """Raises RunError where an option of ours stands among the arguments, or in the recipe, of a script that drops it.
 
     Args:
         line: a command line whose script is not run as timm's.
         like_timms: whether only the installed timm is too old for that.
     """
+    where, why = f'behind {line.name}', "is not timm's and would not know it"
+    if like_timms:
+        why = 'takes it there only with timm 1.0.20 or newer'
     known = own_parser()._option_string_actions
-    for word in line.arguments:
-        option = word.partition('=')[0].replace('_', '-')
-        if option in known or option.startswith(PREFIXES):
-            why = (
-                'takes it there only with timm 1.0.20 or newer' if like_timms else "is not timm's and would not know it"
-            )
-            raise RunError(f'{word} stands behind {line.name}, which {why}: put it before the script')
+    found = [word for word in line.arguments if _is_own(word.partition('=')[0].replace('_', '-'), known)]
+    if not found and like_timms:
+        peek = argparse.ArgumentParser(add_help=False)
+        peek.add_argument('-c', '--config')
+        recipe = peek.parse_known_args(line.arguments)[0].config
+        where, found = f'in the recipe of {line.name}', sorted(set(_read(recipe)) & set(mix_dests()))
+    if found:
+        raise RunError(f'{found[0]} stands {where}, which {why}: put it before the script')
+
+
+def _is_own(option: str, known: Collection[str]) -> bool:
+    return option in known or option.startswith(PREFIXES)
+
+
+def _read(recipe: str | None) -> dict[str, Any]:
+    try:
+        return read_recipe(recipe) if recipe else {}
+    except ValueError as error:
+        raise RunError(str(error)) from error
 
 
 def names_missing(path: str) -> list[str]:

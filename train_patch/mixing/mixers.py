@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hmix_timm.presets import mix_modes, puzzle_arguments
 
-from .resolve import CONSTRUCTOR_NAMES, constructor_overrides, option_name
+from .resolve import CONSTRUCTOR_NAMES, option_name, slot_overrides
 
 if TYPE_CHECKING:
     from hmix_timm.puzzle.saliency import Saliency
@@ -41,7 +41,7 @@ def puzzle_mixer_from(args: argparse.Namespace, saliency: 'Saliency', std: Seque
 
 def slot_arguments_from(args: argparse.Namespace) -> dict[str, Any]:
     """The part of the constructor arguments that timm's scripts do not pass: which mask the CutMix slot draws."""
-    overrides = constructor_overrides(vars(args))
+    overrides = slot_overrides(vars(args))
     return {name: value for name, value in overrides.items() if name not in CONSTRUCTOR_NAMES.values()}
 
 

@@ -82,7 +82,7 @@ def resolve(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, An
     timms = {dest: _timms_value(dest, typed, recipe) for dest in TIMM_DEFAULTS}
     mode, mask = values['mix_mode'], values['cutmix_mode']
     if mode is not None:
-        overrides = constructor_overrides(values)
+        overrides = slot_overrides(values)
         mixes = mix_modes()[mode].mixes
         timms = {dest: overrides[CONSTRUCTOR_NAMES[dest]] for dest in timms} if mixes else dict(TIMM_DEFAULTS)
     elif mask is not None:
@@ -274,7 +274,18 @@ def constructor_overrides(values: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a mixer's constructor that resolved values of the group replace, whatever a script passes.
 
     Empty without mix mode and mask; 'none' gives a mixer that never mixes.
+
+    Raises:
+        ValueError: the mix mode is none of `Mixup`'s: it needs the model in training.
     """
+    mode = values.get('mix_mode')
+    if mode is not None and mix_modes()[mode].needs_model:
+        raise ValueError(f'--mix-mode {mode} asks the model in training what to keep, which is not to be had here')
+    return slot_overrides(values)
+
+
+def slot_overrides(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`constructor_overrides`, and for a mix mode that needs a model what makes timm's scripts expect soft targets."""
     mode, mask = values.get('mix_mode'), values.get('cutmix_mode')
     if mode is None and mask is None:
         return {}

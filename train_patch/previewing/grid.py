@@ -33,8 +33,6 @@ def grid_slots(modes: Sequence[str], typed: Mapping[str, Any], recipe: Mapping[s
     for name in modes:
         check_choice('--grid', name, mix_modes())
         mode = mix_modes()[name]
-        if mode.needs_model:
-            raise ValueError(f'--grid cannot show {name}, whose masks depend on a model')
         own = {dest: value for dest, value in typed.items() if mode_uses(name, dest)}
         arguments = constructor_overrides(resolve_group({**own, 'mix_mode': name}, recipe))
         options = {k: v for k, v in arguments.items() if mode.family and k in FAMILIES[mode.family].keywords}

@@ -74,12 +74,10 @@ def shortened(text: str, width: int) -> str:
         return text
     head, tail = '', ''
     for number in range(len(text)):
-        if number % 2:
-            tail = text[-1 - number // 2] + tail
-        else:
-            head += text[number // 2]
-        if _columns(head + tail) >= width - 2:
+        longer = (head, text[-1 - number // 2] + tail) if number % 2 else (head + text[number // 2], tail)
+        if _columns(''.join(longer)) > width - 1:
             break
+        head, tail = longer
     return f'{head}…{tail}'
 
 

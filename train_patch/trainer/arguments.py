@@ -11,7 +11,7 @@ from hmix_timm.errors import RunError
 from ..crop import check_padding
 from ..mixing import TIMM_DEFAULTS, load_mix_families, mix_dests, remember_typed, resolve_parsed
 from ..recipes.files import read_recipe
-from .options import PROGRAM, REFUSED, USAGE, Keywords, build_parser, refusal
+from .options import DATASET_TYPES, PROGRAM, REFUSED, USAGE, Keywords, build_parser, refusal
 
 
 class WrongArguments(RunError):
@@ -138,6 +138,10 @@ def _check_arguments(args: argparse.Namespace) -> None:
     for name in ('data_dir', 'dataset', 'train_split', 'val_split'):
         value = getattr(args, name) or ''  # webdataset would hand a pipe to a shell
         refuse('pipe:' in value, f'--{name.replace("_", "-")} {value}: shell commands are not taken')
+    unknown = args.dataset and args.dataset.partition('/')[0] not in DATASET_TYPES
+    refuse(unknown, f'--dataset {args.dataset}: must be TYPE/NAME with a type of {", ".join(DATASET_TYPES)}')
+    lost = args.torchcompile_mode and not args.torchcompile
+    refuse(lost, f'--torchcompile-mode {args.torchcompile_mode} needs --torchcompile')
     for name in ('scale', 'ratio'):
         low, high = getattr(args, name)
         refuse(low > high, f'--{name} {low:g} {high:g}: the smaller one comes first')

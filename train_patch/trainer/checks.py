@@ -76,9 +76,12 @@ def _check_device(name: str) -> None:
 def _check_channels(args: argparse.Namespace) -> None:
     mode, channels = image_mode(args), image_channels(args)
     try:
-        found = len(ImageMode.getmode(mode).bands)
+        described = ImageMode.getmode(mode)
     except KeyError as error:
         raise WrongArguments(f'--input-img-mode {mode}: PIL knows no such mode') from error
+    if described.typestr != '|u1' or mode in ('P', 'PA'):
+        raise WrongArguments(f"--input-img-mode {mode}: timm's loader takes channels of 8 bits: L, RGB, RGBA, CMYK, …")
+    found = len(described.bands)
     if found != channels:
         option = '--input-size' if args.input_size else '--in-chans'
         raise WrongArguments(
@@ -111,3 +114,5 @@ def _check_schedule(args: argparse.Namespace, optimizer: torch.optim.Optimizer) 
         raise WrongArguments(f'--sched {args.sched}: {step}: {type(error).__name__}: {error}') from error
     if schedule is None and args.sched != 'none':
         raise WrongArguments(f'--sched {args.sched}: this version of timm has no such schedule')
+    if args.start_epoch and args.start_epoch >= num_epochs:
+        raise WrongArguments(f'--start-epoch {args.start_epoch}: the schedule has {num_epochs} epochs, counted from 0')

@@ -15,17 +15,28 @@ from ..crop import declare_padding
 from ..mixing import declare
 
 PROGRAM = 'hmix-train'
+DATASET_TYPES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')
 USAGE = '%(prog)s [-c RECIPE] [options] [DIR]'
 
 
-def _number(kind: type, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], Any]:
-    """An argparse type: a finite number from `low` to `high`; with `above`, `low` itself is excluded."""
-    lower = f'above {low}' if above else f'{low} or more'
-    limits = 'finite' if low == -math.inf else lower if high == math.inf else f'from {low} to {high}'
+def _number(
+    kind: type, low: float = -math.inf, high: float = math.inf, open_low: bool = False, open_high: bool = False
+) -> Callable[[str], Any]:
+    """An argparse type: a finite number between limits, which belong to it unless they are open."""
+    limits = 'finite'
+    if high < math.inf:
+        limits = f'{"above" if open_low else "at least"} {low} and {"below" if open_high else "at most"} {high}'
+    elif low > -math.inf:
+        limits = f'above {low}' if open_low else f'{low} or more'
 
     def parse(text: str) -> Any:
         value = kind(text)
-        if not low <= value <= high or math.isinf(value) or (above and value == low):
+        if (
+            not low <= value <= high
+            or math.isinf(value)
+            or (open_low and value == low)
+            or (open_high and value == high)
+        ):
             raise argparse.ArgumentTypeError(f'{text}: must be {limits}')
         return value
 
@@ -34,7 +45,10 @@ def _number(kind: type, low: float = -math.inf, high: float = math.inf, above: b
 
 
 _count, _natural, _real = _number(int, 1), _number(int, 0), _number(float)
-_positive, _above_zero, _part = _number(float, 0), _number(float, 0, above=True), _number(float, 0, 1)
+_positive, _above_zero, _part = _number(float, 0), _number(float, 0, open_low=True), _number(float, 0, 1)
+_decay = _number(float, 0, 1, open_low=True)
+_smoothing = _number(float, 0, 1, open_high=True)
+_crop = _number(float, 0.1, 10)  # the image is resized to its inverse
 # numpy takes 32 bits; the upper half is room for the ranks, which are added
 _seed = _number(int, 0, 2**31 - 1)
 _INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
@@ -115,9 +129,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     _add('--img-size', type=_count, metavar='N', help="height and width of the images (default: the model's)")
     _add('--in-chans', type=_count, metavar='N', help='channels of the images (default: 3)')
     _add('--input-size', nargs=3, type=_count, metavar='N', help='channels, height and width in place of the two above')
-    _add(
-        '--crop-pct', type=_number(float, 0.1), metavar='PCT', help="validation images' centre crop (default: model's)"
-    )
+    _add('--crop-pct', type=_crop, metavar='PCT', help="validation images' centre crop (default: model's)")
     _add('--mean', type=_real, nargs='+', metavar='X', help="mean of the pixels, 0 to 1 (default: the model's)")
     _add('--std', type=_above_zero, nargs='+', metavar='X', help="their standard deviation (default: the model's)")
     _add(
@@ -179,7 +191,7 @@ def _add_optimizer_options(parser: argparse.ArgumentParser) -> None:
     )
     _add(
         '--layer-decay',
-        type=_above_zero,
+        type=_decay,
         metavar='X',
         help='factor of the learning rate from layer to layer, downwards',
     )
@@ -271,7 +283,7 @@ def _add_augmentation_options(parser: argparse.ArgumentParser) -> None:
     _add('--mixup-switch-prob', type=float, default=0.5, metavar='P', help='probability of CutMix where both are on')
     _add('--mixup-mode', default='batch', metavar='MODE', help='batch, pair, elem or half')
     _add('--mixup-off-epoch', type=_natural, default=0, metavar='N', help='no mixing from this epoch on; 0: never off')
-    _add('--smoothing', type=_part, default=0.1, metavar='X', help='label smoothing')
+    _add('--smoothing', type=_smoothing, default=0.1, metavar='X', help='label smoothing')
     _add(
         '--train-interpolation',
         default='random',

@@ -75,6 +75,17 @@ def test_the_pixels_are_the_blocks_that_mask_and_transport_choose(dtype, memory_
     torch.testing.assert_close(mixed, expected.to(dtype))
 
 
+def test_a_large_batch_is_mixed_part_by_part(monkeypatch):
+    images, _ = make_batch(9)
+    saliency = local_contrast(images, None)
+    mixer = make_mixer(t_eps=0.1)
+    mask = mixer.solve_masks(images, saliency, 0.5, 8)
+    whole = mixer.blend_(images.clone(), saliency, mask)
+    monkeypatch.setattr('hmix_timm.puzzle.mixer.VALUES_AT_ONCE', 3 * 2 * images[0].numel())
+    assert torch.equal(mixer.blend_(images.clone(), saliency, mask), whole)
+    assert not torch.equal(whole, images)
+
+
 def test_images_keep_their_place_in_memory_and_their_format():
     images, target = make_batch()
     images = images.contiguous(memory_format=torch.channels_last)

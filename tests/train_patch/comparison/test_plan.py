@@ -170,6 +170,7 @@ WRONG = [
     (['--no-such-option', '1'], 'unrecognized arguments: --no-such-option'),
     (['--smoothing', '2'], 'argument --smoothing: 2: must be from 0 to 1'),
     (['--jsd-loss'], '--jsd-loss needs --aug-splits'),
+    (['--model', 'test_mambaoot'], 'the nearest is test_mambaout'),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from train_patch.compare import main
-from train_patch.comparison.runs import Run, all_runs, check_same_comparison
+from train_patch.comparison.runs import Run, all_runs, check_same_comparison, claim_folder
 
 SCRIPT = Path(__file__).parents[1] / 'launcher' / 'timm_like.py'
 FACTS = dict(epoch_seconds=1.5, validation_images=16, jobs=1, threads=1)
@@ -87,7 +87,7 @@ def test_the_same_data_by_another_path_are_the_same_comparison(runs, work, monke
 )
 def test_runs_with_other_arguments_are_not_mixed_in(runs, more, named):
     before = [trained(run) for run in runs()]
-    check_same_comparison(before[0].comparison)
+    claim_folder(before[0].comparison)
     assert named in refusal(runs(*more)[0])
 
 
@@ -105,16 +105,17 @@ def test_a_run_with_another_seed_than_its_folder_says_is_not_mixed_in(runs):
 
 def test_runs_of_another_script_are_not_mixed_in(runs):
     run = trained(runs()[0])
-    check_same_comparison(run.comparison)
     (run.comparison.output / 'comparison.yaml').write_text('script: /a/train.py\nprocesses: []\n')
     assert "script: '/a/train.py' there, None here" in refusal(run)
 
 
 def test_a_folder_in_which_nothing_was_trained_belongs_to_nobody(runs):
     run = trained(runs('--lr', '0.5')[0])
-    check_same_comparison(run.comparison)
+    claim_folder(run.comparison)
     run.summary.unlink()
-    check_same_comparison(runs('--nproc-per-node', '2')[0].comparison)
+    other = runs('--nproc-per-node', '2')[0].comparison
+    check_same_comparison(other)
+    claim_folder(other)
     record = yaml.safe_load((run.comparison.output / 'comparison.yaml').read_text())
     assert record['processes'] == ['--nproc-per-node=2']
 

@@ -5,7 +5,6 @@ The checks run on a script of timm's shape, and on timm's own where the environm
 
 import csv
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +18,6 @@ needs_real = pytest.mark.skipif(
     not REAL, reason="TIMM_TRAIN_SCRIPT names no timm train.py: not run on timm's own script"
 )
 
-PYTHONPATH = os.environ.get('PYTHONPATH', '')
-
 MODES = {
     'none': None,
     'mixup': 'Mixup(alpha=0.8)',
@@ -33,32 +30,24 @@ REAL_ARGUMENTS = '--model test_resnet --img-size 32 --epochs 2 --warmup-epochs 0
 
 
 @pytest.fixture
-def launch(image_folder, run_environment, tmp_path):
-    """Runs a script through the launcher (or plain) and returns its process, output folder in tmp_path/output."""
+def train(launch, image_folder, tmp_path):
+    """Launches a timm script (or runs it plain) on the shared images into a folder of `tmp_path / 'output'`."""
 
-    def run(script, line='', experiment='run', plain=False, data=True, path=None):
-        command = [sys.executable] if plain else [sys.executable, '-m', 'train_patch']
-        command += [str(script)]
+    def run(script, line='', experiment='run', data=True, before='', **kwargs):
+        line = f'--output {tmp_path}/output --experiment {experiment} {line}'
         if data:
-            command += ['--data-dir', str(image_folder), '--num-classes', '4']
+            line = f'--data-dir {image_folder} --num-classes 4 {line}'
         if str(script) == REAL:
-            command += shlex.split(REAL_ARGUMENTS)
-        command += ['--output', str(tmp_path / 'output'), '--experiment', experiment, *shlex.split(line)]
-        environment = {**run_environment, 'PYTHONPATH': os.pathsep.join(filter(None, [path and str(path), PYTHONPATH]))}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300)
+            line = f'{REAL_ARGUMENTS} {line}'
+        return launch(before, script, line, **kwargs)
 
     return run
 
 
-def passed(process):
-    assert process.returncode == 0, process.stderr[-3000:]
-    return process.stdout + process.stderr
-
-
-def mixing_line(log):
-    lines = [line for line in log.splitlines() if 'Mixing: ' in line]
-    assert len(lines) == 1, log[-3000:]
-    return lines[0].partition('Mixing: ')[2]
+def mixing_line(run):
+    """What the one line of a log about mixing says, of a launch that ended well."""
+    (line,) = run.passed().mixing_lines
+    return line
 
 
 def batches(folder):
@@ -67,18 +56,34 @@ def batches(folder):
     return [(int(epoch), float(loss), mixed == 'True') for epoch, loss, mixed in rows]
 
 
+def expected_line(mode):
+    """How the line about a mix mode starts with timm's default loader."""
+    return 'none' if MODES[mode] is None else f'FastCollateMixup({MODES[mode]}, '
+
+
 @pytest.mark.parametrize('mode', ['none', 'stochastic', 'hmix', 'gmix'])
-def test_a_mode_trains_and_says_what_it_does(launch, tmp_path, mode):
-    log = passed(launch(LIKE, f'--mix-mode {mode} --epochs 1 --mixup 0.3 --cutmix 0.3'))
-    assert (MODES[mode] is None and mixing_line(log) == 'none') or f'FastCollateMixup({MODES[mode]}, ' in mixing_line(
-        log
-    )
+def test_a_mode_trains_and_says_what_it_does(train, tmp_path, mode):
+    run = train(LIKE, f'--mix-mode {mode} --epochs 1 --mixup 0.3 --cutmix 0.3')
+    assert mixing_line(run).startswith(expected_line(mode))
     rows = batches(tmp_path / 'output' / 'run')
     assert len(rows) == 4
     assert any(mixed for _, _, mixed in rows) == (mode != 'none')
+
+
+def test_what_a_mode_resolves_to_is_recorded(train, tmp_path):
+    train(LIKE, '--mix-mode hmix --epochs 1 --mixup 0.3').passed()
     recorded = yaml.safe_load((tmp_path / 'output' / 'run' / 'args.yaml').read_text())
-    assert recorded['mix_mode'] == mode
-    assert recorded['hmix_ratio'] == (0.75 if mode == 'hmix' else None)
+    assert (recorded['mix_mode'], recorded['hmix_ratio'], recorded['mixup'], recorded['cutmix']) == ('hmix', 0.75, 0, 1)
+
+
+def test_what_a_mode_replaces_is_said(train):
+    log = train(LIKE, '--mix-mode hmix --epochs 1 --mixup 0.3').passed().log
+    assert 'replaced by --mix-mode hmix: --mixup 0.3' in log
+
+
+def test_options_may_stand_before_the_script(train):
+    run = train(LIKE, '--epochs 1', before='--mix-mode hmix --hmix-ratio 0.5')
+    assert mixing_line(run).startswith('FastCollateMixup(HMix(alpha=1, ratio=0.5)')
 
 
 @pytest.mark.parametrize(
@@ -91,108 +96,173 @@ def test_a_mode_trains_and_says_what_it_does(launch, tmp_path, mode):
         ('--naflex-loader --no-prefetcher', 'NaFlexMixup(HMix(alpha=1, ratio=0.75),'),
     ],
 )
-def test_mixing_reaches_every_loader_and_stops_at_the_off_epoch(launch, tmp_path, line, mixer):
-    log = passed(launch(LIKE, f'--mix-mode hmix --epochs 4 --mixup-off-epoch 2 {line}'))
-    assert mixing_line(log).startswith(mixer)
-    rows = batches(tmp_path / 'output' / 'run')
-    for epoch in range(4):
-        mixed = [m for e, _, m in rows if e == epoch]
-        assert mixed
-        assert any(mixed) if epoch < 2 else not any(mixed)
+def test_mixing_reaches_every_loader_and_stops_at_the_off_epoch(train, tmp_path, line, mixer):
+    run = train(LIKE, f'--mix-mode hmix --epochs 4 --mixup-off-epoch 2 {line}')
+    assert mixing_line(run).startswith(mixer)
+    check_off_epoch(batches(tmp_path / 'output' / 'run'), 2)
+
+
+def check_off_epoch(rows, off_epoch):
+    """Batches are mixed before an epoch and not from it on."""
+    epochs = {epoch for epoch, *_ in rows}
+    assert min(epochs) < off_epoch <= max(epochs)
+    for epoch in epochs:
+        assert any(mixed for e, _, mixed in rows if e == epoch) == (epoch < off_epoch)
+
+
+@pytest.mark.parametrize('line', ['', '--no-prefetcher'])
+def test_puzzlemix_mixes_in_the_loop_and_stops_at_the_off_epoch(train, tmp_path, line):
+    run = train(LIKE, f'--mix-mode puzzlemix --epochs 2 --mixup-off-epoch 1 {line}')
+    assert mixing_line(run).startswith('PuzzleMix(')
+    check_off_epoch(batches(tmp_path / 'output' / 'run'), 1)
 
 
 @pytest.mark.parametrize('line', ['--mixup 0.8 --cutmix 1.0 --mixup-mode elem', '--mixup 1 --no-prefetcher'])
-def test_without_a_mode_the_run_is_plain_pythons(launch, tmp_path, line):
-    passed(launch(LIKE, line, 'plain', plain=True))
-    log = passed(launch(LIKE, line, 'ours'))
-    assert 'Mixup(' in mixing_line(log)
+def test_without_a_mode_the_run_is_plain_pythons(train, tmp_path, line):
+    train(LIKE, line, 'plain', plain=True).passed()
+    assert 'Mixup(' in mixing_line(train(LIKE, line, 'ours'))
     plain, ours = (batches(tmp_path / 'output' / name) for name in ('plain', 'ours'))
     assert len(plain) == len(ours) == 8
     for (_, timms, _), (_, mine, _) in zip(plain, ours, strict=True):
         assert mine == pytest.approx(timms, rel=1e-3)
 
 
-def test_recipes_and_args_yaml(launch, tmp_path):
-    recipe = tmp_path / 'recipe.yaml'
-    recipe.write_text('mix_mode: gmix\nmix_preset: cifar100\nmixup: 0.2\nepochs: 1\nmixup_mode: pair\n')
-    log = passed(launch(LIKE, f'-c {recipe}', 'first'))
-    assert 'GMix(alpha=0.5, kernel=reference), mode=pair' in mixing_line(log)
-    again = passed(launch(LIKE, f'-c {tmp_path}/output/first/args.yaml --experiment again', data=False))
-    assert mixing_line(again) == mixing_line(log)
+@pytest.fixture
+def recipe(tmp_path):
+    """The path of a recipe of timm's kind, with keys of ours."""
+    path = tmp_path / 'recipe.yaml'
+    path.write_text('mix_mode: gmix\nmix_preset: cifar100\nmixup: 0.2\nepochs: 1\nmixup_mode: pair\n')
+    return path
+
+
+def test_a_recipe_may_name_a_mode(train, recipe):
+    assert 'GMix(alpha=0.5, kernel=reference), mode=pair' in mixing_line(train(LIKE, f'-c {recipe}'))
+
+
+def test_the_command_line_beats_a_recipe(train, recipe):
+    assert mixing_line(train(LIKE, f'-c {recipe} --mix-mode none')) == 'none'
+
+
+def test_args_yaml_repeats_a_run(train, tmp_path, recipe):
+    train(LIKE, f'-c {recipe}', 'first').passed()
+    train(LIKE, f'-c {tmp_path}/output/first/args.yaml', 'again', data=False).passed()
     assert batches(tmp_path / 'output' / 'again') == batches(tmp_path / 'output' / 'first')
-    over = passed(launch(LIKE, f'-c {recipe} --mix-mode none', 'over'))
-    assert mixing_line(over) == 'none'
+
+
+def test_a_recipe_of_the_package_goes_by_its_name(train, tmp_path):
+    train(LIKE, '-c cifar100_resnet56 --model test_resnet --train-padding 0 --epochs 1').passed()
+    recorded = yaml.safe_load((tmp_path / 'output' / 'run' / 'args.yaml').read_text())
+    recipe = yaml.safe_load((Path(__file__).parents[3] / 'train_patch/recipes/cifar100_resnet56.yaml').read_text())
+    assert recorded['weight_decay'] == recipe['weight_decay']
+
+
+def test_a_recipe_may_name_families_and_their_options(train, tmp_path):
+    families = tmp_path / 'my_masks.py'
+    families.write_text(
+        'from hmix_timm import BoxMask, register_family\n'
+        "@register_family('corner', options={'part': 0.5})\n"
+        'def corner(size, lam, options, draws):\n'
+        '    height, width = (int(side * options.part) for side in size)\n'
+        '    return BoxMask(1.0, (0, height, 0, width), height * width / (size[0] * size[1]))\n'
+    )
+    recipe = tmp_path / 'recipe.yaml'
+    recipe.write_text(f'mix_families: {families}\nmix_mode: corner\ncorner_part: 0.25\nepochs: 1\n')
+    assert 'Corner(alpha=1, part=0.25)' in mixing_line(train(LIKE, f'-c {recipe}'))
 
 
 @pytest.mark.parametrize('method', ['fork', 'spawn', 'forkserver'])
-def test_loader_start_methods(launch, tmp_path, method):
-    # a script leaves the start method of its loaders to the process, whose default a site can set
-    site = tmp_path / 'site'
-    site.mkdir()
-    (site / 'sitecustomize.py').write_text(f'import multiprocessing\nmultiprocessing.set_start_method({method!r})\n')
-    passed(launch(LIKE, '--epochs 3 --mix-mode hmix -j 1 --mixup-off-epoch 2', path=site))
-    rows = batches(tmp_path / 'output' / 'run')
-    assert any(mixed for epoch, _, mixed in rows if epoch < 2)
-    assert not any(mixed for epoch, _, mixed in rows if epoch == 2)
+def test_loader_workers_mix_and_stop_under_every_start_method(train, tmp_path, method):
+    run = train(LIKE, '--epochs 3 --mix-mode hmix -j 1 --mixup-off-epoch 2', start_method=method)
+    mixing_line(run)
+    check_off_epoch(batches(tmp_path / 'output' / 'run'), 2)
 
 
-def refused(process):
-    assert process.returncode == 2, process.stderr[-2000:]
-    assert 'Traceback' not in process.stderr
-    return process.stderr.strip().splitlines()[-1]
+def test_parsing_leaves_nothing_behind_for_the_next(launch, tmp_path):
+    script = tmp_path / 'sweep.py'
+    script.write_text(
+        'import sys\n'
+        'from train_patch.launcher.timm_script import TimmScript\n'
+        f'parser = TimmScript({str(LIKE)!r}).module.parser\n'
+        "for line in ['--mix-mode hmix --num-classes 4', '--num-classes 4', '--mix-mode gmix --num-classes 4']:\n"
+        '    args = parser.parse_args(line.split())\n'
+        "    print('parsed', args.mix_mode, args.cutmix, args.hmix_ratio, args.gmix_kernel)\n"
+    )
+    log = launch('', script, plain=True).passed().log
+    parsed = [line for line in log.splitlines() if line.startswith('parsed')]
+    assert parsed == ['parsed hmix 1.0 0.75 None', 'parsed None 0.0 None None', 'parsed gmix 1.0 None reference']
 
 
-def test_bad_scripts_and_recipes_are_refused_in_one_line(launch, tmp_path):
-    other = tmp_path / 'other.py'
-    other.write_text("import sys\nsys.exit('it ran')\n")
-    message = refused(launch(other))
-    assert 'not a timm train script' in message and '_parse_args' in message
-    broken = tmp_path / 'broken.py'
-    broken.write_text('def main(:\n')
-    assert 'not a Python script' in refused(launch(broken))
-    assert 'no such script' in refused(launch(tmp_path / 'missing.py'))
+OWN_MIXERS = """
+class Mixup:
+    pass
+"""
+
+
+def test_a_script_with_a_mixer_of_its_own_is_refused(train, tmp_path):
     own = tmp_path / 'own.py'
-    own.write_text(LIKE.read_text().replace('from timm.data import FastCollateMixup, Mixup,', OWN_MIXERS))
-    assert 'does not take Mixup from timm.data' in refused(launch(own))
-    recipe = tmp_path / 'recipe.yaml'
-    for text, parts in [
+    own.write_text(LIKE.read_text().replace('\nconfig_parser', f'{OWN_MIXERS}\nconfig_parser', 1))
+    assert 'does not take Mixup from timm.data' in train(own).refused()
+
+
+def test_a_script_may_take_its_mixers_from_where_timm_defines_them(train, tmp_path):
+    script = tmp_path / 'train.py'
+    old = 'from timm.data import FastCollateMixup, Mixup,'
+    script.write_text(LIKE.read_text().replace(old, f'from timm.data.mixup import {old[22:-1]}\nfrom timm.data import'))
+    assert mixing_line(train(script, '--mix-mode hmix --epochs 1')).startswith('FastCollateMixup(HMix')
+
+
+@pytest.mark.parametrize(
+    ('text', 'parts'),
+    [
         ('mix_mode: hmx\n', ['--mix-mode', 'hmx', 'hmix']),
-        ('mix_mod: hmix\n', ['mix_mod', 'mix_mode', 'recipe.yaml']),
-        ('- mix_mode\n', ['recipe.yaml', 'mapping']),
-    ]:
-        recipe.write_text(text)
-        message = refused(launch(LIKE, f'-c {recipe}'))
-        assert all(part in message for part in parts), message
-    assert 'nowhere.yaml' in refused(launch(LIKE, '-c nowhere.yaml'))
+        ('mix_mod: hmix\n', ['mix_mod', 'mix_mode']),
+        ('- mix_mode\n', ['recipe.yaml', 'name: value']),
+        ('mix_mode: hmix\nmix_mode: gmix\n', ['recipe.yaml', 'mix_mode', 'twice']),
+    ],
+)
+def test_a_bad_recipe_is_refused_in_one_line(train, recipe, text, parts):
+    recipe.write_text(text)
+    message = train(LIKE, f'-c {recipe}').refused()
+    assert all(part in message for part in parts), message
 
 
-OWN_MIXERS = """from timm.data.mixup import FastCollateMixup, Mixup
-from timm.data import"""
+def test_a_missing_recipe_is_named(train):
+    assert 'nowhere.yaml' in train(LIKE, '-c nowhere.yaml').refused()
 
 
-def test_help_shows_both(launch):
-    text = passed(launch(LIKE, '--help'))
-    for option in ('--mixup-off-epoch', '--mix-mode', '--mix-preset', '--hmix-ratio', '--gmix-kernel'):
+def test_help_shows_both(train):
+    text = train(LIKE, '--help').passed().log
+    for option in (
+        '--mixup-off-epoch',
+        '--mix-mode',
+        '--mix-preset',
+        '--hmix-ratio',
+        '--gmix-kernel',
+        '--train-padding',
+    ):
         assert option in text
 
 
-def test_the_scripts_folder_leads_the_path(launch, tmp_path):
-    """A checkout's script gets the timm beside it."""
+@pytest.mark.parametrize('inside', ['argument', 'recipe'])
+def test_older_timm_beside_the_script_takes_our_options_before_it_only(tmp_path, recipe, inside):
+    """A checkout's script gets the timm beside it, which a real start shows."""
     checkout = tmp_path / 'checkout'
     (checkout / 'timm').mkdir(parents=True)
     (checkout / 'timm' / '__init__.py').write_text("__version__ = '0.9.7'\n")
     (checkout / 'train.py').write_text(LIKE.read_text())
-    message = refused(launch(checkout / 'train.py'))
-    assert 'timm 0.9.7' in message and str(checkout) in message and '1.0.20' in message
+    line = ['--mix-mode', 'hmix'] if inside == 'argument' else ['-c', str(recipe)]
+    command = [sys.executable, '-m', 'train_patch', str(checkout / 'train.py'), *line]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[3])
+    assert done.returncode == 2, done.stderr
+    message = done.stderr.strip()
+    assert len(message.splitlines()) == 1
+    assert ('--mix-mode' if inside == 'argument' else 'mix_mode') in message and '1.0.20' in message
 
 
 @needs_real
 @pytest.mark.parametrize('mode', MODES)
-def test_timms_script_in_every_mode(launch, tmp_path, mode):
-    log = passed(launch(REAL, f'--mix-mode {mode}'))
-    assert (MODES[mode] is None and mixing_line(log) == 'none') or f'FastCollateMixup({MODES[mode]}, ' in mixing_line(
-        log
-    )
+def test_timms_script_in_every_mode(train, tmp_path, mode):
+    assert mixing_line(train(REAL, f'--mix-mode {mode}')).startswith(expected_line(mode))
     assert len(summary(tmp_path / 'output' / 'run')) == 2
 
 
@@ -206,11 +276,11 @@ def test_timms_script_in_every_mode(launch, tmp_path, mode):
         ('--naflex-loader --model test_vit --naflex-train-seq-lens 4 9 --naflex-max-seq-len 9', 'NaFlexMixup('),
     ],
 )
-def test_timms_script_with_every_loader(launch, tmp_path, line, mixer):
+def test_timms_script_with_every_loader(train, tmp_path, line, mixer):
     if 'naflex' in line:
         line = line.replace('test_vit', 'naflexvit_base_patch16_gap --model-kwargs embed_dim=32 depth=1 num_heads=2')
-    log = passed(launch(REAL, f'--mix-mode hmix --mixup-off-epoch 1 {line}'))
-    assert mixing_line(log).startswith(f'{mixer}HMix(alpha=1, ratio=0.75)')
+    run = train(REAL, f'--mix-mode hmix --mixup-off-epoch 1 {line}')
+    assert mixing_line(run).startswith(f'{mixer}HMix(alpha=1, ratio=0.75)')
     assert len(summary(tmp_path / 'output' / 'run')) == 2
 
 
@@ -218,9 +288,9 @@ def test_timms_script_with_every_loader(launch, tmp_path, line, mixer):
 @pytest.mark.parametrize(
     'line', ['--mixup 0.8 --cutmix 1.0', '--cutmix 1 --mixup-mode elem', '--mixup 1 --no-prefetcher']
 )
-def test_timms_script_without_a_mode_is_plain_pythons(launch, tmp_path, line):
-    passed(launch(REAL, line, 'plain', plain=True))
-    passed(launch(REAL, line, 'ours'))
+def test_timms_script_without_a_mode_is_plain_pythons(train, tmp_path, line):
+    train(REAL, line, 'plain', plain=True).passed()
+    train(REAL, line, 'ours').passed()
     plain, ours = (summary(tmp_path / 'output' / name) for name in ('plain', 'ours'))
     assert len(plain) == len(ours) == 2
     for timms, mine in zip(plain, ours, strict=True):
@@ -228,13 +298,13 @@ def test_timms_script_without_a_mode_is_plain_pythons(launch, tmp_path, line):
 
 
 @needs_real
-def test_timms_script_resumes_and_repeats(launch, tmp_path):
-    passed(launch(REAL, '--mix-mode gmix', 'first'))
+def test_timms_script_resumes_and_repeats(train, tmp_path):
+    train(REAL, '--mix-mode gmix', 'first').passed()
     folder = tmp_path / 'output' / 'first'
-    log = passed(launch(REAL, f'--mix-mode gmix --epochs 3 --resume {folder}/last.pth.tar', 'resumed'))
-    assert 'GMix(' in mixing_line(log)
+    run = train(REAL, f'--mix-mode gmix --epochs 3 --resume {folder}/last.pth.tar', 'resumed')
+    assert 'GMix(' in mixing_line(run)
     assert [row['epoch'] for row in summary(tmp_path / 'output' / 'resumed')] == ['2']
-    passed(launch(REAL, f'-c {folder}/args.yaml --experiment again', data=False))
+    train(REAL, f'-c {folder}/args.yaml', 'again', data=False).passed()
     assert summary(tmp_path / 'output' / 'again') == summary(folder)
 
 

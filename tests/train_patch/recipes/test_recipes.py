@@ -20,7 +20,7 @@ import train_patch.models  # noqa: F401  # registers the CIFAR networks
 from hmix_timm.presets import mix_modes
 from train_patch.crop import padded_crop_loader
 from train_patch.recipes.files import RECIPE_FOLDER, find_recipe, shipped_recipes
-from train_patch.recipes.published import PUBLISHED_TOP1, TABLES
+from train_patch.recipes.published import PUBLISHED
 
 SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
 CIFAR = {
@@ -45,7 +45,7 @@ def name(request):
 
 def test_all_rows_of_the_tables_ship():
     assert set(PAPER) <= set(shipped_recipes())
-    assert set(PAPER) == set(PUBLISHED_TOP1) == set(TABLES)
+    assert set(PAPER) == set(PUBLISHED)
 
 
 def test_every_line_says_where_it_comes_from(name):
@@ -260,16 +260,16 @@ TABLE_2 = {
 
 def test_published_numbers():
     for mode, row in TABLE_2.items():
-        assert [PUBLISHED_TOP1[name][mode] for name in TABLE_2_COLUMNS] == row
-    table_3 = PUBLISHED_TOP1['imagenet_resnet50']
+        assert [PUBLISHED[name].top1[mode] for name in TABLE_2_COLUMNS] == row
+    table_3 = PUBLISHED['imagenet_resnet50'].top1
     gains = {mode: round(top1 - table_3['none'], 2) for mode, top1 in table_3.items()}
     assert table_3['none'] == 75.68
     assert gains == {'none': 0, 'mixup': 2.10, 'cutmix': 2.36, 'stochastic': 2.45, 'hmix': 2.70, 'gmix': 2.45}
     for name, mixup, gain in (('imagenet100_large_crop', 58.3, 6.1), ('imagenet100_small_crop', 67.7, -0.7)):
-        row = PUBLISHED_TOP1[name]
+        row = PUBLISHED[name].top1
         assert set(row) == {'mixup', 'cutmix'} and row['mixup'] == mixup
         assert row['cutmix'] - row['mixup'] == pytest.approx(gain)
-    assert all(set(row) <= set(mix_modes()) for row in PUBLISHED_TOP1.values())
+    assert all(set(published.top1) <= set(mix_modes()) for published in PUBLISHED.values())
 
 
 @pytest.mark.parametrize('form', ['{}', '{}.yaml', 'recipes/{}.yaml', 'recipes/{}'])

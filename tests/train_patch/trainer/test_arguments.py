@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from train_patch.trainer.arguments import WrongArguments, parse_arguments
 from train_patch.trainer.checks import check_arguments
@@ -53,8 +55,16 @@ def errors(capsys):
         ('--lr nan', '--lr: nan: must be 0 or more'),
         ('--lr -1', '--lr: -1: must be 0 or more'),
         ('--weight-decay -1', '--weight-decay: -1: must be 0 or more'),
-        ('--seed 1099511627776', '--seed: 1099511627776: must be from 0 to 2147483647'),
-        ('--crop-pct 0', '--crop-pct: 0: must be 0.1 or more'),
+        ('--seed 1099511627776', '--seed: 1099511627776: must be at least 0 and at most 2147483647'),
+        ('--crop-pct 0', '--crop-pct: 0: must be at least 0.1 and at most 10'),
+        ('--crop-pct 1e9', '--crop-pct: 1e9: must be at least 0.1 and at most 10'),
+        ('--smoothing 1', '--smoothing: 1: must be at least 0 and below 1'),
+        ('--layer-decay 1e9', '--layer-decay: 1e9: must be above 0 and at most 1'),
+        ('--start-epoch 10 --epochs 10', '--start-epoch 10: the schedule has 10 epochs, counted from 0'),
+        ('--dataset cifar10', '--dataset cifar10: must be TYPE/NAME with a type of torch, hfds, '),
+        ('--dataset torhc/cifar10', '--dataset torhc/cifar10: must be TYPE/NAME with a type of torch, hfds, '),
+        ('--torchcompile-mode default', '--torchcompile-mode default needs --torchcompile'),
+        ('--torchcompile no-such', '--torchcompile no-such: '),
         ('--std 0 0 0', '--std: 0: must be above 0'),
         ('--std .2 .2', '--std: 2 numbers; one, or one for each of 3 channels'),
         ('--mean .5 .5 --in-chans 1', '--mean: 2 numbers; one, or one for each of 1 channels'),
@@ -69,7 +79,11 @@ def errors(capsys):
         ('--input-size 2 32 32', '--input-size: 2 channels, but images of PIL mode L have 1'),
         ('--in-chans 3 --input-img-mode CMYK', '--in-chans: 3 channels, but images of PIL mode CMYK have 4'),
         ('--input-img-mode XYZ', '--input-img-mode XYZ: PIL knows no such mode'),
-        ('--reprob 1.5', '--reprob: 1.5: must be from 0 to 1'),
+        ('--in-chans 1 --input-img-mode F', "--input-img-mode F: timm's loader takes channels of 8 bits"),
+        ('--in-chans 1 --input-img-mode I;16', "--input-img-mode I;16: timm's loader takes channels of 8 bits"),
+        ('--in-chans 1 --input-img-mode P', "--input-img-mode P: timm's loader takes channels of 8 bits"),
+        ('--in-chans 1 --input-img-mode 1', "--input-img-mode 1: timm's loader takes channels of 8 bits"),
+        ('--reprob 1.5', '--reprob: 1.5: must be at least 0 and at most 1'),
         ('--amp-dtype float8', "--amp-dtype: invalid choice: 'float8'"),
         ('--eval-metric top3', '--eval-metric: invalid choice'),
         ('--model resnet5O', '--model resnet5O: no such model in timm; the nearest is resnet50'),
@@ -173,6 +187,49 @@ def test_recipe_sets_defaults_and_the_command_line_beats_it(tmp_path):
     assert args['data_dir'] == 'some/folder'
     assert (args['mix_mode'], args['cutmix'], args['hmix_ratio']) == ('hmix', 1.0, 0.75)
     assert 'naflex_loader' not in args and 'config' not in args
+
+
+ODD_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats()
+    | st.sampled_from(['', '0', '-1', '1e999', '1e-3', 'nan', 'auto', 'sgd', 'step', 'a=b', 'rand-m9', 'none'])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+DESTS = sorted({action.dest for action in build_parser()._actions} - {'help', 'version', 'config'})
+
+
+@settings(max_examples=100, deadline=None)
+@given(recipe=st.dictionaries(st.sampled_from(DESTS), ODD_VALUES, min_size=1, max_size=3))
+def test_odd_recipes_are_taken_or_refused_and_nothing_else(tmp_path_factory, recipe):
+    path = tmp_path_factory.getbasetemp() / 'odd.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    try:
+        check_arguments(parse_arguments(['-c', str(path)])[0])
+    except WrongArguments:
+        pass
+    except SystemExit as stopped:
+        assert stopped.code == 2
+
+
+OPTIONS = sorted(build_parser()._option_string_actions.keys() - {'-h', '--help', '--version', '-c', '--config'})
+ODD_WORDS = st.sampled_from(
+    ['0', '1', '-1', '3', '.5', '1e9', 'nan', 'inf', '1e999', '', 'x', 'a=1', 'sgd', 'hmix', 'cpu']
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(line=st.lists(st.tuples(st.sampled_from(OPTIONS), st.lists(ODD_WORDS, max_size=3)), min_size=1, max_size=3))
+def test_odd_command_lines_are_taken_or_refused_and_nothing_else(line):
+    try:
+        check_arguments(parse_arguments([word for option, words in line for word in (option, *words)])[0])
+    except WrongArguments:
+        pass
+    except SystemExit as stopped:
+        assert stopped.code == 2
 
 
 def test_one_recipe_leaves_nothing_to_the_next_command_line(tmp_path):

@@ -26,7 +26,8 @@ def test_the_log_says_every_parameter(whole):
 
 
 def test_a_run_repeats_itself_and_goes_on_where_it_was_killed(lean, tmp_path, whole):
-    lean(tmp_path / 'run', PUZZLEMIX, status=-9, kill_at=12)
+    killed = lean(tmp_path / 'run', PUZZLEMIX, status=-9, kill_at=12)
+    assert [row['epoch'] for row in killed.rows] == ['0']
     resumed = lean(tmp_path / 'run', f'{PUZZLEMIX} --resume auto')
     assert resumed.text('summary.csv') == whole.text('summary.csv')
 

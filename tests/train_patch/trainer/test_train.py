@@ -331,7 +331,7 @@ def test_the_module_ends_with_status_1_and_one_line(image_folder, run_environmen
         '--aa rand-m9-mstd0.5 --reprob .5 --model-ema --drop .1 --grad-accum-steps 2 -b 8',
         '--mixup .2 --cutmix 1 --mixup-mode pair --bce-loss --opt adamw --layer-decay .8',
         '--no-prefetcher --clip-grad .1 --smoothing 0',
-        '--aug-splits 3 --aa rand-m9-mstd0.5-inc1 --resplit --split-bn --jsd --reprob .6',
+        '--aug-splits 3 --aa rand-m9-mstd0.5 --resplit --split-bn --jsd --reprob .6',
     ],
 )
 def test_first_epoch_is_that_of_timms_script(lean, image_folder, run_environment, tmp_path, line):

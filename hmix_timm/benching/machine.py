@@ -1,4 +1,4 @@
-"""The machine, and tables as text."""
+"""The machine that the figures belong to."""
 
 import argparse
 import contextlib
@@ -12,7 +12,6 @@ import timm
 import torch
 
 from ..blend import compiled
-from .timing import Table
 
 
 def describe_machine(args: argparse.Namespace) -> dict[str, Any]:
@@ -35,16 +34,3 @@ def processor_name() -> str:
             if line.startswith('model name'):
                 return line.partition(':')[2].strip()
     return platform.processor() or platform.machine()
-
-
-def markdown(table: Table) -> str:
-    """A table as Markdown; numbers with three digits."""
-    lines = [list(table[0]), ['---', *['---:'] * (len(table[0]) - 1)]]
-    lines += [[_cell(value) for value in row.values()] for row in table]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return '–'
-    return value if isinstance(value, str) else f'{value:.0f}' if value >= 100 else f'{value:.3g}'

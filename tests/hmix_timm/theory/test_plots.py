@@ -1,0 +1,114 @@
+"""The numbers behind the plots, on maps that are not square, and what the plots show of them."""
+
+import numpy as np
+import pytest
+
+from hmix_timm import BoxMask, register_family
+from hmix_timm.families import FAMILIES, make_slot
+from hmix_timm.theory import plots
+from hmix_timm.theory.coefficients import placed_masks
+
+
+@pytest.fixture
+def dim():
+    """A family whose every mask is λ² on the left half and 1 on the right."""
+
+    @register_family('dim', title='Dimmed', options={'power': 2.0})
+    def draw(size, lam, options, draws):
+        return BoxMask(lam**options.power)
+
+    yield 'dim'
+    del FAMILIES['dim']
+
+
+def test_numbers_lie_along_the_horizontal_axis():
+    values = np.arange(5 * 9).reshape(5, 9)  # displacements up to ±2 vertically, ±4 horizontally
+    assert plots.along_x(values) == {'0': 22.0, '1': 23.0, '2': 24.0, '4': 26.0}
+    assert plots.along_x(values, (0, 3)) == {'0': 22.0, '3': 25.0}
+
+
+def test_panels_of_figure_5_have_one_scale_and_the_middle_in_the_middle():
+    maps = {'wide': np.arange(5 * 9).reshape(5, 9) / 10, 'high': np.ones((7, 3))}
+    figure = plots.figure5(maps, 'title')
+    for ax, (name, values) in zip(figure.axes, maps.items(), strict=False):
+        (image,) = ax.images
+        np.testing.assert_array_equal(image.get_array(), values)
+        assert image.get_clim() == (0.0, 4.4)
+        left, right, bottom, top = image.get_extent()
+        assert (left, right) == (-values.shape[1] / 2, values.shape[1] / 2)
+        assert (bottom, top) == (values.shape[0] / 2, -values.shape[0] / 2)
+        assert name in ax.get_title()
+
+
+def test_figure_3_shows_mixup_and_every_family(dim):
+    figure, numbers = plots.figure3()
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:7] == [
+        'Original A',
+        'Original B',
+        'Mixup',
+        'CutMix',
+        'HMix\n(ratio=0.5)',
+        'GMix\n(kernel=reference)',
+        'Dimmed\n(power=2)',
+    ]
+    assert numbers['lam'] == 0.65 and numbers['options'] == {'hmix_ratio': 0.5}
+    means = numbers['mask_mean']
+    assert list(means) == ['mixup', 'cutmix', 'hmix', 'gmix', 'dim']
+    assert means['mixup'] == 0.65
+    assert means['hmix'] == pytest.approx(0.65, abs=1e-9)
+    assert means['cutmix'] == pytest.approx(0.65, abs=0.02)  # the box is chosen to lie inside, up to whole pixels
+    assert means['dim'] == pytest.approx(0.65**2)
+
+
+def test_maps_are_those_of_everything_that_mixes(dim):
+    size = (4, 6)
+    maps, titles = plots.coefficient_maps(0.3, size)
+    assert list(maps) == ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'dim']
+    slots = {
+        'cutmix': make_slot('bbox'),
+        'hmix': make_slot('hmix', hmix_ratio=0.75),
+        'gmix': make_slot('gmix'),
+        'gmix_paper': make_slot('gmix', gmix_kernel='paper'),
+    }
+    for name, slot in slots.items():
+        rest = np.stack([1.0 - mask.array(size) for mask in placed_masks(size, 0.3, slot)])
+        assert maps[name].at(1, -2) == pytest.approx((rest[:, :-1, 2:] * rest[:, 1:, :-2]).mean())
+    assert maps['mixup'].at(2, 1) == pytest.approx(0.49)
+    assert maps['dim'].at(2, 1) == pytest.approx((1 - 0.3**2) ** 2)
+    assert maps['stochastic'].at(1, -2) == pytest.approx((0.49 + maps['cutmix'].at(1, -2)) / 2)
+    assert titles['hmix'] == 'HMix\n(ratio=0.75)' and titles['gmix_paper'] == 'GMix\n(kernel=paper)'
+
+
+@pytest.fixture(scope='module')
+def figure4():
+    return plots.figure4()
+
+
+def test_figure_4_numbers(figure4):
+    _, numbers = figure4
+    assert list(numbers) == ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'gmix_eq11']
+    rest = np.stack([1.0 - mask.array((64, 64)) for mask in placed_masks((64, 64), 0.5, make_slot())])
+    for d in (0, 16, 32):
+        assert numbers['mixup'][str(d)] == 0.25
+        assert numbers['cutmix'][str(d)] == pytest.approx((rest[:, :, : 64 - d] * rest[:, :, d:]).mean(), abs=1e-12)
+        assert numbers['gmix_eq11'][str(d)] == pytest.approx(0.5 * np.exp(-np.pi * d**2 / (4 * 0.5 * 64**2)))
+
+
+def test_figure_4_says_which_panel_no_mixer_draws(figure4):
+    figure, _ = figure4
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[6] == 'GMix, Eq. 11:\nformula without borders'
+    assert figure.get_suptitle().endswith('masks as the mixers draw them, and Eq. 11 beside them')
+    curves = figure.axes[7].lines
+    assert [line.get_linestyle() for line in curves] == ['-'] * 6 + ['--']
+
+
+def test_figure_2_mixes_with_the_lambdas_that_it_names():
+    figure, numbers = plots.figure2()
+    assert numbers == {'lam': [-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75]}
+    flower, temple = plots.photographs((192, 192))
+    for ax, lam in zip(figure.axes, numbers['lam'], strict=True):
+        shown = np.asarray(ax.images[0].get_array()).astype(float)
+        expected = np.clip(lam * flower.astype(float) + (1 - lam) * temple, 0, 255)
+        assert np.abs(shown - expected).max() <= 0.51

@@ -1,0 +1,29 @@
+"""A training script that starts its processes itself and builds the mixer in each of them."""
+
+import argparse
+
+import torch
+from timm.data import Mixup
+from torch.nn.parallel import DistributedDataParallel
+
+
+def work(rank, args):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{args.output}/meeting', rank=rank, world_size=2)
+    model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 5)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    mixup_fn = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=5) if args.mixup else None
+    samples, targets = torch.randn(8, 3, 16, 16), torch.arange(8) % 5
+    given = samples.clone(), targets
+    if mixup_fn is not None:
+        samples, targets = mixup_fn(samples, targets)
+    loss = torch.nn.functional.cross_entropy(model(samples), targets)
+    loss.backward()
+    optimizer.step()
+    torch.save({'batches': [(*given, samples, targets, loss.item())]}, f'{args.output}/record{rank}.pt')
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--mixup', type=float, default=0.8)
+    parser.add_argument('--output')
+    torch.multiprocessing.spawn(work, args=(parser.parse_args(),), nprocs=2)

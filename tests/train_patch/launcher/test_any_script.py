@@ -1,0 +1,268 @@
+"""Scripts that mix with timm's Mixup, unedited: as real processes, on scripts of the shapes that are in public use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from .conftest import SCRIPTS, check_hmix, label_weight, mask_of
+
+DEIT, SWIN, SPAWNING = SCRIPTS / 'deit_like' / 'main.py', SCRIPTS / 'swin_like' / 'main.py', SCRIPTS / 'spawning.py'
+MODULE = '-m packaged.train'
+HMIX = 'Mixup(HMix(alpha=1, ratio=0.75), mode=batch, prob=1, label_smoothing=0.1, num_classes=5)'
+OUTPUT = '--output {folder}'
+
+
+@pytest.fixture(scope='module')
+def hmix_run(launch):
+    return launch('--mix-mode hmix', DEIT, f'{OUTPUT} --epochs 3 --smoothing 0.1').passed()
+
+
+def test_a_script_mixes_by_hmix(hmix_run):
+    check_hmix(hmix_run.record()['batches'])
+
+
+def test_one_line_says_what_is_mixed(hmix_run):
+    assert hmix_run.mixing_lines == [HMIX]
+
+
+def test_the_script_keeps_its_own_arguments(hmix_run):
+    record = hmix_run.record()
+    assert (record['args']['mixup'], record['args']['cutmix']) == (0.8, 1.0)
+    assert record['argv'][1:] == ['--output', str(hmix_run.folder), '--epochs', '3', '--smoothing', '0.1']
+
+
+def test_a_script_runs_as_main_with_its_folder_first_on_the_path(hmix_run):
+    record = hmix_run.record()
+    assert (record['name'], record['path'], record['file']) == ('__main__', str(DEIT.parent), str(DEIT))
+
+
+def test_a_configuration_script_mixes_by_hmix(launch):
+    run = launch('--mix-mode hmix --hmix-ratio 0.5', SWIN, '--opts OUTPUT {folder}').passed()
+    check_hmix(run.record()['batches'])
+    assert run.mixing_lines == [HMIX.replace('0.75', '0.5')]
+
+
+def test_a_resumed_script_mixes_by_hmix(launch, hmix_run):
+    resumed = launch('--mix-mode hmix', DEIT, f'{OUTPUT} --epochs 4 --resume {hmix_run.folder}/last.pt').passed()
+    assert resumed.record()['first'] == 3
+    check_hmix(resumed.record()['batches'])
+
+
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
+def test_without_a_mode_a_run_is_plain_pythons(launch, mode):
+    line = f'{OUTPUT} --epochs 2 --mixup-mode {mode} --mixup-prob 0.8'
+    plain = launch('', DEIT, line, plain=True).passed().record()['batches']
+    ours = launch('', DEIT, line).passed().record()['batches']
+    assert len(plain) == len(ours) == 8
+    for (*_, timms, timms_targets, _), (*_, mixed, targets, _) in zip(plain, ours, strict=True):
+        torch.testing.assert_close(mixed, timms, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(targets, timms_targets, atol=1e-5, rtol=1e-5)
+
+
+def test_the_scripts_prob_mode_and_smoothing_hold(launch):
+    run = launch('--mix-mode gmix', DEIT, '--mixup-prob 0.3 --mixup-mode elem --smoothing 0.2').passed()
+    expected = 'Mixup(GMix(alpha=1, kernel=reference), mode=elem, prob=0.3, label_smoothing=0.2, num_classes=5)'
+    assert run.mixing_lines == [expected]
+
+
+def test_mode_none_never_mixes_and_keeps_the_soft_targets(launch):
+    record = launch('--mix-mode none', DEIT, OUTPUT).passed().record()
+    assert record['criterion'] == 'SoftTargetCrossEntropy'
+    for before, labels, after, targets, _ in record['batches']:
+        assert torch.equal(after, before)
+        expected = torch.full((8, 5), 0.02).scatter(1, labels[:, None], 0.92)
+        torch.testing.assert_close(targets, expected)
+
+
+def test_cutmix_mode_keeps_the_scripts_mixup_and_switching(launch):
+    run = launch('--cutmix-mode hmix', DEIT, f'{OUTPUT} --epochs 4').passed()
+    line = 'Mixup(Mixup(alpha=0.8) | HMix(alpha=1, ratio=0.75), switch_prob=0.5,'
+    assert run.mixing_lines[0].startswith(line)
+    boxes = [(abs(mask_of(before, after)) < 1e-5).any() for before, _, after, *_ in run.record()['batches']]
+    assert 0 < sum(boxes) < len(boxes)
+
+
+def test_cutmix_mode_is_refused_where_the_scripts_cutmix_is_off(launch):
+    message = launch('--cutmix-mode hmix', DEIT, '--cutmix 0').refused(1)
+    assert 'cutmix_alpha' in message and 'hmix' in message
+
+
+def test_literal_masks_reach_a_script(launch):
+    run = launch('--mix-mode gmix --mix-literal', DEIT, f'{OUTPUT} --epochs 2').passed()
+    gaps = [abs(mask_of(x, y).mean() - label_weight(t, labels)) for x, labels, y, t, _ in run.record()['batches']]
+    assert max(gaps) > 1e-3
+    assert 'correct_lam=False' in run.mixing_lines[0]
+
+
+def test_every_mixer_that_a_script_makes_is_said(launch):
+    assert launch('--mix-mode hmix', DEIT, '--fine-tune').passed().mixing_lines == [HMIX, HMIX]
+
+
+def test_a_family_of_ones_own_mixes_in_a_script(launch, tmp_path):
+    families = tmp_path / 'my_masks.py'
+    families.write_text(
+        'import numpy as np\nfrom hmix_timm import DenseMask, register_family\n'
+        "@register_family('left', options={'edge': 0.25})\n"
+        'def left(size, lam, options, draws):\n'
+        '    array = np.full(size, float(lam))\n'
+        '    array[:, : int(options.edge * size[1])] = 0.0\n'
+        '    return DenseMask(array)\n'
+    )
+    run = launch(f'--mix-families {families} --mix-mode left --left-edge 0.5', DEIT, OUTPUT).passed()
+    for before, _, after, *_ in run.record()['batches']:
+        mask = mask_of(before, after)
+        assert abs(mask[:, :8]).max() < 1e-5 < mask[:, 8:].min()
+    assert 'Left(alpha=1, edge=0.5)' in run.mixing_lines[0]
+
+
+def test_torchs_old_launcher_may_put_the_rank_first(launch):
+    run = launch('--local-rank=1 --mix-mode hmix', DEIT, OUTPUT).passed()
+    assert run.record()['args']['local_rank'] == 1
+
+
+def test_two_processes_mix_and_one_speaks(tmp_path, run_environment):
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '0']
+    command += ['--rdzv_backend', 'c10d', '--rdzv_endpoint', 'localhost:0', '-m', 'train_patch', '--mix-mode', 'hmix']
+    command += [str(DEIT), '--output', str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[3], env=run_environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count('Mixing: ') == 1
+    records = [torch.load(tmp_path / f'record{rank}.pt', weights_only=False) for rank in range(2)]
+    for record in records:
+        check_hmix(record['batches'])
+    assert not torch.equal(records[0]['batches'][0][0], records[1]['batches'][0][0])
+
+
+def test_processes_that_a_script_spawns_mix_and_one_speaks(launch):
+    run = launch('--mix-mode hmix', SPAWNING, OUTPUT).passed()
+    for rank in range(2):
+        check_hmix(run.record(rank)['batches'])
+    assert len(run.mixing_lines) == 1
+
+
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
+def test_a_modules_loader_workers_mix(launch, method):
+    run = launch('--mix-mode hmix', MODULE, f'{OUTPUT} --start-method {method}', cwd=SCRIPTS).passed()
+    assert run.record()['package'] == 'packaged'
+    check_hmix(run.record()['batches'], tolerance=0.01)  # uint8
+
+
+def test_a_scripts_own_subclass_mixes_in_spawned_workers(launch):
+    run = launch('--mix-mode hmix', MODULE, f'{OUTPUT} --start-method spawn --subclass', cwd=SCRIPTS).passed()
+    check_hmix(run.record()['batches'], tolerance=0.01)
+
+
+# Never silently nothing
+
+
+def test_a_script_that_does_not_mix_stops_at_its_first_step_and_names_its_options(launch):
+    run = launch('--mix-mode hmix', DEIT, f'{OUTPUT} --mixup 0 --cutmix 0')
+    message = run.refused(1)
+    for part in ('--mix-mode hmix', 'main.py', '--mixup (here 0.0)', '--cutmix (here 0.0)'):
+        assert part in message, message
+    assert not (run.folder / 'last.pt').exists()
+
+
+def test_a_configuration_that_does_not_mix_stops_the_script(launch):
+    message = launch('--mix-mode hmix', SWIN, '--opts AUG.MIXUP 0 AUG.CUTMIX 0').refused(1)
+    assert 'configuration' in message and '--mix-mode hmix' in message
+
+
+def test_spawned_processes_that_do_not_mix_stop(launch):
+    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixup 0')
+    assert run.status == 1
+    assert 'about to train without --mix-mode hmix' in run.log
+    assert not (run.folder / 'record0.pt').exists()
+
+
+def test_a_script_that_never_steps_ends_with_an_error(launch):
+    message = launch('--mix-mode hmix', DEIT, '--eval').refused(1)
+    assert 'has ended' in message and 'it made Mixup(HMix' in message
+
+
+def test_training_in_processes_out_of_reach_is_no_success(launch, tmp_path):
+    script = tmp_path / 'submit.py'
+    script.write_text("import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'pass'], check=True)\n")
+    message = launch('--mix-mode hmix', script).refused(1)
+    assert 'submitit' in message and 'start with hmix-train' in message
+
+
+@pytest.mark.parametrize('before', ['', '--mix-mode none'])
+def test_where_no_mixing_was_asked_for_a_script_may_do_without(launch, before):
+    run = launch(before, DEIT, '--mixup 0 --cutmix 0').passed()
+    assert run.mixing_lines == ['none: main.py has called no mixer']
+
+
+def test_the_scripts_own_help_is_no_error(launch):
+    run = launch('--mix-mode hmix', DEIT, '--help').passed()
+    assert '--mixup-prob' in run.log
+
+
+@pytest.mark.parametrize('code', [3, "'no data'"])
+def test_the_scripts_own_exit_status_is_kept(launch, tmp_path, code):
+    script = tmp_path / 'ends.py'
+    script.write_text(f'import sys\nsys.exit({code})\n')
+    run = launch('--mix-mode hmix', script)
+    assert (run.status, 'hmix-train' in run.log) == (3 if code == 3 else 1, False)
+
+
+def test_the_scripts_own_errors_keep_their_traceback(launch):
+    run = launch('--mix-mode hmix', DEIT, '--resume nowhere.pt')
+    assert run.status == 1
+    assert 'FileNotFoundError' in run.log and 'Traceback' in run.log
+
+
+# Wrong use
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'parts'),
+    [
+        ('', '--mix-mode hmix', ['--mix-mode', 'main.py', 'before the script']),
+        ('--mix-mode hmix', '--hmix-ratio=0.3', ['--hmix-ratio=0.3', 'before the script']),
+        ('--mix-mode gmix', '--gmix_kernel paper', ['--gmix_kernel', 'before the script']),
+        ('', '--cutmix-mode hmix', ['--cutmix-mode', 'before the script']),
+        ('--mix-mode hmx', '', ['--mix-mode', 'hmx', 'hmix']),
+        ('--mix-mode hmix --hmix-ratio 2', '', ['--hmix-ratio', '2']),
+        ('--hmix-ratio 0.5', '', ['--hmix-ratio', '--mix-mode']),
+        ('--mix-mode hmix --cutmix-mode gmix', '', ['--cutmix-mode', '--mix-mode']),
+        ('--mix-mode puzzlemix', '', ['puzzlemix', 'model']),
+        ('--mix-families nowhere.py --mix-mode hmix', '', ['--mix-families', 'nowhere.py']),
+        ('--epochs 3', '', ['--epochs', 'main.py']),
+    ],
+)
+def test_wrong_use_is_refused_before_the_script_runs(launch, before, after, parts):
+    run = launch(before, DEIT, f'{OUTPUT} {after}')
+    message = run.refused()
+    assert message.startswith('hmix-train: error: ')
+    assert all(part in message for part in parts), message
+    assert not (run.folder / 'last.pt').exists()
+
+
+def test_a_missing_script_is_named(launch):
+    assert 'nowhere.py' in launch('--mix-mode hmix', 'nowhere.py').refused()
+
+
+def test_a_file_that_is_not_python_is_named(launch, tmp_path):
+    broken = tmp_path / 'broken.py'
+    broken.write_text('def main(:\n')
+    assert 'broken.py is not a Python script' in launch('', broken).refused()
+
+
+def test_timm_that_is_too_old_is_named(launch, tmp_path):
+    checkout = tmp_path / 'checkout'
+    (checkout / 'timm').mkdir(parents=True)
+    (checkout / 'timm' / '__init__.py').write_text("__version__ = '0.3.2'\n")
+    (checkout / 'main.py').write_text('')
+    # a real start: the server has imported its timm already
+    command = [sys.executable, '-m', 'train_patch', '--mix-mode', 'hmix', str(checkout / 'main.py')]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[3])
+    assert done.returncode == 2
+    message = done.stderr.strip()
+    assert message.startswith('hmix-train: error: ') and len(message.splitlines()) == 1
+    assert 'timm 0.3.2' in message and '0.4.12' in message and str(checkout) in message

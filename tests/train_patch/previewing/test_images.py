@@ -1,0 +1,95 @@
+"""A preview's images are a training's: the same crop, the same augmentation, the same checks."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hmix_timm.errors import RunError
+from train_patch import preview
+from train_patch.previewing.images import Photographs, class_names, data_config_of, load_images, make_loader
+from train_patch.previewing.record import RecordingMixup
+from train_patch.trainer.arguments import parse_arguments
+from train_patch.trainer.loaders import _build_train_loader
+
+
+def arguments(*line):
+    options, rest = preview.build_parser().parse_known_args(line)
+    return preview.parse_training(options, rest)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+@pytest.mark.parametrize(
+    ('line', 'padding'),
+    [
+        ('-c digits', 0),
+        ('--images digits', 0),
+        ('-c cifar100_wrn28_2 --images digits --hflip 0 --color-jitter 0', 4),
+    ],
+)
+def test_digits_are_never_rescaled_or_cut(line, padding, cache):
+    """They are shifted by at most the padding of the recipe."""
+    args = arguments(*line.split(), '--mix-mode', 'hmix')
+    dataset = load_images(args)
+    assert class_names(dataset) == [str(digit) for digit in range(10)]
+    make_loader(dataset, args, data_config_of(args), RecordingMixup(1.0, num_classes=10))
+    with Image.open(dataset.filename(5, absolute=True)) as file:
+        plain = np.pad(np.asarray(file), padding)
+    windows = np.lib.stride_tricks.sliding_window_view(plain, (32, 32))
+    for _ in range(5):
+        assert (windows == np.asarray(dataset[5][0])[0]).all(axis=(2, 3)).any()
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '--img-size 40 --aa rand-m5 --reprob 0.3 --hflip 0.2',
+        '--train-padding 4 --train-interpolation bicubic',
+        '--train-padding 4 --train-interpolation bilinear --model test_vit',
+        '--no-aug --interpolation bicubic',
+        '--scale 0.5 0.9 --color-jitter 0.1 --mean 0.5 --std 0.5',
+    ],
+)
+def test_the_transform_is_that_of_a_training_with_the_same_arguments(line, image_folder):
+    words = ['--model', 'test_resnet', *line.split(), '--data-dir', str(image_folder), '--mixup', '1']
+    shown, args = arguments(*words), parse_arguments([*words, '-b', '2', '-j', '0', '--num-classes', '4'])[0]
+    shown_images = load_images(shown)
+    make_loader(shown_images, shown, data_config_of(shown), RecordingMixup(1.0, num_classes=4))
+    args.world_size, args.rank, args.distributed, args.prefetcher = 1, 0, False, True
+    trained = load_images(args)
+    shared = {'device': torch.device('cpu'), 'distributed': False, 'use_prefetcher': True, 'persistent_workers': False}
+    _build_train_loader(args, trained, data_config_of(args), None, shared)
+    assert repr(shown_images.transform) == repr(trained.transform)
+
+
+def test_a_grey_model_gets_grey_photographs():
+    args = arguments('--in-chans', '1', '--mix-mode', 'hmix')
+    dataset = load_images(args)
+    assert isinstance(dataset, Photographs) and dataset.images[0].mode == 'L'
+    assert class_names(dataset) == ['flower', 'temple']
+
+
+@pytest.mark.parametrize(
+    ('line', 'says'),
+    [
+        ('--data-dir nowhere', '--data-dir nowhere: there is no such folder'),
+        ('--data-dir {folder} --train-split test', 'there is no folder test/ in it'),
+        ('--model resnet5O', '--model resnet5O: timm has no data configuration'),
+    ],
+)
+def test_what_cannot_be_shown_is_named(line, says, image_folder):
+    args = arguments(*line.format(folder=image_folder).split(), '--mix-mode', 'hmix')
+    with pytest.raises(RunError, match=says):
+        load_images(args)
+        data_config_of(args)
+
+
+def test_one_image_cannot_be_mixed(tmp_path):
+    (tmp_path / 'train' / 'a').mkdir(parents=True)
+    Image.new('RGB', (8, 8)).save(tmp_path / 'train' / 'a' / '0.png')
+    with pytest.raises(RunError, match='at least 2 images to mix, got 1'):
+        load_images(arguments('--data-dir', str(tmp_path), '--mix-mode', 'hmix'))

@@ -1,0 +1,96 @@
+"""What a preview records is what the mixer did, and what it shows is what the loader delivers."""
+
+import numpy as np
+import pytest
+import torch
+from timm.data import create_loader
+from timm.utils import random_seed
+
+from hmix_timm import FastCollateMixup
+from train_patch.previewing.images import Photographs
+from train_patch.previewing.record import RecordingMixup, recorded_samples
+
+SIZE = (24, 20)
+SLOTS = {
+    'mixup': {'mixup_alpha': 1.0},
+    'cutmix': {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0},
+    'stochastic': {'mixup_alpha': 1.0, 'cutmix_alpha': 1.0},
+    'hmix': {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_gamma': 0.5},
+    'gmix': {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'gmix'},
+}
+
+
+def batch(count):
+    rng = np.random.default_rng(count)
+    return [(rng.integers(0, 256, (3, *SIZE), dtype=np.uint8), i % 7) for i in range(count)]
+
+
+@pytest.mark.parametrize('count', [2, 5, 8])
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem', 'half'])
+@pytest.mark.parametrize('slot', SLOTS)
+def test_recorded_masks_and_weights_are_those_applied(slot, mode, count):
+    arguments = {**SLOTS[slot], 'mode': mode, 'num_classes': 7, 'label_smoothing': 0.1, 'prob': 0.8}
+    np.random.seed(3)
+    expected = FastCollateMixup(**arguments)(batch(count))
+    expected_next = np.random.random()
+    np.random.seed(3)
+    mixer = RecordingMixup(**arguments)
+    images, targets = mixer(batch(count))
+    assert torch.equal(images, expected[0]) and torch.equal(targets, expected[1])
+    assert np.random.random() == expected_next  # the replay takes nothing from the generator
+
+    (record,) = mixer.records
+    samples = batch(count)
+    assert len(record.masks) == len(record.weights) == len(images)
+    for i, mixed in enumerate(images.numpy()):
+        own, other = samples[i][0].astype(float), samples[count - 1 - i][0].astype(float)
+        # the recorded mask is exact to 1/510, and the mixed image to half a grey level
+        np.testing.assert_allclose(record.masks[i] * own + (1 - record.masks[i]) * other, mixed, atol=1.01)
+        assert record.masks[i].mean() == pytest.approx(record.weights[i], abs=1 / 500)
+        target = np.full(7, 0.1 / 7)
+        target[samples[i][1]] += 0.9 * record.weights[i]
+        target[samples[count - 1 - i][1]] += 0.9 * (1 - record.weights[i])
+        np.testing.assert_allclose(targets[i], target, atol=1e-6)
+
+
+def loader_with(collate_fn):
+    random_seed(11)
+    return create_loader(
+        Photographs('RGB'), (3, 32, 32), 2, is_training=True, re_prob=0.3, collate_fn=collate_fn,
+        num_workers=0, persistent_workers=False, device=torch.device('cpu'),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def delivered():
+    """Samples of a loader with random erasing, and what the loader delivers without their being recorded."""
+    arguments = {**SLOTS['hmix'], 'num_classes': 2}
+    plain = []
+    loader = loader_with(FastCollateMixup(**arguments))
+    while len(plain) < 8:
+        plain.extend(x * loader.std[0] + loader.mean[0] for batch, _ in loader for x in batch)
+    mixer = RecordingMixup(**arguments)
+    samples = recorded_samples(loader_with(mixer), mixer, ['flower', 'temple'])
+    return [next(samples) for _ in range(8)], plain
+
+
+def test_samples_are_what_the_loader_delivers(delivered):
+    for sample, expected in zip(*delivered, strict=True):
+        np.testing.assert_allclose(sample.mixed, expected.clamp(0, 255), atol=0.51)
+
+
+def test_a_record_is_of_the_batch_that_was_delivered(delivered):
+    """The loader works a batch ahead of what it delivers: a record of the wrong batch would not fit."""
+    erased = 0
+    for sample in delivered[0]:
+        blend = sample.mask * sample.own + (1.0 - sample.mask) * sample.other.astype(float)
+        off = np.abs(blend - sample.mixed) > 1.51  # the mask is exact to half a grey level, both images are rounded
+        erased += off.any()
+        assert off.mean() < 0.4
+    assert 0 < erased < 8
+
+
+def test_classes_without_a_name_are_numbers():
+    mixer = RecordingMixup(1.0, num_classes=2)
+    sample = next(recorded_samples(loader_with(mixer), mixer, ['flower']))
+    assert sorted(sample.labels) == ['1', 'flower'] and sorted(sample.targets) == [0, 1]

@@ -134,12 +134,14 @@ def load_images(
     from timm.data import ImageDataset, create_dataset, create_transform
     from torch.utils.data import DataLoader, Subset
 
+    # as timm's script chooses it
+    mode = settings.get('input_img_mode') or ('L' if config['input_size'][0] == 1 else 'RGB')
     name, root = args.dataset or settings.get('dataset') or '', Path(args.data_dir or settings['data_dir'])
     try:
         if name in ('', 'folder'):
-            dataset: Any = ImageDataset(str(split_folder(root, args.split)))
+            dataset: Any = ImageDataset(str(split_folder(root, args.split)), input_img_mode=mode)
         else:
-            dataset = create_dataset(name, root=str(root), split=args.split or 'validation')
+            dataset = create_dataset(name, root=str(root), split=args.split or 'validation', input_img_mode=mode)
     except Exception as error:
         raise RunError(f'cannot read the images of --data-dir {root}: {first_line(error)}') from error
     dataset.transform = create_transform(

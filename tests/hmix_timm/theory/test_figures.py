@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -319,13 +320,15 @@ def test_a_disk_that_takes_nothing_is_found_before_the_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_ends_in_one_line(tmp_path):
-    # files may grow to 16 KiB: what is tried before the work fits, the figure does not
-    line = f'ulimit -f 16; exec {sys.executable} -m hmix_timm.theory.figures --output {tmp_path}/out --figures 2'
-    environment = {**os.environ, 'MPLCONFIGDIR': str(tmp_path / 'mpl'), 'PYTHONDONTWRITEBYTECODE': '1'}
-    done = subprocess.run(['bash', '-c', line], capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f'hmix-figures: cannot write {tmp_path}/out/figure2.png: File too large'
+def test_a_disk_that_fills_up_ends_in_one_line(tmp_path, capsys):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limit[1]))  # what is tried before fits, the figure does not
+    try:
+        assert figures('--output', tmp_path / 'out', '--figures', '2') == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f'hmix-figures: cannot write {tmp_path}/out/figure2.png: File too large'
     assert list((tmp_path / 'out').iterdir()) == []
 
 

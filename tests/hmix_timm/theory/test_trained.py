@@ -120,7 +120,7 @@ def test_the_run_says_what_the_command_line_does_not(comparison):
     [
         (
             {'num_classes': 7},
-            r'with 7 classes: fc\.weight is \(7, \d+\) in the model and \(4, \d+\) in the file, and 1',
+            r'7 classes: fc\.weight is \(7, \d+\) in the model and \(4, \d+\) in the file, and 1',
         ),
         ({'model': 'test_vit', 'num_classes': 4}, 'does not fit test_vit with 4 classes: .* and not there in the file'),
         ({'model': 'no_such_model'}, 'timm cannot make the model no_such_model for '),
@@ -196,6 +196,13 @@ def test_the_images_are_those_of_timms_own_evaluation(image_folder):
 def test_a_data_set_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(RunError, match=f'cannot read the images of --data-dir {tmp_path}: '):
         load_images(arguments(dataset='torch/fashion_mnist', data_dir=tmp_path), {}, CONFIG)
+
+
+def test_grey_images_are_read_as_one_channel(grey_levels):
+    config = {**CONFIG, 'input_size': (1, 24, 24), 'mean': (0.5,), 'std': (0.25,)}
+    images, _ = next(iter(load_images(arguments(data_dir=grey_levels), {}, config)))
+    assert images.shape == (3, 1, 24, 24)
+    torch.testing.assert_close(images[2], torch.full((1, 24, 24), (40 / 255 - 0.5) / 0.25))
 
 
 def test_an_empty_folder_is_refused(tmp_path):

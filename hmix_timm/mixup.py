@@ -183,7 +183,7 @@ class Mixup(FamilySlot, timm_mixup.Mixup):
             f'label_smoothing={self.label_smoothing:g}, num_classes={self.num_classes})'
         )
 
-    if not hasattr(np, 'bool'):
+    if 'bool' not in vars(np):
         _params_per_elem = private.params_per_elem
 
     def _draw_batch(self, size: Size, draw_for_unmixed: bool = False) -> tuple[Mask | None, float]:

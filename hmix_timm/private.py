@@ -69,5 +69,5 @@ def mixup_target(
 
 
 params_per_elem: Callable[..., Any] = timm_mixup.Mixup._params_per_elem
-if not hasattr(np, 'bool'):
+if 'bool' not in vars(np):
     params_per_elem = with_numpy(params_per_elem, bool=bool)

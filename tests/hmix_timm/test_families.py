@@ -240,7 +240,8 @@ class Ones(torch.utils.data.Dataset):
 
 if __name__ == '__main__':
     load_families(sys.argv[1])
-    mixer = FastCollateMixup(0.0, 1.0, cutmix_mode='stripes', num_classes=2, label_smoothing=0.0)
+    # λ near one half, so that no mask is all of one image
+    mixer = FastCollateMixup(0.0, 50.0, cutmix_mode='stripes', num_classes=2, label_smoothing=0.0)
     for method in sys.argv[2:]:
         loader = torch.utils.data.DataLoader(
             Ones(), batch_size=8, num_workers=1, collate_fn=mixer, multiprocessing_context=method

@@ -151,7 +151,7 @@ def test_the_original_loss_of_drawn_masks_agrees_within_its_standard_error():
 
 
 def test_the_approximate_loss_of_drawn_masks_agrees_within_its_standard_error():
-    mixer = Mixup.from_mode('cutmix', num_classes=2)
+    mixer = Mixup.from_mode('gmix', num_classes=2)
     exact = estimate(mixer_supports(mixer, SIZE, nodes=200), LOSSES['approximate'])
     found = estimate(mixer_supports(mixer, SIZE, samples=6400), LOSSES['approximate'])
     assert 0 < found.standard_error < 0.01

@@ -187,7 +187,9 @@ def test_shuffled_images_are_the_same_in_one_arbitrary_order(grey_levels):
 def test_the_images_are_those_of_timms_own_evaluation(image_folder):
     loader = load_images(arguments(data_dir=image_folder, batch_size=16), {}, CONFIG)
     dataset = timm.data.create_dataset('', root=str(image_folder), split='validation')
-    timms = timm.data.create_loader(dataset, batch_size=16, num_workers=0, device=torch.device('cpu'), **CONFIG)
+    timms = timm.data.create_loader(
+        dataset, batch_size=16, num_workers=0, persistent_workers=False, device=torch.device('cpu'), **CONFIG
+    )
     (images, labels), (expected, expected_labels) = next(iter(loader)), next(iter(timms))
     torch.testing.assert_close(images, expected, atol=0.02, rtol=0)  # timm's loader rounds to grey levels
     assert torch.equal(labels, expected_labels)

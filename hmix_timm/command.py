@@ -33,6 +33,7 @@ def run_command(program: str, work: Callable[[], None]) -> int:
     except OSError as error:
         return _ended(program, f'{error.filename}: {first_line(error)}' if error.filename else first_line(error), 1)
     except KeyboardInterrupt:
+        print(file=sys.stderr)  # the cursor is behind ^C, or a progress bar
         return _ended(program, 'interrupted', INTERRUPTED)
     return 0
 

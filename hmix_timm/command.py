@@ -34,7 +34,10 @@ def run_command(program: str, work: Callable[[], None]) -> int:
         return _ended(program, f'{error.filename}: {first_line(error)}' if error.filename else first_line(error), 1)
     except KeyboardInterrupt:
         print(file=sys.stderr)  # the cursor is behind ^C, or a progress bar
-        return _ended(program, 'interrupted', INTERRUPTED)
+        _ended(program, 'interrupted', INTERRUPTED)
+        sys.stdout.flush()
+        # at once: a loader that was interrupted while it held a lock would wait for that lock in its finalizer
+        os._exit(INTERRUPTED)
     return 0
 
 

@@ -7,8 +7,13 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+# no test may depend on the speed of the machine
+settings.register_profile('any_machine', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('any_machine')
 
 
 @pytest.fixture(scope='session')

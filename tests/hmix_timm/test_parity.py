@@ -27,13 +27,6 @@ SHAPES = [(8, 3, 12, 12), (6, 1, 17, 9)]
 CLASSES = 7
 
 
-@pytest.fixture(autouse=True)
-def timms_targets_on_the_cpu(monkeypatch):
-    """Timm 0.4.12's `Mixup` makes its targets on 'cuda', whatever the device of the images."""
-    if 'device' in inspect.signature(timm.data.mixup.mixup_target).parameters:
-        monkeypatch.setattr(timm.data.mixup.mixup_target, '__defaults__', (1.0, 0.0, 'cpu'))
-
-
 # timm's collate function takes tensors from 1.0.16 on
 takes_tensors = 'is_np' in timm.data.mixup.FastCollateMixup._mix_batch_collate.__code__.co_varnames
 has_multi_label = 'multi_label' in inspect.signature(timm.data.Mixup).parameters

@@ -150,7 +150,7 @@ def test_args_yaml_repeats_a_run(train, tmp_path, recipe):
 
 
 def test_a_recipe_of_the_package_goes_by_its_name(train, tmp_path):
-    train(LIKE, '-c cifar100_resnet56 --model test_resnet --train-padding 0 --epochs 1').passed()
+    train(LIKE, '-c cifar100_resnet56 --model test_resnet --train-padding 0 --epochs 1 -b 8').passed()
     recorded = yaml.safe_load((tmp_path / 'output' / 'run' / 'args.yaml').read_text())
     recipe = yaml.safe_load((Path(__file__).parents[3] / 'train_patch/recipes/cifar100_resnet56.yaml').read_text())
     assert recorded['weight_decay'] == recipe['weight_decay']

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-PUZZLEMIX = '--mix-mode puzzlemix --model-ema --drop 0.2 --std 0.2 0.3 0.4 --epochs 2 -j 1'
+PUZZLEMIX = '--mix-mode puzzlemix --model-ema --drop 0.2 --std 0.2 0.3 0.4 --epochs 2 -j 1 -b 4'
 
 
 def losses(run):

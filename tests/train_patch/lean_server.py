@@ -54,6 +54,8 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             os.setsid()
+            # a shell that starts the tests in the background has SIGINT ignored, and Python leaves it so
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             log = os.open(request['log'], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
             os.dup2(log, 1)
             os.dup2(log, 2)

@@ -33,6 +33,7 @@ from typing import NoReturn
 
 from hmix_timm.errors import RunError
 
+from .imports import uncollected
 from .processes import Terminated
 from .trainer.arguments import WrongArguments, parse_arguments
 
@@ -78,14 +79,15 @@ def run(args: argparse.Namespace, replaced: str) -> None:
         replaced: the line of the log about what --mix-mode replaced, or ''.
     """
     # torch and timm take seconds to import: after the arguments, so that neither --help nor a typo waits for them
-    import torch.distributed as dist
-    from timm import utils
-    from timm.data import resolve_data_config
-    from torch.nn.parallel import DistributedDataParallel
+    with uncollected():
+        import torch.distributed as dist
+        from timm import utils
+        from timm.data import resolve_data_config
+        from torch.nn.parallel import DistributedDataParallel
 
-    from .trainer import data, loaders, loop, output, processes, resume, setup
-    from .trainer.checks import check_arguments
-    from .trainer.state import Run, Updates
+        from .trainer import data, loaders, loop, output, processes, resume, setup
+        from .trainer.checks import check_arguments
+        from .trainer.state import Run, Updates
 
     utils.setup_default_logging()
     check_arguments(args)

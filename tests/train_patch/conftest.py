@@ -51,25 +51,30 @@ class LeanServer:
         self.count = 0
         self.under_way = None
 
-    def start(self, folder, line='', small=True, data=None, kill_at=None, kill_after=None):
+    def start(self, folder, line='', small=True, data=None, **kwargs):
         """Starts a run into `folder`; small: with the arguments of a small run on `data` or the shared images."""
+        argv = [*shlex.split(SMALL), '--data-dir', str(data or self.image_folder)] if small else []
+        argv += ['--output', str(folder.parent), '--experiment', folder.name, *shlex.split(line)]
+        return self.start_command('train', argv, folder, **kwargs)
+
+    def start_command(self, command, argv, folder, processes=1, kill_at=None, kill_after=None):
+        """Starts `train` or `compare` with these arguments; see `lean_server.py` for the others."""
         if self.under_way:  # a test failed before it could wait
             os.killpg(self.under_way.pid, signal.SIGKILL)
             self.wait(self.under_way)
         self.count += 1
-        argv = [*shlex.split(SMALL), '--data-dir', str(data or self.image_folder)] if small else []
-        argv += ['--output', str(folder.parent), '--experiment', folder.name, *shlex.split(line)]
         log = self.logs / f'{self.count}.log'
         log.touch()
-        self.process.stdin.write(
-            json.dumps({'argv': argv, 'log': str(log), 'kill_at': kill_at, 'kill_after': kill_after}) + '\n'
-        )
+        request = dict(command=command, argv=[*map(str, argv)], log=str(log), processes=processes)
+        self.process.stdin.write(json.dumps({**request, 'kill_at': kill_at, 'kill_after': kill_after}) + '\n')
         self.process.stdin.flush()
         self.under_way = LeanRun(folder, log, self._answer()['pid'])
         return self.under_way
 
     def wait(self, run):
-        run.status = self._answer()['status']
+        """Waits for its end; its status is that of the first process that did not end well."""
+        statuses = self._answer()['statuses']
+        run.status = next(filter(None, statuses), 0)
         self.under_way = None
         return run
 

@@ -1,21 +1,33 @@
-"""Starts runs of the lean script quickly: imports once, then forks one process per run.
+"""Starts runs of the lean script, and comparisons, quickly: imports once, then forks one process per run.
 
-Reads requests from stdin, a JSON object per line: `argv`, `log` (a file for the run's output) and when the run kills
-itself with SIGKILL: `kill_at`, the number of the call that changes a folder (see TOUCHING) before which it does, and
-`kill_after`, the name of the file that it does not outlive; each may be null.
-Answers each with two lines: {"pid": …} at the start and {"status": …} at the end.
+Reads requests from stdin, a JSON object per line:
+    command     'train' or 'compare'
+    argv        the arguments of the command
+    log         a file for the run's output
+    processes   how many processes the run has; they find each other as those of torchrun do
+    kill_at     the number of the call that changes a folder (see TOUCHING) before which the run kills itself
+    kill_after  the name of the file that the run does not outlive; as with `kill_at`, null for none
+Answers each with two lines: {"pid": …} of the first process at the start, and {"statuses": […]} at the end.
 """
 
+import atexit
 import json
 import os
 import signal
+import socket
 import sys
+import threading
+import traceback
 
-import torch
+from train_patch import compare, train
+from train_patch.imports import uncollected
 
-from train_patch import train
-from train_patch.trainer import resume, setup  # noqa: F401  # imports all that a run imports, before the forks
+with uncollected():  # all that a run imports, before the forks
+    import torch
 
+    from train_patch.trainer import loaders, loop, resume, setup  # noqa: F401
+
+COMMANDS = {'train': train.main, 'compare': compare.main}
 TOUCHING = ('replace', 'link', 'unlink', 'remove')
 
 
@@ -47,27 +59,65 @@ def kill_after(name: str) -> None:
     os.replace = killing
 
 
+def start(request: dict, environment: dict[str, str]) -> int:
+    """Forks a process of a run and returns its number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        status = run(request, environment)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # as Python ends, but for taking all of torch apart, which takes longer than many a run
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def run(request: dict, environment: dict[str, str]) -> int:
+    os.setsid()
+    # a shell that starts the tests in the background has SIGINT ignored, and Python leaves it so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log = os.open(request['log'], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.update(environment)
+    if request['kill_at'] is not None:
+        kill_at(request['kill_at'])
+    if request['kill_after'] is not None:
+        kill_after(request['kill_after'])
+    try:
+        return COMMANDS[request['command']](request['argv']) or 0
+    except SystemExit as ended:
+        return ended.code or 0
+
+
+def environments(processes: int, port: int) -> list[dict[str, str]]:
+    """What torchrun tells each process of a run."""
+    if processes == 1:
+        return [{}]
+    shared = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'WORLD_SIZE': str(processes)}
+    return [{**shared, 'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(processes)]
+
+
 def serve() -> None:
     torch.set_num_threads(1)
     for line in sys.stdin:
         request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            # a shell that starts the tests in the background has SIGINT ignored, and Python leaves it so
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            log = os.open(request['log'], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            if request['kill_at'] is not None:
-                kill_at(request['kill_at'])
-            if request['kill_after'] is not None:
-                kill_after(request['kill_after'])
-            train.main(request['argv'])
-            return
-        print(json.dumps({'pid': pid}), flush=True)
-        _, status = os.waitpid(pid, 0)
-        print(json.dumps({'status': os.waitstatus_to_exitcode(status)}), flush=True)
+        # bound until the run is over, so that nobody else is given the port that its processes meet at
+        with socket.socket() as reserved:
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind(('127.0.0.1', 0))
+            port = reserved.getsockname()[1]
+            pids = [start(request, environment) for environment in environments(request['processes'], port)]
+            print(json.dumps({'pid': pids[0]}), flush=True)
+            statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        print(json.dumps({'statuses': statuses}), flush=True)
 
 
 if __name__ == '__main__':

@@ -137,7 +137,7 @@ def _start_workers_from_a_server(loaders: tuple[Any, Any | None]) -> None:
     A worker forked while one of gloo's threads holds a lock waits for that lock for ever; a fork server has no such
     threads. It imports what the workers need once.
     """
-    multiprocessing.set_forkserver_preload(['train_patch.trainer.setup'])
+    multiprocessing.set_forkserver_preload(['train_patch.trainer.preload'])
     for timms_loader in loaders:
         if timms_loader is not None:
             loader = _torch_loader(timms_loader)

@@ -6,9 +6,7 @@ The tests that resume timm's own script run where TIMM_TRAIN_SCRIPT names one.
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,23 +57,21 @@ class Interrupted:
     tables: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
 
-    def end(self, number):
-        """Ends it with a signal once each run has three epochs more than before."""
-        command = [sys.executable, '-m', 'train_patch.compare', *self.argv]
-        with tempfile.TemporaryFile('w+') as said, subprocess.Popen(command, stderr=said) as call:
-            reached = {folder: len(self.tables.get(folder, ())) + 3 for folder in self.folders}
-            while any(len(read_table(folder / 'summary.csv')) < count for folder, count in reached.items()):
-                status = call.poll()
-                if status == 0:
-                    raise TooLate
-                assert status is None, (said.seek(0), said.read())
-                time.sleep(0.01)
-            self.training = {pid: files_of(pid) for pid in children_of(call.pid)}
-            call.send_signal(number)
-            status = call.wait()
-            if status == 0:
+    def end(self, lean, number):
+        """Ends it with a signal once each run has two epochs more than before."""
+        call = lean.start_command('compare', self.argv, self.folders[0])
+        reached = {folder: len(self.tables.get(folder, ())) + 2 for folder in self.folders}
+        while any(len(read_table(folder / 'summary.csv')) < count for folder, count in reached.items()):
+            if not is_running(call.pid):
+                assert lean.wait(call).status == 0, call.log
                 raise TooLate
-            assert status == (128 + number if number != signal.SIGKILL else -signal.SIGKILL)
+            time.sleep(0.01)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it, or a run, has come to its end
+            self.training = {pid: files_of(pid) for pid in children_of(call.pid)}
+            os.kill(call.pid, number)
+        if lean.wait(call).status == 0:
+            raise TooLate
+        assert call.status == (128 + number if number != signal.SIGKILL else -signal.SIGKILL), call.log
 
     def look(self):
         """Checks that what was known before stands as it was; the last epoch may lack its checkpoint."""
@@ -88,7 +84,7 @@ class Interrupted:
             self.tables[folder] = table
 
 
-def interrupted_in_time(arguments, output, numbers, more, folders):
+def interrupted_in_time(lean, arguments, output, numbers, more, folders):
     """A comparison that each of the signals ended in time, however fast the machine is."""
     for epochs in (24, 96, 384, 1536):
         runs = [output / str(epochs) / folder for folder in folders]
@@ -96,7 +92,7 @@ def interrupted_in_time(arguments, output, numbers, more, folders):
         call = Interrupted(argv, runs, epochs)
         with contextlib.suppress(TooLate):
             for number in numbers:
-                call.end(number)
+                call.end(lean, number)
                 assert number == signal.SIGKILL or not any(map(is_running, call.training))
                 while any(map(is_running, call.training)):
                     time.sleep(0.05)
@@ -106,9 +102,9 @@ def interrupted_in_time(arguments, output, numbers, more, folders):
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
-def test_ended_at_any_moment_it_goes_on_where_it_was(arguments, tmp_path, rows_of, script):
+def test_ended_at_any_moment_it_goes_on_where_it_was(lean, arguments, tmp_path, rows_of, script):
     more = ['--modes', 'gmix', '--seeds', '0', *(['--script', script] if script else [])]
-    call = interrupted_in_time(arguments, tmp_path, (signal.SIGTERM, signal.SIGKILL), more, ['gmix/seed0'])
+    call = interrupted_in_time(lean, arguments, tmp_path, (signal.SIGTERM, signal.SIGKILL), more, ['gmix/seed0'])
     (folder,) = call.folders
     times = rows_of(folder / 'times.csv') if script is None else []
 
@@ -126,11 +122,11 @@ def test_ended_at_any_moment_it_goes_on_where_it_was(arguments, tmp_path, rows_o
 
 
 @pytest.fixture(scope='module')
-def ended_by_ctrl_c(arguments, tmp_path_factory):
+def ended_by_ctrl_c(lean, arguments, tmp_path_factory):
     """A comparison of two runs at once that Ctrl-C has ended, and its training processes."""
     more = ['--modes', 'none', 'cutmix', '--seeds', '0', '--jobs', '2']
     folders = ['none/seed0', 'cutmix/seed0']
-    return interrupted_in_time(arguments, tmp_path_factory.mktemp('ended'), (signal.SIGINT,), more, folders)
+    return interrupted_in_time(lean, arguments, tmp_path_factory.mktemp('ended'), (signal.SIGINT,), more, folders)
 
 
 def test_training_processes_hold_the_lock(ended_by_ctrl_c):

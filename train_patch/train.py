@@ -34,6 +34,7 @@ from typing import NoReturn
 from hmix_timm.errors import RunError
 
 from .processes import Terminated
+from .timm_version import require_timm_for_training
 from .trainer.arguments import WrongArguments, parse_arguments
 
 _logger = logging.getLogger('train')
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace, replaced: str) -> None:
         replaced: the line of the log about what --mix-mode replaced, or ''.
     """
     # torch and timm take seconds to import: after the arguments, so that neither --help nor a typo waits for them
+    require_timm_for_training()
     import torch.distributed as dist
     from timm import utils
     from timm.data import resolve_data_config

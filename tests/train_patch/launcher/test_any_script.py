@@ -280,7 +280,7 @@ def test_mixing_arguments_by_position_are_replaced(launch, tmp_path):
 def start_with_timm(version, folder, *command):
     """A real start of `python -m …` where the installed timm says that it is of another version."""
     (folder / 'timm').mkdir()
-    lines = [f'__version__ = {version!r}', f'__path__ = {list(timm.__path__)!r}']
+    lines = [f'__version__ = {version!r}', f'__path__ = {list(timm.__path__)!r}', 'from .models import create_model']
     (folder / 'timm' / '__init__.py').write_text('\n'.join(lines))
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(folder), str(Path(__file__).parents[3])])}
     command = [sys.executable, '-m', *command]

@@ -12,7 +12,6 @@ does under `python train.py`.
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,10 +20,7 @@ from hmix_timm.errors import RunError
 
 from .launcher import command_line
 from .launcher.command_line import CommandLine
-
-OLDEST_FOR_MIXING = (0, 4, 12)
-OLDEST_FOR_TRAINING = (1, 0, 20)
-"""Versions of timm that the mixers need, and options of ours among the arguments of timm's own train.py."""
+from .timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -58,28 +54,20 @@ def _prepare(line: CommandLine) -> Callable[[], object]:
     """What runs the script of a command line: as timm's train.py, or as any other."""
     like_timms = not line.is_module and not command_line.names_missing(line.script)
     command_line.lead_path(os.getcwd() if line.is_module else str(Path(line.script).resolve().parent))
-    if _timm_version() >= OLDEST_FOR_TRAINING and like_timms:
+    if like_timms and timm_version(OLDEST_FOR_MIXING, 'mixing') >= OLDEST_FOR_TRAINING:
         from .launcher.timm_script import TimmScript
 
         sys.argv = [line.script, *line.own, *line.arguments]
         return TimmScript(line.script).main
+    # what a command line alone can tell comes before torch and timm, which take seconds to import
     command_line.refuse_own_options(line, like_timms)
+    own = command_line.resolve_own(line.own)
+    if line.is_module:
+        command_line.check_module(line.script)
+    timm_version(OLDEST_FOR_MIXING, 'mixing')
     from .launcher.any_script import AnyScript
 
-    return AnyScript(line).main
-
-
-def _timm_version() -> tuple[int, ...]:
-    import timm
-
-    found = re.match(r'(\d+)\.(\d+)\.(\d+)', timm.__version__)
-    version = tuple(map(int, found.groups())) if found else ()
-    if version < OLDEST_FOR_MIXING:
-        oldest = '.'.join(map(str, OLDEST_FOR_MIXING))
-        raise RunError(
-            f'timm {timm.__version__} at {Path(timm.__file__).parent} is too old: mixing needs {oldest} or newer'
-        )
-    return version
+    return AnyScript(line, own).main
 
 
 if __name__ == '__main__':

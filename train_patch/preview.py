@@ -26,6 +26,7 @@ from .digits import digits_folder
 from .mixing import declare, load_mix_families, mixing_active, needs_model, option_name, remember_typed, typed_options
 from .previewing.grid import grid_masks, grid_slots
 from .recipes.files import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
+from .timm_version import require_timm_for_training
 from .trainer.arguments import WrongArguments, parse_arguments
 
 PROGRAM = 'hmix-preview'
@@ -119,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         try:
             _check_options(options)
+            require_timm_for_training()
             figure = (_grid_figure if options.grid else _samples_figure)(options, line)
         except (ValueError, WrongArguments) as error:
             parser.error(str(error))

@@ -35,6 +35,7 @@ from hmix_timm.errors import RunError
 
 from .imports import uncollected
 from .processes import Terminated
+from .timm_version import require_timm_for_training
 from .trainer.arguments import WrongArguments, parse_arguments
 
 _logger = logging.getLogger('train')
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace, replaced: str) -> None:
         replaced: the line of the log about what --mix-mode replaced, or ''.
     """
     # torch and timm take seconds to import: after the arguments, so that neither --help nor a typo waits for them
+    require_timm_for_training()
     with uncollected():
         import torch.distributed as dist
         from timm import utils

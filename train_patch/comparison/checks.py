@@ -17,6 +17,8 @@ import yaml
 
 from hmix_timm.errors import RunError
 
+from ..timm_version import require_timm_for_training
+
 Arguments = dict[str, Any]
 
 
@@ -123,7 +125,9 @@ def look_ahead(
 
     Raises:
         ValueError: training would end at once; says why.
+        RunError: timm is too old to train through it.
     """
+    require_timm_for_training()
     from timm.optim import create_optimizer_v2, optimizer_kwargs
     from timm.scheduler import create_scheduler_v2, scheduler_kwargs
     from torch import nn, zeros

@@ -14,12 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hmix_timm.errors import RunError
 from hmix_timm.register import load_families
 
-from ..mixing import constructor_overrides, needs_model, option_name, remember_typed, resolve_group, typed_options
 from .children import reach_children
-from .command_line import CommandLine, own_parser
+from .command_line import CommandLine, OwnOptions
 from .mixers import WitnessedFastCollateMixup, WitnessedMixup, launch_class, put_in_place
 from .processes import is_first_process
 from .watch import Watch
@@ -51,20 +49,17 @@ class Launch:
 class AnyScript:
     """A script, and the launch that it is run in.
 
-    Raises:
-        RunError: an option before the script is wrong.
+    Args:
+        line: the command line.
+        own: what its options before the script ask for.
     """
 
-    def __init__(self, line: CommandLine) -> None:
-        try:
-            asked, replaced, families = resolve_own(line.own)
-        except ValueError as error:
-            raise RunError(str(error)) from error
+    def __init__(self, line: CommandLine, own: OwnOptions) -> None:
         script = line.script if line.is_module else str(Path(line.script).resolve())
         self.arguments = line.arguments
         self.folder = tempfile.mkdtemp(prefix='hmix-train-')
         witness = os.path.join(self.folder, 'called')
-        self.launch = Launch(script, line.is_module, line.name, asked, replaced, families, witness)
+        self.launch = Launch(script, line.is_module, line.name, own.asked, own.replaced, own.families, witness)
 
     def main(self) -> None:
         """Runs the script as `python script.py` or `python -m module` would.
@@ -90,26 +85,6 @@ class AnyScript:
                 shutil.rmtree(self.folder, ignore_errors=True)
         if end is not None:
             raise end
-
-
-def resolve_own(own: list[str]) -> tuple[str, dict[str, Any], str | None]:
-    """What the options before a script ask for.
-
-    Returns:
-        What was asked in words, the constructor arguments to replace, and the file of the user's families.
-
-    Raises:
-        ValueError: the message names the option.
-    """
-    typed = typed_options(own_parser().parse_args(own, remember_typed()))
-    values = resolve_group(typed, {})
-    if needs_model(values):
-        raise ValueError(
-            f'--mix-mode {values["mix_mode"]} needs the model that is trained, which a script does not show to its '
-            "mixer: it runs with timm's train.py and with hmix-train's own script"
-        )
-    asked = next((f'{option_name(dest)} {values[dest]}' for dest in ('mix_mode', 'cutmix_mode') if values[dest]), '')
-    return '' if asked == '--mix-mode none' else asked, constructor_overrides(values), values['mix_families']
 
 
 def enter(launch: Launch) -> Watch:

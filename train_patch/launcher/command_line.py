@@ -5,6 +5,7 @@ Nothing here imports torch or timm: the script's folder is to lead `sys.path` be
 
 import argparse
 import ast
+import importlib.util
 import itertools
 import sys
 from collections.abc import Collection, Sequence
@@ -14,7 +15,17 @@ from typing import Any
 
 from hmix_timm.errors import RunError
 
-from ..mixing import declare, load_mix_families, mix_dests
+from ..mixing import (
+    constructor_overrides,
+    declare,
+    load_mix_families,
+    mix_dests,
+    needs_model,
+    option_name,
+    remember_typed,
+    resolve_group,
+    typed_options,
+)
 from ..recipes.files import read_recipe
 
 PREFIXES = ('--mix-', '--hmix-', '--gmix-')
@@ -44,6 +55,21 @@ class CommandLine:
     def name(self) -> str:
         """What messages call the script."""
         return f'-m {self.script}' if self.is_module else Path(self.script).name
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """What the options before a script ask for.
+
+    Args:
+        asked: '--mix-mode hmix', '--cutmix-mode gmix', …; '' where nothing was asked that could be missed.
+        replaced: constructor arguments that replace the script's.
+        families: file of the user's families, or None.
+    """
+
+    asked: str
+    replaced: dict[str, Any]
+    families: str | None
 
 
 def own_parser() -> argparse.ArgumentParser:
@@ -124,6 +150,43 @@ def refuse_own_options(line: CommandLine, like_timms: bool) -> None:
         where, found = f'in the recipe of {line.name}', sorted(set(_read(recipe)) & set(mix_dests()))
     if found:
         raise RunError(f'{found[0]} stands {where}, which {why}: put it before the script')
+
+
+def resolve_own(own: list[str]) -> OwnOptions:
+    """What the options before a script ask for.
+
+    Raises:
+        RunError: one of them is wrong; the message names it.
+    """
+    try:
+        typed = typed_options(own_parser().parse_args(own, remember_typed()))
+        values = resolve_group(typed, {})
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    if needs_model(values):
+        raise RunError(
+            f'--mix-mode {values["mix_mode"]} needs the model that is trained, which a script does not show to its '
+            "mixer: it runs with timm's train.py and with hmix-train's own script"
+        )
+    asked = next((f'{option_name(dest)} {values[dest]}' for dest in ('mix_mode', 'cutmix_mode') if values[dest]), '')
+    return OwnOptions(
+        '' if asked == '--mix-mode none' else asked, constructor_overrides(values), values['mix_families']
+    )
+
+
+def check_module(name: str) -> None:
+    """Raises RunError where `python -m name` would find nothing to run; imports the packages that it is in."""
+    try:
+        found = importlib.util.find_spec(name)
+        if found is not None and found.submodule_search_locations is not None:
+            name = f'{name}.__main__'
+            found = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f'{name}.'.startswith(f'{error.name}.'):  # a package's own import has failed
+            raise
+        found = None
+    if found is None:
+        raise RunError(f'-m {name}: there is no such module')
 
 
 def _is_own(option: str, known: Collection[str]) -> bool:

@@ -90,5 +90,8 @@ class Watch:
             for name in action.option_strings
             if _MIXING_OPTION.fullmatch(name) and hasattr(parsed, action.dest)
         ]
-        how = f'its own {" or ".join(dict.fromkeys(found))}' if found else 'its own options or configuration'
-        return f'it made none, for it mixes only where {how} says so: turn that on (--mixup 0.8, say)'
+        if found:
+            how = f'it mixes only where its own {" or ".join(dict.fromkeys(found))} says so'
+        else:
+            how = "if it mixes with timm's Mixup, its own options or configuration say when"
+        return f'it made none: {how}; turn that on (--mixup 0.8, say)'

@@ -1,10 +1,12 @@
 """Scripts that mix with timm's Mixup, unedited: as real processes, on scripts of the shapes that are in public use."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from .conftest import SCRIPTS, check_hmix, label_weight, mask_of
@@ -246,6 +248,58 @@ def test_wrong_use_is_refused_before_the_script_runs(launch, before, after, part
 
 def test_a_missing_script_is_named(launch):
     assert 'nowhere.py' in launch('--mix-mode hmix', 'nowhere.py').refused()
+
+
+@pytest.mark.parametrize('name', ['nowhere', 'packaged.nowhere', 'nowhere.train', 'packaged'])
+def test_a_missing_module_is_named(launch, name):
+    message = launch('--mix-mode hmix', f'-m {name}', cwd=SCRIPTS).refused()
+    assert f'-m {name}' in message and 'no such module' in message
+
+
+def test_a_script_without_timms_mixup_stops_at_its_first_step(launch, tmp_path):
+    script = tmp_path / 'plain.py'
+    script.write_text(
+        'import torch\nmodel = torch.nn.Linear(2, 2)\nmodel(torch.ones(1, 2)).sum().backward()\n'
+        "torch.optim.SGD(model.parameters(), lr=0.1).step()\nprint('trained')\n"
+    )
+    run = launch('--mix-mode hmix', script)
+    assert "if it mixes with timm's Mixup" in run.refused(1)
+    assert 'trained' not in run.log
+
+
+def test_mixing_arguments_by_position_are_replaced(launch, tmp_path):
+    script = tmp_path / 'positions.py'
+    script.write_text(
+        'import torch\nfrom timm.data import Mixup\n'
+        'Mixup(0.2, 0.0, None, 0.9)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
+    )
+    (line,) = launch('--mix-mode hmix', script).passed().mixing_lines
+    assert line.startswith('Mixup(HMix(alpha=1, ratio=0.75), mode=batch, prob=0.9')
+
+
+def start_with_timm(version, folder, *command):
+    """A real start of `python -m …` where the installed timm says that it is of another version."""
+    (folder / 'timm').mkdir()
+    lines = [f'__version__ = {version!r}', f'__path__ = {list(timm.__path__)!r}', 'from .models import create_model']
+    (folder / 'timm' / '__init__.py').write_text('\n'.join(lines))
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(folder), str(Path(__file__).parents[3])])}
+    command = [sys.executable, '-m', *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=folder, env=environment)
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ['train_patch', '--mix-mode', 'hmix', '--data-dir', '.'],
+        ['train_patch.compare', '--modes', 'hmix', '--output', 'comparison'],
+        ['train_patch.preview', '--mix-mode', 'hmix'],
+    ],
+)
+def test_training_through_older_timm_is_refused_in_one_line(tmp_path, command):
+    done = start_with_timm('0.9.16', tmp_path, *command)
+    assert done.returncode == 1, done.stderr
+    (message,) = done.stderr.strip().splitlines()
+    assert 'timm 0.9.16' in message and '1.0.20' in message
 
 
 def test_a_file_that_is_not_python_is_named(launch, tmp_path):

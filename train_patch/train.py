@@ -33,7 +33,7 @@ from typing import NoReturn
 
 from hmix_timm.errors import RunError
 
-from .processes import Terminated
+from .processes import Terminated, end_with_torchrun
 from .trainer.arguments import WrongArguments, parse_arguments
 
 _logger = logging.getLogger('train')
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: the run did not come to its end; the status says why.
     """
+    end_with_torchrun()
     args, replaced = parse_arguments(argv)
     # However timm comes to load a file of weights (a hub, a path, an older version): never run code from it.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'

@@ -1,6 +1,6 @@
 """Kills training at random moments, many times, and looks at what is left; run by hand, pytest does not collect it.
 
-    python tests/soak.py                                     # 100 kills, some 40 minutes on two cores
+    python tests/soak.py                                     # 100 kills, about an hour on two busy cores
     python tests/soak.py --kills 20 --seed 1 --only gloo
 
 Three ways to train take turns: the project's own script, hmix-compare, and the script on two processes under torchrun.

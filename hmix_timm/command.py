@@ -48,7 +48,9 @@ def _ended(program: str, message: str, status: int) -> int:
 
 def add_version(parser: argparse.ArgumentParser) -> None:
     """`--version`, which like `--help` answers before torch is imported."""
-    parser.add_argument('--version', action='version', version=f'hmix-timm {__version__}')
+    parser.add_argument(
+        '--version', action='version', version=f'%(prog)s {__version__}', help='show the version and exit'
+    )
 
 
 def add_families(parser: argparse.ArgumentParser) -> None:

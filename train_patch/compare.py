@@ -20,7 +20,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+from hmix_timm.command import problem_with_output
 from hmix_timm.errors import RunError
+from hmix_timm.files import first_line
 
 from .comparison.checks import look_ahead
 from .comparison.plan import DIGITS_RECIPE, Comparison, build_parser, read_comparison
@@ -59,11 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _compare(comparison, environments(comparison))
     except (ValueError, FolderInUse, ModuleNotFoundError) as error:
         _end(2, error)
-    except (RunError, OSError) as error:
+    except RunError as error:
         _end(1, error)
+    except OSError as error:
+        _end(1, f'{error.filename}: {first_line(error)}' if error.filename else first_line(error))
 
 
-def _end(status: int, error: Exception) -> NoReturn:
+def _end(status: int, error: object) -> NoReturn:
     print(f'hmix-compare: error: {error}', file=sys.stderr)
     raise SystemExit(status)
 
@@ -105,6 +109,9 @@ def _print_launch_lines(comparison: Comparison, parts: Sequence[Environment]) ->
 
 
 def _compare(comparison: Comparison, parts: Sequence[Environment]) -> int:
+    problem = problem_with_output(comparison.output / 'results.md')
+    if problem is not None:
+        raise ValueError(f'--output: {problem}')
     prepare = digits_folder if comparison.on_digits else lambda: None
     prospect = look_ahead(comparison.training, comparison.script, bool(comparison.torchrun), prepare)
     assert prospect is not None

@@ -44,6 +44,17 @@ def end_child_with_parent() -> Callable[[], None] | None:
     return ask
 
 
+def end_with_torchrun() -> None:
+    """Has the kernel end this process, where torchrun started it, when torchrun dies.
+
+    torchrun ends its processes when it is asked to end. Where it is killed they would train on, beside those of the
+    command that is given again, or wait ten minutes for others that never come. Processes that a shell or a cluster
+    started may well outlive it, and are left alone.
+    """
+    if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
 def end_worker_with_parent(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
     """Initializes a loader worker, and ends it where the process that it works for is killed.
 

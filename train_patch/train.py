@@ -34,7 +34,7 @@ from typing import NoReturn
 from hmix_timm.errors import RunError
 
 from .imports import uncollected
-from .processes import Terminated
+from .processes import Terminated, end_with_torchrun
 from .timm_version import require_timm_for_training
 from .trainer.arguments import WrongArguments, parse_arguments
 
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: the run did not come to its end; the status says why.
     """
+    end_with_torchrun()
     args, replaced = parse_arguments(argv)
     # However timm comes to load a file of weights (a hub, a path, an older version): never run code from it.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'

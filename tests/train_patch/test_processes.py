@@ -16,6 +16,18 @@ print(child.pid, flush=True)
 time.sleep(600)
 """
 
+# What torchrun is to one of two processes: the other one never comes, and for that a process waits ten minutes.
+TORCHRUN = """
+import os, subprocess, sys, time
+os.environ |= dict(TORCHELASTIC_RUN_ID='1', RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_PORT='0')
+os.environ['MASTER_ADDR'] = '127.0.0.1'
+child = subprocess.Popen([sys.executable, '-m', 'train_patch', '--device', 'cpu', '--val-split', ''])
+while 'libtorch' not in open(f'/proc/{child.pid}/maps').read():
+    time.sleep(0.01)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
 WORKER = """
 import multiprocessing, time
 from functools import partial
@@ -43,7 +55,7 @@ def living(pid):
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
-@pytest.mark.parametrize('code', [PARENT, WORKER], ids=['child', 'worker of a fork server'])
+@pytest.mark.parametrize('code', [PARENT, TORCHRUN, WORKER], ids=['child', 'of torchrun', 'worker of a fork server'])
 def test_a_child_does_not_outlive_a_parent_that_is_killed(run_environment, tmp_path, code):
     (tmp_path / 'parent.py').write_text(code)
     command = [sys.executable, str(tmp_path / 'parent.py')]

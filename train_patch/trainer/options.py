@@ -6,10 +6,11 @@ Nothing here needs torch or timm, so that `--help` and a typo do not wait for th
 
 import argparse
 import ast
-import importlib.metadata
 import math
 from collections.abc import Callable
 from typing import Any
+
+from hmix_timm.command import add_version
 
 from ..crop import declare_padding
 from ..mixing import declare
@@ -396,8 +397,7 @@ def build_parser() -> argparse.ArgumentParser:
         USAGE,
         "Train a timm model with timm's arguments.",
     )
-    version = f'%(prog)s {importlib.metadata.version("hmix-timm")}'
-    parser.add_argument('--version', action='version', version=version, help='show the version and exit')
+    add_version(parser)
     parser.add_argument(
         '-c', '--config', default='', metavar='RECIPE', help='YAML file or shipped recipe; the command line beats it'
     )

@@ -4,6 +4,7 @@ import fcntl
 import io
 import json
 import os
+import resource
 import shlex
 import shutil
 import statistics
@@ -108,6 +109,17 @@ def test_other_arguments_change_nothing(finished, refused):
     assert 'epochs is 2 there, 9 here' in message
     assert refused([*argv, '--epochs', '9', '--dry-run']) == message
     assert {path for path, then in before.items() if files_of(output)[path] != then} <= {output / '.lock'}
+
+
+def test_a_disk_that_takes_nothing_is_found_before_the_work(arguments, refused, tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))  # no file may grow: for every user what a full disk is
+    try:
+        message = refused([*arguments(tmp_path / 'out'), '--modes', 'none', '--seeds', '0'])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert message.startswith(f'hmix-compare: error: --output: cannot write to {tmp_path}: ')
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_call_says_who_holds_the_folder(finished, refused):

@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -17,6 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hmix_timm
 from train_patch.trainer.arguments import WrongArguments, parse_arguments
 from train_patch.trainer.checks import check_arguments
 from train_patch.trainer.options import REFUSED, build_parser
@@ -254,8 +254,9 @@ def test_keyword_arguments_are_python_literals_where_they_can_be():
 def test_neither_help_nor_a_typo_waits_for_torch_and_timm(argv):
     code = (
         'import sys, train_patch.train\n'
+        'late = "torch", "timm", "torchvision", "importlib.metadata"\n'  # a checkout need not be installed
         'try: train_patch.train.main(sys.argv[1:])\n'
-        'finally: print([name for name in ("torch", "timm", "torchvision") if name in sys.modules], file=sys.stderr)'
+        'finally: print([name for name in late if name in sys.modules], file=sys.stderr)'
     )
     done = subprocess.run([sys.executable, '-c', code, *argv.split()], capture_output=True, text=True, timeout=60)
     assert done.returncode == (0 if argv in ('--help', '--version') else 2)
@@ -266,7 +267,7 @@ def test_version(capsys):
     with pytest.raises(SystemExit) as stopped:
         parse_arguments(['--version'])
     assert stopped.value.code == 0
-    assert capsys.readouterr().out == f'hmix-train {importlib.metadata.version("hmix-timm")}\n'
+    assert capsys.readouterr().out == f'hmix-train {hmix_timm.__version__}\n'
 
 
 def test_help_stands_by_itself():

@@ -13,11 +13,9 @@ import signal
 import sys
 import traceback
 
-import timm.data.mixup
 import torch
-import torchvision.transforms
 
-import hmix_timm.mixup
+import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
 import train_patch.__main__  # noqa: F401
 
 TIME_LIMIT = 300

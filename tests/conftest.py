@@ -1,6 +1,13 @@
-"""What several test files share: a folder of real images and the environment of the processes they start."""
+"""What several test files share: a folder of real images, and the processes they start and their environment."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
 
 # before torch is imported: the test processes share the machine, and several threads in each would only get in the way
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -10,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+CHECKOUT = Path(__file__).parents[1]
 
 # no test may depend on the speed of the machine
 settings.register_profile('any_machine', deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,3 +49,111 @@ def image_folder(tmp_path_factory):
 def run_environment():
     """Environment for training processes: one thread each, so that several share a small machine."""
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
+
+
+@dataclass
+class Process:
+    """A process of a ProcessServer, that has ended or (`status` None) is running."""
+
+    server: 'ProcessServer'
+    folder: Path
+    pid: int
+    status: int | None = None
+
+    @property
+    def stdout(self):
+        return (self.folder / 'stdout').read_text()
+
+    @property
+    def stderr(self):
+        return (self.folder / 'stderr').read_text()
+
+    def wait_until(self, has_come):
+        """Returns when `has_come()`; fails where the process ends before."""
+        while not has_come():
+            try:
+                os.kill(self.pid, 0)
+            except ProcessLookupError:
+                assert has_come(), self.stderr[-3000:]
+                return
+            time.sleep(0.01)
+
+    def interrupt(self):
+        """Ctrl-C, as the terminal does it: to the process's own processes, too."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def wait(self):
+        if self.status is None:
+            self.status = self.server.end()
+        return self
+
+    def passed(self):
+        assert self.wait().status == 0, self.stderr[-3000:]
+        return self
+
+
+class ProcessServer:
+    """Starts Python processes, one at a time, that need not import torch and timm first."""
+
+    def __init__(self, process, folder):
+        self.process = process
+        self.folder = folder
+        self.count = 0
+        self.running = None
+
+    def module(self, module, *argv, **kwargs):
+        """Starts `python -m module argv …`."""
+        arguments = {'module': module, 'argv': [str(word) for word in argv]}
+        return self.call('process_server:run_module', arguments, **kwargs)
+
+    def call(self, function, arguments, cwd=None, one_log=False, **environment):
+        """Starts a process that calls a function, 'package.module:name', with arguments that JSON can hold.
+
+        Args:
+            function: what to call.
+            arguments: its keyword arguments.
+            cwd: the process's folder; the checkout by default.
+            one_log: Whether stdout and stderr go into one file, `stdout`, as in a terminal.
+            environment: variables that differ from those of the tests.
+        """
+        if self.running:  # a test failed before it could wait
+            os.killpg(self.running.pid, signal.SIGKILL)
+            self.running.wait()
+        self.count += 1
+        folder = self.folder / str(self.count)
+        folder.mkdir()
+        for name in ('stdout', 'stderr'):
+            (folder / name).touch()
+        request = {'function': function, 'arguments': arguments, 'environment': environment}
+        request |= {'cwd': str(cwd or CHECKOUT), 'stdout': str(folder / 'stdout')}
+        request['stderr'] = request['stdout'] if one_log else str(folder / 'stderr')
+        self.process.stdin.write(json.dumps(request) + '\n')
+        self.process.stdin.flush()
+        self.running = Process(self, folder, self._answer()['pid'])
+        return self.running
+
+    def end(self):
+        """The exit status of the process that is running."""
+        self.running = None
+        return self._answer()['status']
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        assert line, 'the server has died'
+        return json.loads(line)
+
+
+@pytest.fixture(scope='session')
+def processes(run_environment, tmp_path_factory):
+    """A ProcessServer."""
+    path = os.pathsep.join(filter(None, [str(CHECKOUT), run_environment.get('PYTHONPATH')]))
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name('process_server.py'))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**run_environment, 'PYTHONPATH': path},
+    ) as process:
+        yield ProcessServer(process, tmp_path_factory.mktemp('processes'))
+        process.stdin.close()
+        process.wait(60)

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +71,7 @@ def test_label_weights_are_the_means_of_the_masks(my_masks, name, mode):
 
 
 @pytest.mark.parametrize('mode', ['fmix', 'fade'])
-def test_the_command_trains_on_digits(my_masks, tmp_path, run_environment, mode):
+def test_the_command_trains_on_digits(my_masks, tmp_path, processes, mode):
     """The document's own command line for the first of them, cut down to one epoch."""
     from train_patch.digits import digits_folder
 
@@ -84,11 +82,7 @@ def test_the_command_trains_on_digits(my_masks, tmp_path, run_environment, mode)
     if mode != 'fmix':
         words = [*words[: words.index('fmix')], mode, *words[words.index('fmix') + 1 : words.index('--fmix-decay')]]
     cut = ['--epochs', '1', '--warmup-epochs', '0', '--output', 'out', '--experiment', 'run']
-    done = subprocess.run(
-        [sys.executable, '-m', 'train_patch', *words[1:], *cut],
-        cwd=tmp_path, env=run_environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = processes.module('train_patch', *words[1:], *cut, cwd=tmp_path).passed()
     described = 'FMix(alpha=1, decay=2)' if mode == 'fmix' else 'Fade(alpha=1, softness=0.25)'
     assert f'Mixing: FastCollateMixup({described}' in done.stderr + done.stdout
     assert (tmp_path / 'out' / 'run' / 'summary.csv').is_file()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -25,17 +24,17 @@ def stripes(size, lam, options, draws):
 """
 
 
-def run(*arguments, **kwargs):
-    command = [sys.executable, '-m', 'hmix_timm.bench', *TINY, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)
+@pytest.fixture(scope='module')
+def start(processes):
+    """Starts a small hmix-bench."""
+    return lambda *arguments: processes.module('hmix_timm.bench', *TINY, *arguments)
 
 
 @pytest.fixture(scope='module')
-def measured(tmp_path_factory):
+def measured(start, tmp_path_factory):
     """What a run printed, and the report that it wrote."""
     folder = tmp_path_factory.mktemp('bench')
-    done = run('--only', 'mixers', '--dtype', 'bfloat16', '--json', folder / 'report.json')
-    assert done.returncode == 0, done.stderr
+    done = start('--only', 'mixers', '--dtype', 'bfloat16', '--json', folder / 'report.json').passed()
     assert [path.name for path in folder.iterdir()] == ['report.json']
     return done, json.loads((folder / 'report.json').read_text())
 
@@ -81,17 +80,16 @@ def test_standard_error_holds_the_progress_alone(measured):
     assert 'mixers: ' not in measured[0].stdout
 
 
-def test_a_family_of_ones_own_is_measured(tmp_path):
+def test_a_family_of_ones_own_is_measured(start, tmp_path):
     (tmp_path / 'masks.py').write_text(STRIPES)
-    done = run('--only', 'mixers', '--mix-families', tmp_path / 'masks.py', '--mix-modes', 'stripes', 'cutmix')
-    assert done.returncode == 0, done.stderr
+    line = ['--only', 'mixers', '--mix-families', tmp_path / 'masks.py', '--mix-modes', 'stripes', 'cutmix']
+    done = start(*line).passed()
     header = "| path, mode | Stripes ÷ timm's Mixup | CutMix ÷ timm's | timm's Mixup, ms | timm's CutMix, ms |"
     assert header in done.stdout
 
 
-def test_the_whole_loader_is_timed(tmp_path):
-    done = run('--only', 'loader', '--images', '9', '--mix-modes', 'gmix', '--json', tmp_path / 'report.json')
-    assert done.returncode == 0, done.stderr
+def test_the_whole_loader_is_timed(start, tmp_path):
+    start('--only', 'loader', '--images', '9', '--mix-modes', 'gmix', '--json', tmp_path / 'report.json').passed()
     (table,) = json.loads((tmp_path / 'report.json').read_text())['tables'].values()
     assert [row['loader'] for row in table] == ['no mixing', "timm's Mixup", 'GMix']
     assert all(row['images per second'] > 0 for row in table)
@@ -167,32 +165,13 @@ def test_a_disk_that_takes_nothing_is_found_before_the_work(tmp_path):
     assert done.stdout == '' and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize('part', ['mixers', 'loader'])
-def test_ctrl_c_ends_in_one_line(part):
-    command = [
-        sys.executable,
-        '-m',
-        'hmix_timm.bench',
-        *TINY,
-        '--only',
-        part,
-        '--repeats',
-        '9999',
-        '--epochs',
-        '9999',
-        '--images',
-        '8',
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if line.startswith((f'{part}: float32', f'{part}: no mixing, epoch 1')):
-            os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the loader's workers, too
-            break
-    rest = process.stderr.read()
-    assert process.wait(60) == 130, rest
-    assert 'Traceback' not in rest
-    assert rest.splitlines()[-1] == 'hmix-bench: interrupted'
+@pytest.mark.parametrize(
+    ('part', 'under_way'), [('mixers', 'mixers: float32'), ('loader', 'loader: no mixing, epoch 1')]
+)
+def test_ctrl_c_ends_in_one_line(start, part, under_way):
+    process = start('--only', part, '--repeats', '9999', '--epochs', '9999', '--images', '8')
+    process.wait_until(lambda: f'\n{under_way}' in f'\n{process.stderr}')
+    process.interrupt()
+    assert process.wait().status == 130, process.stderr
+    assert 'Traceback' not in process.stderr
+    assert process.stderr.splitlines()[-1] == 'hmix-bench: interrupted'

@@ -1,8 +1,6 @@
 """A family of one's own has everything that the families of the package have."""
 
 import random
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -224,43 +222,6 @@ def test_a_file_that_registers_nothing_is_named(table, tmp_path, text, message):
 
 def test_loading_a_file_twice_is_loading_it_once(stripes):
     assert load_families(stripes) == ['stripes']
-
-
-WORKERS = """
-import sys
-import numpy as np, torch
-from hmix_timm import FastCollateMixup
-from hmix_timm.register import load_families
-
-class Ones(torch.utils.data.Dataset):
-    def __len__(self):
-        return 16
-    def __getitem__(self, index):
-        return np.full((3, 8, 8), 255 * (index % 8 < 4), np.uint8), int(index % 8 < 4)
-
-if __name__ == '__main__':
-    load_families(sys.argv[1])
-    # λ near one half, so that no mask is all of one image
-    mixer = FastCollateMixup(0.0, 50.0, cutmix_mode='stripes', num_classes=2, label_smoothing=0.0)
-    for method in sys.argv[2:]:
-        loader = torch.utils.data.DataLoader(
-            Ones(), batch_size=8, num_workers=1, collate_fn=mixer, multiprocessing_context=method
-        )
-        for images, target in loader:
-            assert torch.allclose(images.float().mean(dim=(1, 2, 3)) / 255, target[:, 1], atol=1e-6)
-            assert 0.0 < target[0, 1] < 1.0, target
-        print(method)
-"""
-
-
-def test_loader_workers_know_it_under_every_start_method(stripes, tmp_path):
-    script = tmp_path / 'script.py'
-    script.write_text(WORKERS)
-    methods = ['fork', 'forkserver', 'spawn']
-    done = subprocess.run(
-        [sys.executable, str(script), str(stripes), *methods], capture_output=True, text=True, timeout=600
-    )
-    assert done.stdout.split() == methods, done.stderr[-3000:]
 
 
 def test_options_reach_the_function_by_their_own_names(table):

@@ -35,7 +35,7 @@ has_multi_label = 'multi_label' in inspect.signature(timm.data.Mixup).parameters
 def seed_all(seed):
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack trace for every kind of device
 
 
 def only_cutmix(options):

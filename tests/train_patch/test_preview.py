@@ -1,10 +1,7 @@
 """hmix-preview as a command: what it writes and says, and how mistakes end."""
 
 import os
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -220,23 +217,17 @@ def test_without_scikit_learn_it_says_what_to_install(tmp_path, monkeypatch, cap
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_as_a_module(tmp_path, run_environment):
-    command = [sys.executable, '-m', 'train_patch.preview', '--img-size', '32', '--rows', '1', '-o', 'a.png']
-    result = subprocess.run(command, cwd=tmp_path, env=run_environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == 'a.png'
+def test_runs_as_a_module(tmp_path, processes):
+    line = ['--img-size', '32', '--rows', '1', '-o', 'a.png']
+    process = processes.module('train_patch.preview', *line, cwd=tmp_path).passed()
+    assert process.stdout.splitlines()[-1] == 'a.png'
     assert (tmp_path / 'a.png').read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'
 
 
-def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path, run_environment):
-    command = [sys.executable, '-u', '-m', 'train_patch.preview', '--rows', str(MAX_ROWS), '-o', 'a.png']
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=run_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        process.stdout.readline()  # the mixer: the picture is drawn next
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
-    assert process.returncode == 130
-    assert said.splitlines()[-1] == 'hmix-preview: interrupted'
+def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path, processes):
+    process = processes.module('train_patch.preview', '--rows', MAX_ROWS, '-o', 'a.png', cwd=tmp_path)
+    process.wait_until(lambda: 'Mixing: ' in process.stdout)  # the picture is drawn next
+    process.interrupt()
+    assert process.wait().status == 130
+    assert process.stderr.splitlines()[-1] == 'hmix-preview: interrupted'
     assert os.listdir(tmp_path) == []

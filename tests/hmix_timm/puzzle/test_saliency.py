@@ -163,5 +163,10 @@ def _train_in_two_processes(rank, address):
     torch.distributed.destroy_process_group()
 
 
-def test_a_training_in_two_processes_does_not_notice_it(tmp_path):
-    multiprocessing.spawn(_train_in_two_processes, (str(tmp_path / 'address'),), nprocs=2)
+def start_two_processes(address):
+    multiprocessing.start_processes(_train_in_two_processes, (address,), nprocs=2, start_method='fork')
+
+
+def test_a_training_in_two_processes_does_not_notice_it(tmp_path, processes):
+    start = f'{start_two_processes.__module__}:{start_two_processes.__name__}'
+    processes.call(start, {'address': str(tmp_path / 'address')}).passed()

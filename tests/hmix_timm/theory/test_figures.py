@@ -1,10 +1,8 @@
 """hmix-figures as a user runs it: the files it writes, their numbers, how it ends."""
 
 import json
-import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -123,15 +121,15 @@ def test_figure_6_of_a_comparison(tmp_path, comparison, capsys):
     assert pixels(tmp_path / 'out' / 'figure6.png').std() > 10
 
 
-def test_a_family_of_ones_own_is_in_figure_3(tmp_path):
+def test_a_family_of_ones_own_is_in_figure_3(tmp_path, processes):
     (tmp_path / 'masks.py').write_text(
         'from hmix_timm import BoxMask, register_family\n'
         "@register_family('faint')\n"
         'def faint(size, lam, options, draws):\n'
         '    return BoxMask(lam / 2)\n'
     )
-    command = [sys.executable, '-m', 'hmix_timm.theory.figures', '--output', tmp_path, '--figures', '3']
-    subprocess.run([*command, '--mix-families', tmp_path / 'masks.py'], check=True, capture_output=True, timeout=120)
+    line = ['--output', tmp_path, '--figures', '3', '--mix-families', tmp_path / 'masks.py']
+    processes.module('hmix_timm.theory.figures', *line).passed()
     assert numbers(tmp_path)['figure3']['mask_mean']['faint'] == pytest.approx(0.325)
 
 
@@ -332,17 +330,13 @@ def test_a_disk_that_fills_up_ends_in_one_line(tmp_path, capsys):
     assert list((tmp_path / 'out').iterdir()) == []
 
 
-def test_ctrl_c_ends_in_one_line(tmp_path):
-    command = [sys.executable, '-m', 'hmix_timm.theory.figures', '--output', tmp_path, '--figures', '5']
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    seen = ''
-    while 'figure 5: training' not in seen:
-        seen += process.stderr.read(1)
-    os.killpg(process.pid, signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(60) == 130, rest
-    assert 'Traceback' not in rest
-    assert rest.splitlines()[-1] == 'hmix-figures: interrupted'
+def test_ctrl_c_ends_in_one_line(tmp_path, processes):
+    process = processes.module('hmix_timm.theory.figures', '--output', tmp_path, '--figures', '5')
+    process.wait_until(lambda: 'figure 5: training' in process.stderr)
+    process.interrupt()
+    assert process.wait().status == 130, process.stderr
+    assert 'Traceback' not in process.stderr
+    assert process.stderr.splitlines()[-1] == 'hmix-figures: interrupted'
 
 
 def test_without_matplotlib_the_message_says_what_to_install(tmp_path, monkeypatch):

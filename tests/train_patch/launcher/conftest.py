@@ -1,10 +1,6 @@
 """What the tests of the launcher share: a quick way to launch scripts, and an oracle for HMix."""
 
-import json
-import os
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +38,11 @@ class Launched:
         return torch.load(self.folder / f'record{rank}.pt', weights_only=False)
 
 
-class LaunchServer:
+class Launches:
     """Launches scripts, one at a time, in processes of their own."""
 
-    def __init__(self, process, folder):
-        self.process = process
+    def __init__(self, processes, folder):
+        self.processes = processes
         self.folder = folder
         self.count = 0
 
@@ -60,32 +56,18 @@ class LaunchServer:
         folder.mkdir()
         words = [] if plain else shlex.split(before)
         words += [*shlex.split(str(script)), *shlex.split(after)]
-        request = {
-            'argv': [word.replace('{folder}', str(folder)) for word in words],
-            'cwd': str(cwd or folder),
-            'plain': plain,
-            'environment': environment,
-            'start_method': start_method,
-            'log': str(self.folder / f'{self.count}.log'),
-        }
-        self.process.stdin.write(json.dumps(request) + '\n')
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        assert answer, 'the server has died'
-        return Launched(int(answer), Path(request['log']).read_text(), folder)
+        arguments = {'argv': [word.replace('{folder}', str(folder)) for word in words]}
+        if not plain:
+            arguments['start_method'] = start_method
+        function = f'tests.train_patch.launcher.launching:{"run_plain" if plain else "launch"}'
+        process = self.processes.call(function, arguments, cwd or folder, one_log=True, **environment).wait()
+        return Launched(process.status, process.stdout, folder)
 
 
 @pytest.fixture(scope='session')
-def launch(run_environment, tmp_path_factory):
-    """A LaunchServer: `launch('--mix-mode hmix', script, 'its arguments')`."""
-    server = [sys.executable, str(Path(__file__).with_name('launch_server.py'))]
-    folder = tmp_path_factory.mktemp('launches')
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), run_environment.get('PYTHONPATH')]))
-    environment = {**run_environment, 'PYTHONPATH': path}
-    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        yield LaunchServer(process, folder)
-        process.stdin.close()
-        process.wait(60)
+def launch(processes, tmp_path_factory):
+    """Launches: `launch('--mix-mode hmix', script, 'its arguments')`."""
+    return Launches(processes, tmp_path_factory.mktemp('launches'))
 
 
 def mask_of(before, after):

@@ -125,14 +125,10 @@ def test_torchs_old_launcher_may_put_the_rank_first(launch):
     assert run.record()['args']['local_rank'] == 1
 
 
-def test_two_processes_mix_and_one_speaks(tmp_path, run_environment):
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '0']
-    command += ['--rdzv_backend', 'c10d', '--rdzv_endpoint', 'localhost:0', '-m', 'train_patch', '--mix-mode', 'hmix']
-    command += [str(DEIT), '--output', str(tmp_path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[3], env=run_environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_processes_mix_and_one_speaks(tmp_path, processes):
+    line = '--nproc_per_node 2 --master_port 0 --rdzv_backend c10d --rdzv_endpoint localhost:0'
+    line += f' -m train_patch --mix-mode hmix {DEIT} --output {tmp_path}'
+    done = processes.module('torch.distributed.run', *line.split()).passed()
     assert done.stderr.count('Mixing: ') == 1
     records = [torch.load(tmp_path / f'record{rank}.pt', weights_only=False) for rank in range(2)]
     for record in records:
@@ -147,16 +143,19 @@ def test_processes_that_a_script_spawns_mix_and_one_speaks(launch):
     assert len(run.mixing_lines) == 1
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
-def test_a_modules_loader_workers_mix(launch, method):
-    run = launch('--mix-mode hmix', MODULE, f'{OUTPUT} --start-method {method}', cwd=SCRIPTS).passed()
-    assert run.record()['package'] == 'packaged'
-    check_hmix(run.record()['batches'], tolerance=0.01)  # uint8
+@pytest.fixture(scope='module', params=['fork', 'spawn'])
+def module_run(request, launch):
+    """A module whose loader's worker mixes, by timm's class and by a subclass in turns."""
+    return launch('--mix-mode hmix', MODULE, f'{OUTPUT} --start-method {request.param}', cwd=SCRIPTS).passed()
 
 
-def test_a_scripts_own_subclass_mixes_in_spawned_workers(launch):
-    run = launch('--mix-mode hmix', MODULE, f'{OUTPUT} --start-method spawn --subclass', cwd=SCRIPTS).passed()
-    check_hmix(run.record()['batches'], tolerance=0.01)
+def test_a_modules_loader_workers_mix(module_run):
+    assert module_run.record()['package'] == 'packaged'
+    check_hmix(module_run.record()['batches'], tolerance=0.01)  # uint8
+
+
+def test_a_scripts_own_subclass_mixes_in_loader_workers(module_run):
+    check_hmix(module_run.record()['of_the_subclass'], tolerance=0.01)
 
 
 # Never silently nothing
@@ -176,7 +175,7 @@ def test_a_configuration_that_does_not_mix_stops_the_script(launch):
 
 
 def test_spawned_processes_that_do_not_mix_stop(launch):
-    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixup 0')
+    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixup 0 --processes 1')
     assert run.status == 1
     assert 'about to train without --mix-mode hmix' in run.log
     assert not (run.folder / 'record0.pt').exists()

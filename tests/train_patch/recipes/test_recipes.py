@@ -1,8 +1,8 @@
 """The shipped recipes: the paper's values, the published CutMix setting around them, accepted by the scripts."""
 
+import functools
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,9 +18,12 @@ from torchvision import transforms
 
 import train_patch.models  # noqa: F401  # registers the CIFAR networks
 from hmix_timm.presets import mix_modes
+from train_patch.__main__ import main
 from train_patch.crop import padded_crop_loader
 from train_patch.recipes.files import RECIPE_FOLDER, find_recipe, shipped_recipes
 from train_patch.recipes.published import PUBLISHED
+from train_patch.trainer.arguments import parse_arguments
+from train_patch.trainer.options import build_parser
 
 SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
 CIFAR = {
@@ -148,15 +151,6 @@ def test_transforms(name):
     assert resize.interpolation == transforms.InterpolationMode.BILINEAR
 
 
-def parsed_in_a_new_process(code, *argv):
-    """What a script's parser makes of each recipe with `--mix-mode gmix`, and the names of all its options."""
-    paths = [str(find_recipe(name)) for name in PAPER]
-    result = subprocess.run([sys.executable, '-c', code, *argv, *paths], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    options, *parsed = json.loads(result.stdout.splitlines()[-1])
-    return options, dict(zip(PAPER, parsed, strict=True))
-
-
 def check_parsed(options, parsed):
     for name in PAPER:
         recipe, args = load(name), parsed[name]
@@ -166,34 +160,32 @@ def check_parsed(options, parsed):
 
 
 def test_lean_script_takes_every_key():
-    code = """if True:
-        import json, sys
-        from train_patch.trainer.arguments import parse_arguments
-        from train_patch.trainer.options import build_parser
-        lines = [['-c', recipe, '--data-dir', 'somewhere', '--mix-mode', 'gmix'] for recipe in sys.argv[1:]]
-        parsed = [vars(parse_arguments(line)[0]) for line in lines]
-        print(json.dumps([[action.dest for action in build_parser()._actions], *parsed]))
-    """
-    check_parsed(*parsed_in_a_new_process(code))
+    lines = [['-c', str(find_recipe(name)), '--data-dir', 'somewhere', '--mix-mode', 'gmix'] for name in PAPER]
+    parsed = [vars(parse_arguments(line)[0]) for line in lines]
+    check_parsed([action.dest for action in build_parser()._actions], dict(zip(PAPER, parsed, strict=True)))
 
 
 @pytest.mark.skipif(not SCRIPT, reason="TIMM_TRAIN_SCRIPT names no timm train.py: recipes not tried on timm's own")
-def test_timms_script_takes_every_key():
-    code = """if True:
-        import json, sys
-        from pathlib import Path
-        path, *recipes = sys.argv[1:]
-        sys.path.insert(0, str(Path(path).resolve().parent))
-        from train_patch.launcher.timm_script import TimmScript
-        sys.argv = [path]
-        timms_options = {a.dest for a in TimmScript(path).module.parser._actions}
-        parsed = []
-        for recipe in recipes:
-            sys.argv = [path, '-c', recipe, '--mix-mode', 'gmix']
-            parsed.append(vars(TimmScript(path).module._parse_args()[0]))
-        print(json.dumps([sorted(timms_options), *parsed]))
-    """
-    check_parsed(*parsed_in_a_new_process(code, SCRIPT))
+def test_timms_script_takes_every_key(processes):
+    argv = [SCRIPT, *(str(find_recipe(name)) for name in PAPER)]
+    done = processes.call(f'{__name__}:parse_with_timms_script', {'argv': argv}).passed()
+    options, *parsed = json.loads(done.stdout.splitlines()[-1])
+    check_parsed(options, dict(zip(PAPER, parsed, strict=True)))
+
+
+def parse_with_timms_script(argv):
+    """Prints the names of all options of timm's script, and what it makes of each recipe with `--mix-mode gmix`."""
+    from train_patch.launcher.timm_script import TimmScript
+
+    path, *recipes = argv
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    sys.argv = [path]
+    options = {action.dest for action in TimmScript(path).module.parser._actions}
+    parsed = []
+    for recipe in recipes:
+        sys.argv = [path, '-c', recipe, '--mix-mode', 'gmix']
+        parsed.append(vars(TimmScript(path).module._parse_args()[0]))
+    print(json.dumps([sorted(options), *parsed]))
 
 
 @pytest.mark.parametrize(
@@ -207,39 +199,32 @@ def test_timms_script_takes_every_key():
         ),
     ],
 )
-def test_a_cifar_recipe_trains_on_padded_crops(script, image_folder, run_environment, tmp_path):
+def test_a_cifar_recipe_trains_on_padded_crops(script, image_folder, processes, tmp_path):
     """One epoch of a recipe on a folder of photographs; what the loaders' data sets really transform with."""
-    code = """if True:
-        import functools, json, os, sys
-        if sys.argv[1].endswith('.py'):
-            sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[1])))
-        import timm.data
-        timms_create_loader = timm.data.create_loader
-        datasets = []
-
-        @functools.wraps(timms_create_loader)
-        def create_loader(dataset, *args, **kwargs):
-            datasets.append(dataset)
-            return timms_create_loader(dataset, *args, **kwargs)
-
-        timm.data.create_loader = create_loader
-        from train_patch.__main__ import main
-        main(sys.argv[1:])
-        print(json.dumps([repr(dataset.transform) for dataset in datasets]))
-    """
     argv = [script] if script else []
-    argv += ['-c', str(find_recipe('cifar100_resnet56')), '--dataset', '', '--data-dir', str(image_folder)]
+    argv += ['-c', 'cifar100_resnet56', '--dataset', '', '--data-dir', str(image_folder)]
     argv += ['--num-classes', '4', '--epochs', '1', '--batch-size', '8', '--workers', '1', '--device', 'cpu']
     argv += ['--mix-mode', 'hmix', '--output', str(tmp_path), '--experiment', 'run']
-    result = subprocess.run(
-        [sys.executable, '-c', code, *argv], capture_output=True, text=True, env=run_environment, cwd=tmp_path
-    )
-    assert result.returncode == 0, result.stderr
+    result = processes.call(f'{__name__}:train_and_print_transforms', {'argv': argv}, cwd=tmp_path).passed()
     training, evaluation = json.loads(result.stdout.splitlines()[-1])
     assert 'RandomCrop(size=(32, 32), padding=4)' in training and 'RandomHorizontalFlip(p=0.5)' in training
     assert 'RandomResizedCrop' not in training and 'RandomCrop' not in evaluation
     assert len((tmp_path / 'run' / 'summary.csv').read_text().splitlines()) == 2
     assert yaml.safe_load((tmp_path / 'run' / 'args.yaml').read_text())['train_padding'] == 4
+
+
+def train_and_print_transforms(argv):
+    timms_create_loader = timm.data.create_loader
+    datasets = []
+
+    @functools.wraps(timms_create_loader)
+    def create_loader(dataset, *args, **kwargs):
+        datasets.append(dataset)
+        return timms_create_loader(dataset, *args, **kwargs)
+
+    timm.data.create_loader = create_loader
+    main(argv)
+    print(json.dumps([repr(dataset.transform) for dataset in datasets]))
 
 
 # The paper's tables as printed, row by row.

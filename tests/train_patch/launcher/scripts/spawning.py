@@ -8,7 +8,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def work(rank, args):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{args.output}/meeting', rank=rank, world_size=2)
+    meeting = f'file://{args.output}/meeting'
+    torch.distributed.init_process_group('gloo', init_method=meeting, rank=rank, world_size=args.processes)
     model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 5)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     mixup_fn = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=5) if args.mixup else None
@@ -25,5 +26,7 @@ def work(rank, args):
 if __name__ == '__main__':
     parser = argparse.ArgumentParser()
     parser.add_argument('--mixup', type=float, default=0.8)
+    parser.add_argument('--processes', type=int, default=2)
     parser.add_argument('--output')
-    torch.multiprocessing.spawn(work, args=(parser.parse_args(),), nprocs=2)
+    args = parser.parse_args()
+    torch.multiprocessing.spawn(work, args=(args,), nprocs=args.processes)

@@ -12,3 +12,16 @@ class Collate(FastCollateMixup):
         self.count += 1
         images, targets = super().__call__(batch)
         return images, targets, self.count
+
+
+class Turns:
+    """A collate function that has others take turns."""
+
+    def __init__(self, *collates):
+        self.collates = collates
+        self.count = 0
+
+    def __call__(self, batch):
+        collate = self.collates[self.count % len(self.collates)]
+        self.count += 1
+        return collate(batch)

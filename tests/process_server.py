@@ -1,0 +1,85 @@
+"""Starts Python processes quickly: imports torch and timm once, then forks one process per request.
+
+Reads requests from stdin, a JSON object per line: `function` ("package.module:name") and its `arguments`, `cwd`,
+`environment` (what differs from the server's), and `stdout` and `stderr`, files for the output, which may be one.
+Answers each with two lines: {"pid": …} at the start and {"status": …} at the end.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import traceback
+
+import torch
+
+import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
+import train_patch.__main__  # noqa: F401
+
+TIME_LIMIT = 300
+
+
+def run_module(module, argv):
+    """What `python -m MODULE ARGV` does."""
+    sys.argv = [module, *argv]
+    runpy.run_module(module, run_name='__main__', alter_sys=True)
+
+
+def redirect(stream, path):
+    file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, stream.fileno())
+    stream.reconfigure(line_buffering=True)
+
+
+def call(request):
+    """Calls the function of a request, in a process of its own."""
+    os.setsid()
+    signal.alarm(TIME_LIMIT)
+    # a shell that starts the tests in the background has SIGINT ignored, and Python leaves it so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    redirect(sys.stdout, request['stdout'])
+    redirect(sys.stderr, request['stderr'])
+    os.chdir(request['cwd'])
+    os.environ.update(request['environment'])
+    sys.path[0] = request['cwd']
+    module, name = request['function'].split(':')
+    getattr(importlib.import_module(module), name)(**request['arguments'])
+
+
+def exit_status(request):
+    """What Python would exit with."""
+    try:
+        call(request)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def serve():
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            status = exit_status(request)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        print(json.dumps({'pid': pid}), flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(json.dumps({'status': os.waitstatus_to_exitcode(status)}), flush=True)
+
+
+if __name__ == '__main__':
+    # under this name requests find it, too
+    sys.modules['process_server'] = sys.modules['__main__']
+    serve()

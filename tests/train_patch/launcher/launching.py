@@ -1,0 +1,28 @@
+"""What a process of the tests' server does to launch a script."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+
+import timm.data.mixup
+
+from train_patch.__main__ import main
+
+
+def launch(argv, start_method):
+    """What `python -m train_patch` does, with a start method of multiprocessing that may be set (None: the default)."""
+    if start_method:
+        multiprocessing.set_start_method(start_method, force=True)
+    sys.argv = ['train_patch', *argv]
+    main()
+
+
+def run_plain(argv):
+    """What `python script.py` does."""
+    target = timm.data.mixup.mixup_target
+    if 'cuda' in target.__defaults__:  # timm up to 0.9.0 makes targets there, wherever the batch is
+        target.__defaults__ = tuple('cpu' if value == 'cuda' else value for value in target.__defaults__)
+    sys.argv = argv
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    runpy.run_path(sys.argv[0], run_name='__main__')

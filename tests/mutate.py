@@ -87,7 +87,9 @@ def mistakes(code: str, sample: int, seed: int):
             places.setdefault((start, kind), []).append((operator, occurrence))
     draws = random.Random(seed)
     for place in sorted(draws.sample(sorted(places), min(sample, len(places)))):
-        yield place[0][0], mutate_code(code, *draws.choice(places[place]))
+        with contextlib.suppress(AttributeError):  # Cosmic Ray's own, where an operator is of two words
+            mistaken = mutate_code(code, *draws.choice(places[place]))
+            yield place[0][0], mistaken
 
 
 class Tests:

@@ -96,7 +96,9 @@ def test_boxes_of_another_order_are_not_taken_for_timms(monkeypatch):
     def columns_first(size, lam, count=None):
         cut = [int(n * np.sqrt(1.0 - lam)) for n in size]
         cx, cy = (np.random.randint(0, n, size=count) for n in reversed(size))
-        edges = [(np.clip(c - s // 2, 0, n), np.clip(c + s // 2, 0, n)) for c, s, n in zip((cy, cx), cut, size)]
+        edges = [
+            (np.clip(c - s // 2, 0, n), np.clip(c + s // 2, 0, n)) for c, s, n in zip((cy, cx), cut, size, strict=True)
+        ]
         return (*edges[0], *edges[1]), lam
 
     monkeypatch.setattr(timm_mixup, 'cutmix_bbox_and_lam', columns_first)

@@ -82,8 +82,8 @@ def test_puzzlemix_is_that_of_its_authors(preset, expected):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('cutmixx', 'imagenet'), "mix_mode must be .*'cutmixx'"),
-        (('cutmix', 'imagnet'), "preset must be .*'imagnet'"),
+        (('cutmixx', 'imagenet'), r"mix_mode must be .*'cutmixx'"),
+        (('cutmix', 'imagnet'), r"preset must be .*'imagnet'"),
         (('puzzlemix', 'imagenet'), r"mix_mode 'puzzlemix' asks a model what to keep: it is hmix_timm\.PuzzleMix"),
     ],
 )
@@ -93,5 +93,5 @@ def test_what_makes_no_mixer_is_refused(arguments, message):
 
 
 def test_puzzlemix_refuses_an_unknown_preset():
-    with pytest.raises(ValueError, match="preset must be .*'cifar10'"):
+    with pytest.raises(ValueError, match=r"preset must be .*'cifar10'"):
         puzzle_arguments('cifar10')

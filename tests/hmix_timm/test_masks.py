@@ -23,11 +23,11 @@ def test_a_product_is_its_profiles_and_a_constant():
     assert mask.factors(SIZE) == (0.1, mask.y, mask.x)
 
 
-def test_the_mean_of_half_precision_is_summed_in_double():
-    values = np.full((300, 300), 0.7, np.float16)  # summed in float16 it would overflow, in float32 lose digits
-    assert DenseMask(values).mean == pytest.approx(float(np.float16(0.7)), abs=1e-12)
+def test_the_mean_of_half_precision_is_in_double():
+    values = np.array([[0.1, 0.2, 0.7]], np.float16)
+    assert DenseMask(values).mean == sum(map(float, values[0])) / 3  # no float16 lies as near
     assert DenseMask(np.array([[True, False, False]])).mean == 1 / 3
-    assert DenseMask(values).array((300, 300)).dtype == np.float64
+    assert DenseMask(values).array((1, 3)).dtype == np.float64
 
 
 def test_the_share_of_a_box():

@@ -311,3 +311,20 @@ def test_timms_script_resumes_and_repeats(train, tmp_path):
 def summary(folder):
     with open(folder / 'summary.csv', newline='') as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize('line', ['', '--no-prefetcher'])
+def test_naflex_mixes_without_an_off_epoch(train, tmp_path, line):
+    """The option is not what turns mixing on: without it every epoch is mixed."""
+    run = train(LIKE, f'--mix-mode gmix --gmix-kernel paper --epochs 2 --naflex-loader {line}')
+    assert mixing_line(run).startswith('NaFlexMixup(GMix(alpha=1, kernel=paper),')
+    mixed = {epoch: any(m for e, _, m in batches(tmp_path / 'output' / 'run') if e == epoch) for epoch in (0, 1)}
+    assert mixed == {0: True, 1: True}
+
+
+def test_the_kernel_reaches_naflexs_images(train, tmp_path):
+    """The same draws under both kernels: labels may agree, pixels do not."""
+    for kernel in ('reference', 'paper'):
+        train(LIKE, f'--mix-mode gmix --gmix-kernel {kernel} --epochs 1 --naflex-loader -j 0', kernel).passed()
+    reference, paper = (batches(tmp_path / 'output' / kernel) for kernel in ('reference', 'paper'))
+    assert len(reference) == len(paper) and reference != paper

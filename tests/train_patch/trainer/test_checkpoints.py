@@ -185,3 +185,99 @@ def test_resuming_an_earlier_epoch_gives_up_the_recoveries_ahead_of_it(tmp_path)
     path = tmp_path / 'checkpoint-1.pth.tar'
     Saver(tmp_path, decreasing=False, max_history=9).restore(path, read_checkpoint(path))
     assert recovery_checkpoints(tmp_path) == []
+
+
+def test_the_first_batches_alone_can_be_gone_on_from(tmp_path):
+    """Nothing is finished yet: a recovery from the first epoch is all there is."""
+    write(tmp_path, 'recovery-0-3', -1, batches_done=3)
+    (tmp_path / 'last.pth.tar').write_bytes(b'half')
+    assert find_checkpoint(tmp_path).name == 'recovery-0-3.pth.tar'
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_reading_a_checkpoint_runs_nothing(tmp_path):
+    write(tmp_path, 'last', 3, more=Hostile(str(tmp_path / 'made')))
+    with pytest.raises(RunError, match='holds more than weights and plain values'):
+        read_checkpoint(tmp_path / 'last.pth.tar')
+    assert not (tmp_path / 'made').exists()
+
+
+def save_epochs(folder, *metrics, max_history=1):
+    folder.mkdir(exist_ok=True)
+    saver = Saver(folder, decreasing=False, max_history=max_history)
+    for epoch, metric in enumerate(metrics):
+        saver.save_checkpoint({'state_dict': {}, 'optimizer': {}}, epoch, metric)
+    return saver
+
+
+def test_the_best_are_copied_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(1, 'Operation not permitted')
+
+    monkeypatch.setattr(os, 'link', refuse)
+    save_epochs(tmp_path, 1.0, 3.0, 2.0)
+    assert sorted(os.listdir(tmp_path)) == ['checkpoint-1.pth.tar', 'last.pth.tar', 'model_best.pth.tar']
+    assert read_checkpoint(tmp_path / 'model_best.pth.tar')['epoch'] == 1
+    assert read_checkpoint(tmp_path / 'last.pth.tar')['epoch'] == 2
+
+
+def test_what_a_kill_left_half_made_is_in_nobodys_way(tmp_path):
+    (tmp_path / 'checkpoint-0.pth.tar.tmp').write_bytes(b'half')
+    (tmp_path / 'model_best.pth.tar.tmp').write_bytes(b'half')
+    save_epochs(tmp_path, 1.0)
+    assert read_checkpoint(tmp_path / 'checkpoint-0.pth.tar')['epoch'] == 0
+    # links, not copies: an epoch's weights are on the disk once
+    assert (tmp_path / 'model_best.pth.tar').samefile(tmp_path / 'last.pth.tar')
+
+
+def test_a_best_checkpoint_that_cannot_be_written_is_named_and_not_left_half_made(tmp_path, monkeypatch):
+    def refuse(source, target, real=os.replace, **kwargs):
+        if 'model_best' in str(target):
+            raise OSError(28, 'No space left on device')
+        return real(source, target)
+
+    monkeypatch.setattr(os, 'replace', refuse)
+    with pytest.raises(RunError, match=r'cannot write .*model_best\.pth\.tar: No space left on device'):
+        save_epochs(tmp_path, 1.0)
+    assert sorted(os.listdir(tmp_path)) == ['checkpoint-0.pth.tar', 'last.pth.tar']
+
+
+@pytest.mark.parametrize('lost', [(), ('checkpoint-1',), ('checkpoint-1', 'model_best')])
+def test_the_best_model_is_taken_along_into_another_folder(tmp_path, lost):
+    save_epochs(tmp_path / 'first', 1.0, 3.0, 2.0)
+    for name in lost:
+        (tmp_path / 'first' / f'{name}.pth.tar').unlink()
+    path = tmp_path / 'first/last.pth.tar'
+    saver = Saver(tmp_path, decreasing=False, max_history=1)
+    saver.restore(path, read_checkpoint(path))
+    assert (saver.best_epoch, saver.best_metric) == (1, 3.0)
+    taken = tmp_path / 'model_best.pth.tar'
+    assert taken.exists() is (len(lost) < 2)
+    if taken.exists():
+        assert read_checkpoint(taken)['epoch'] == 1
+
+
+def test_the_numbered_checkpoint_of_the_best_epoch_is_what_restores_the_best_model(tmp_path):
+    """A kill after the epoch was kept and before `model_best` followed leaves an older one."""
+    save_epochs(tmp_path, 1.0, 3.0, max_history=2)
+    path = tmp_path / 'last.pth.tar'
+    (tmp_path / 'model_best.pth.tar').unlink()
+    os.link(tmp_path / 'checkpoint-0.pth.tar', tmp_path / 'model_best.pth.tar')
+    Saver(tmp_path, decreasing=False, max_history=2).restore(path, read_checkpoint(path))
+    assert read_checkpoint(tmp_path / 'model_best.pth.tar')['epoch'] == 1
+
+
+def test_a_checkpoint_of_another_script_brings_no_best_model(tmp_path):
+    save_epochs(tmp_path / 'first', 1.0)
+    write(tmp_path / 'first', 'last', 4)  # without the bookkeeping
+    path = tmp_path / 'first/last.pth.tar'
+    saver = Saver(tmp_path, decreasing=False, max_history=1)
+    saver.restore(path, read_checkpoint(path))
+    assert saver.best_metric is None and not (tmp_path / 'model_best.pth.tar').exists()

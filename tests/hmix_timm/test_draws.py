@@ -1,0 +1,129 @@
+"""Sources of random numbers by themselves: what they give, that they can be put back, and what cannot be enumerated."""
+
+import numpy as np
+import pytest
+import torch
+from timm.data import mixup as timm_mixup
+
+from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS, NotEnumerable, PlacedDraws, box_edges, numpy_seed
+
+SOURCES = pytest.mark.parametrize('source', [NUMPY_DRAWS, NAFLEX_DRAWS], ids=['numpy', 'naflex'])
+
+
+def draw_all(source):
+    return (
+        source.box((20, 30), 0.4),
+        source.centre((20, 30)),
+        source.ratio(0.7),
+        source.uniform(3).tolist(),
+        source.normal((2, 3)).tolist(),
+        source.integers(0, 1000),
+    )
+
+
+@SOURCES
+def test_a_source_that_is_put_back_draws_the_same_once_more(source):
+    state = source.state()
+    first, second = draw_all(source), draw_all(source)
+    source.restore(state)
+    assert (draw_all(source), draw_all(source)) == (first, second)
+    assert all(a != b for a, b in zip(first[1:], second[1:], strict=True))
+
+
+@SOURCES
+def test_numbers_are_double_precision(source):
+    assert source.uniform(5).shape == (5,) and source.uniform(5).dtype == np.float64
+    assert source.normal((2, 3)).shape == (2, 3) and source.normal(4).dtype == np.float64
+    assert isinstance(source.ratio(2.0), float)
+    # a float32 in double precision has its last 29 bits empty
+    assert any(float(np.float32(value)) != value for value in source.uniform(20))
+
+
+@SOURCES
+def test_whole_numbers_reach_from_the_lower_end_to_one_below_the_upper(source):
+    found = [source.integers(3, 6) for _ in range(200)]
+    assert set(found) == {3, 4, 5} and all(type(value) is int for value in found)
+
+
+@SOURCES
+def test_centres_are_all_the_pixels(source):
+    assert {source.centre((2, 3)) for _ in range(400)} == {(y, x) for y in range(2) for x in range(3)}
+
+
+def test_naflex_boxes_have_the_rounded_sides_and_reach_every_edge():
+    # √(1 − 0.75) = 0.5 of 5 and 8 pixels: 2 × 4
+    boxes = {NAFLEX_DRAWS.box((5, 8), 0.75) for _ in range(2000)}
+    assert boxes == {(y, y + 2, x, x + 4) for y in range(4) for x in range(5)}
+
+
+def test_a_placement_is_one_box_or_one_centre():
+    edges_y, edges_x = box_edges((4, 6), 0.3)
+    assert PlacedDraws((1, 5)).box((4, 6), 0.3) == (*edges_y[1], *edges_x[5])
+    assert PlacedDraws((1, 5)).centre((4, 6)) == (1, 5)
+
+
+@pytest.mark.parametrize('first', ['box', 'centre'])
+@pytest.mark.parametrize('second', ['box', 'centre'])
+def test_a_second_placement_cannot_be_enumerated(first, second):
+    arguments = {'box': ((4, 6), 0.3), 'centre': ((4, 6),)}
+    draws = PlacedDraws((1, 5))
+    state = draws.state()
+    getattr(draws, first)(*arguments[first])
+    with pytest.raises(NotEnumerable, match='more than one box or centre'):
+        getattr(draws, second)(*arguments[second])
+    draws.restore(state)  # the same placement once more is no second one
+    getattr(draws, first)(*arguments[first])
+
+
+@pytest.mark.parametrize(
+    ('draw', 'named'),
+    [
+        (lambda draws: draws.box((4, 6), 0.3, (0.2, 0.8)), 'cutmix_minmax'),
+        (lambda draws: draws.ratio(1.0), 'ratio'),
+        (lambda draws: draws.uniform(2), 'uniform'),
+        (lambda draws: draws.normal(2), 'normal'),
+        (lambda draws: draws.integers(0, 2), 'whole numbers'),
+    ],
+)
+def test_what_has_no_list_of_placements_is_named(draw, named):
+    with pytest.raises(NotEnumerable, match=named):
+        draw(PlacedDraws((0, 0)))
+
+
+def test_boxes_of_another_order_are_not_taken_for_timms(monkeypatch):
+    """A timm that drew columns before rows would have its boxes at the wrong centres."""
+
+    def columns_first(size, lam, count=None):
+        cut = [int(n * np.sqrt(1.0 - lam)) for n in size]
+        cx, cy = (np.random.randint(0, n, size=count) for n in reversed(size))
+        edges = [
+            (np.clip(c - s // 2, 0, n), np.clip(c + s // 2, 0, n)) for c, s, n in zip((cy, cx), cut, size, strict=True)
+        ]
+        return (*edges[0], *edges[1]), lam
+
+    monkeypatch.setattr(timm_mixup, 'cutmix_bbox_and_lam', columns_first)
+    with pytest.raises(RuntimeError, match=r'give samples= for a Monte Carlo estimate'):
+        box_edges((5, 9), 0.123)  # a λ of its own: edges are remembered
+
+
+def test_the_seed_holds_inside_and_leaves_the_generator_as_it_was():
+    np.random.seed(3)
+    expected = np.random.random_sample(2)
+    np.random.seed(3)
+    first = np.random.random_sample()
+    with numpy_seed(5):
+        inside = np.random.random_sample()
+    with pytest.raises(KeyError), numpy_seed(5):
+        assert np.random.random_sample() == inside
+        raise KeyError
+    assert [first, np.random.random_sample()] == expected.tolist()
+    assert inside == np.random.RandomState(5).random_sample()
+
+
+def test_naflexs_generators_are_python_and_torch():
+    state = np.random.get_state()[1].copy()
+    draw_all(NAFLEX_DRAWS)
+    assert (np.random.get_state()[1] == state).all()
+    before = torch.get_rng_state()
+    draw_all(NUMPY_DRAWS)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -81,8 +81,8 @@ def run(args: argparse.Namespace, replaced: str) -> None:
         replaced: the line of the log about what --mix-mode replaced, or ''.
     """
     # torch and timm take seconds to import: after the arguments, so that neither --help nor a typo waits for them
-    require_timm_for_training()
     with uncollected():
+        require_timm_for_training()
         import torch.distributed as dist
         from timm import utils
         from timm.data import resolve_data_config

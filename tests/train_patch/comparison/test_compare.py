@@ -10,7 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 
 import pytest
 import yaml
@@ -165,32 +165,27 @@ def test_runs_at_once_give_what_runs_one_after_another_give(finished, arguments,
     assert '- trained 2 runs at once, 1 thread in each process' in (tmp_path / 'results.md').read_text()
 
 
-@pytest.fixture(scope='module')
-def failed(arguments, tmp_path_factory):
-    """A comparison of which one run finds a checkpoint that is none, and the one after it diverges."""
-    output = tmp_path_factory.mktemp('failed')
-    folder = output / 'hmix' / 'seed0'
+def test_a_failed_run_is_named_and_the_others_go_on(arguments, tmp_path, capsys, rows_of):
+    """The failing run finds a checkpoint that is none."""
+    folder = tmp_path / 'hmix' / 'seed0'
     folder.mkdir(parents=True)
     (folder / 'last.pth.tar').write_bytes(b'no checkpoint')
-    argv = [*arguments(output, '--lr', '1e30', '--opt', 'sgd', '--epochs', '1'), '--modes', 'hmix', 'none']
-    with redirect_stderr(io.StringIO()) as said:
-        assert main([*argv, '--seeds', '0']) == 1
-    return output, said.getvalue()
-
-
-def test_a_failed_run_is_named_and_the_others_go_on(failed, rows_of):
-    output, said = failed
-    folder = output / 'hmix' / 'seed0'
-    line = next(line for line in said.splitlines() if line.startswith('failed: hmix seed 0'))
+    assert main([*arguments(tmp_path, '--epochs', '1'), '--modes', 'hmix', 'none', '--seeds', '0']) == 1
+    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith('failed: hmix seed 0'))
     assert str(folder / 'train.log') in line and 'exit status 1' in line and 'none of the checkpoints in' in line
-    assert 'Train: 0 ' in (output / 'none' / 'seed0' / 'train.log').read_text()
+    assert [(row['mode'], row['failed']) for row in rows_of(tmp_path / 'results.csv')] == [('hmix', '1'), ('none', '0')]
+    assert str(folder / 'train.log') in (tmp_path / 'results.md').read_text()
+    assert [row['epoch'] for row in rows_of(tmp_path / 'none' / 'seed0' / 'summary.csv')] == ['0']
     assert not (folder / 'finished.json').exists()
 
 
-def test_a_diverged_run_has_failed(failed):
-    (line,) = (line for line in failed[1].splitlines() if line.startswith('failed: none seed 0'))
+def test_a_diverged_run_has_failed(arguments, tmp_path, capsys):
+    argv = [*arguments(tmp_path, '--lr', '1e30', '--opt', 'sgd', '--epochs', '1'), '--modes', 'hmix', '--seeds', '0']
+    assert main(argv) == 1
+    shown = capsys.readouterr().err
+    (line,) = (line for line in shown.splitlines() if line.startswith('failed: hmix seed 0'))
     assert 'the loss is' in line and 'training has diverged' in line
-    assert 'stopped' not in failed[1]  # another mode or seed may be spared
+    assert 'stopped' not in shown  # another mode or seed may be spared
 
 
 def test_what_stops_the_first_run_stops_the_comparison(work, arguments, tmp_path, capsys):

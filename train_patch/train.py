@@ -83,7 +83,6 @@ def run(args: argparse.Namespace, replaced: str) -> None:
     # torch and timm take seconds to import: after the arguments, so that neither --help nor a typo waits for them
     with uncollected():
         require_timm_for_training()
-        import torch.distributed as dist
         from timm import utils
         from timm.data import resolve_data_config
         from torch.nn.parallel import DistributedDataParallel
@@ -152,7 +151,7 @@ def run(args: argparse.Namespace, replaced: str) -> None:
     try:
         loop.train_epochs(state, start_epoch, start_batch)
         if args.distributed:
-            dist.destroy_process_group()
+            processes.leave_processes()
     except KeyboardInterrupt:
         if state.output is not None:
             state.output.report()

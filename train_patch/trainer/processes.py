@@ -43,6 +43,16 @@ def join_processes(args: argparse.Namespace) -> torch.device:
     return device
 
 
+def leave_processes() -> None:
+    """Ends what `join_processes` began, where that has to be said: a group of gloo ends with its process.
+
+    A thread of gloo needs Python's lock to let go of the tensors of the last reduction. torch (2.6, at least) ends a
+    group with the lock held and waits for that thread, so that right after a reduction both may wait for ever.
+    """
+    if dist.get_backend() != 'gloo':
+        dist.destroy_process_group()
+
+
 def from_first(args: argparse.Namespace, value: Any, device: torch.device) -> Any:
     """The first process's `value` in every process."""
     values = [value]

@@ -13,10 +13,13 @@ import signal
 import sys
 import traceback
 
-import torch
+from train_patch.imports import uncollected
 
-import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
-import train_patch.__main__  # noqa: F401
+with uncollected():  # all that a process imports, before the forks
+    import torch
+
+    import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
+    import train_patch.__main__  # noqa: F401
 
 TIME_LIMIT = 300
 
@@ -25,6 +28,13 @@ def run_module(module, argv):
     """What `python -m MODULE ARGV` does."""
     sys.argv = [module, *argv]
     runpy.run_module(module, run_name='__main__', alter_sys=True)
+
+
+def run_script(argv):
+    """What `python SCRIPT ARGV` does."""
+    sys.argv = argv
+    sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
+    runpy.run_path(argv[0], run_name='__main__')
 
 
 def redirect(stream, path):

@@ -1,8 +1,8 @@
 """The embedded data set: the real images, all of them, complete under its name whatever happens while it is written."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,29 +15,27 @@ from hmix_timm.errors import RunError
 from train_patch.digits import digits_folder, digits_path
 
 SPLITS = ('train', 'validation')
-WRITE = 'from train_patch.digits import digits_folder; print(digits_folder())'
+FORK = multiprocessing.get_context('fork')
 
 
-# after the first digit's training images
-KILLED_IN_THE_MIDDLE = (
-    """
-import os, signal
-from PIL import Image
-save, saved = Image.Image.save, []
-def kill(image, path):
-    save(image, path)
-    saved.append(path)
-    if len(saved) == 15:
-        os.kill(os.getpid(), signal.SIGKILL)
-Image.Image.save = kill
-"""
-    + WRITE
-)
+def write(told, killed_after: int | None) -> None:
+    """Writes the data set, but for the process's end after a number of images."""
+    save, saved = Image.Image.save, []
+
+    def save_and_end(image, path):
+        save(image, path)
+        saved.append(path)
+        if len(saved) == killed_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Image.Image.save = save_and_end
+    told.put(str(digits_folder()))
 
 
-def start_writing(cache: Path, program: str = WRITE) -> subprocess.Popen:
-    environment = {**os.environ, 'XDG_CACHE_HOME': str(cache)}
-    return subprocess.Popen([sys.executable, '-c', program], env=environment, stdout=subprocess.PIPE, text=True)
+def start_writing(told, killed_after: int | None = None):
+    writer = FORK.Process(target=write, args=(told, killed_after))
+    writer.start()
+    return writer
 
 
 def check_images(folder: Path) -> None:
@@ -92,18 +90,19 @@ def test_without_a_cache_variable_it_is_the_users_cache_folder(tmp_path, monkeyp
     assert not (tmp_path / '.cache').exists()
 
 
-def test_several_writers_at_once_and_one_killed(tmp_path):
-    parent = tmp_path / 'hmix_timm'
-    killed = start_writing(tmp_path, KILLED_IN_THE_MIDDLE)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+def test_several_writers_at_once_and_one_killed(cache):
+    parent, told = cache / 'hmix_timm', FORK.SimpleQueue()
+    killed = start_writing(told, killed_after=15)  # after the first digit's training images
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     half_written = list(parent.iterdir())
     assert [folder.name.startswith('digits-v1.tmp-') for folder in half_written] == [True]
 
-    writers = [start_writing(tmp_path) for _ in range(3)]
-    told = {writer.communicate()[0].strip() for writer in writers}
-    assert [writer.returncode for writer in writers] == [0, 0, 0]
-    assert told == {str(parent / 'digits-v1')}
+    writers = [start_writing(told) for _ in range(3)]
+    assert {told.get() for _ in writers} == {str(parent / 'digits-v1')}
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert sorted(parent.iterdir()) == sorted([parent / 'digits-v1', *half_written])
     check_images(parent / 'digits-v1')
 

@@ -1,8 +1,5 @@
 """A class-balanced subset: the first images of each class, pixel for pixel, or an error and no folder."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +10,6 @@ from PIL import Image
 from torchvision.datasets import FakeData, ImageFolder
 
 from train_patch.subset import first_of_each_class, main, write_subset
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, '-m', 'train_patch.subset', *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -56,11 +48,11 @@ def test_the_first_of_each_class(labels, per_class):
     assert first_of_each_class(labels, per_class) == expected
 
 
-def test_images_are_the_data_sets_own(fashion, tmp_path):
+def test_images_are_the_data_sets_own(fashion, processes, tmp_path):
     root, splits = fashion
     output = tmp_path / 'small'
-    result = run('torch/fashion_mnist', output, '--data-dir', root, '--per-class', 3)
-    assert result.returncode == 0, result.stderr
+    argv = ['torch/fashion_mnist', output, '--data-dir', root, '--per-class', 3]
+    result = processes.module('train_patch.subset', *argv).passed()
     assert result.stdout == f'{output}: 30 training and 120 validation images\n'
     for split, count in (('train', 30), ('validation', 120)):
         images, labels = splits[split]

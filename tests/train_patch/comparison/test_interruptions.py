@@ -86,7 +86,7 @@ class Interrupted:
 
 def interrupted_in_time(lean, arguments, output, numbers, more, folders):
     """A comparison that each of the signals ended in time, however fast the machine is."""
-    for epochs in (24, 96, 384, 1536):
+    for epochs in (12, 48, 192, 768, 3072):
         runs = [output / str(epochs) / folder for folder in folders]
         argv = arguments(output / str(epochs), '--epochs', epochs, '--checkpoint-hist', '1', *more)
         call = Interrupted(argv, runs, epochs)

@@ -1,10 +1,10 @@
 """What a process of the tests' server does to launch a script."""
 
+import importlib
 import multiprocessing
-import os
-import runpy
 import sys
 
+import process_server
 import timm.data.mixup
 
 from train_patch.__main__ import main
@@ -23,6 +23,10 @@ def run_plain(argv):
     target = timm.data.mixup.mixup_target
     if 'cuda' in target.__defaults__:  # timm up to 0.9.0 makes targets there, wherever the batch is
         target.__defaults__ = tuple('cpu' if value == 'cuda' else value for value in target.__defaults__)
-    sys.argv = argv
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
-    runpy.run_path(sys.argv[0], run_name='__main__')
+    process_server.run_script(argv)
+
+
+def run_with_timm(version, module, argv):
+    """Calls a command where the installed timm says that it is of another version."""
+    timm.__version__ = version
+    sys.exit(importlib.import_module(module).main(argv))

@@ -1,12 +1,10 @@
 """Scripts that mix with timm's Mixup, unedited: as real processes, on scripts of the shapes that are in public use."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 
 from .conftest import SCRIPTS, check_hmix, label_weight, mask_of
@@ -276,27 +274,19 @@ def test_mixing_arguments_by_position_are_replaced(launch, tmp_path):
     assert line.startswith('Mixup(HMix(alpha=1, ratio=0.75), mode=batch, prob=0.9')
 
 
-def start_with_timm(version, folder, *command):
-    """A real start of `python -m …` where the installed timm says that it is of another version."""
-    (folder / 'timm').mkdir()
-    lines = [f'__version__ = {version!r}', f'__path__ = {list(timm.__path__)!r}', 'from .models import create_model']
-    (folder / 'timm' / '__init__.py').write_text('\n'.join(lines))
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(folder), str(Path(__file__).parents[3])])}
-    command = [sys.executable, '-m', *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=folder, env=environment)
-
-
 @pytest.mark.parametrize(
     'command',
     [
-        ['train_patch', '--mix-mode', 'hmix', '--data-dir', '.'],
+        ['train_patch.__main__', '--mix-mode', 'hmix', '--data-dir', '.'],
         ['train_patch.compare', '--modes', 'hmix', '--output', 'comparison'],
         ['train_patch.preview', '--mix-mode', 'hmix'],
     ],
 )
-def test_training_through_older_timm_is_refused_in_one_line(tmp_path, command):
-    done = start_with_timm('0.9.16', tmp_path, *command)
-    assert done.returncode == 1, done.stderr
+def test_training_through_older_timm_is_refused_in_one_line(processes, tmp_path, command):
+    arguments = {'version': '0.9.16', 'module': command[0], 'argv': command[1:]}
+    function = 'tests.train_patch.launcher.launching:run_with_timm'
+    done = processes.call(function, arguments, cwd=tmp_path).wait()
+    assert done.status == 1, done.stderr
     (message,) = done.stderr.strip().splitlines()
     assert 'timm 0.9.16' in message and '1.0.20' in message
 

@@ -314,13 +314,12 @@ def test_the_command_trains_on_whatever_device_there_is(image_folder, run_enviro
     assert len(read_table(tmp_path / 'a/summary.csv')) == 1
 
 
-def test_the_module_ends_with_status_1_and_one_line(image_folder, run_environment, tmp_path):
+def test_the_module_ends_with_status_1_and_one_line(image_folder, processes, tmp_path):
     """As torchrun starts it."""
     line = f'--data-dir {image_folder} --model test_resnet --num-classes 4 --img-size 32 -b 16 -j 1 --epochs 1'
     line += f' --output {tmp_path} --experiment a --resume {tmp_path}/nothing.pth.tar'
-    command = [sys.executable, '-m', 'train_patch.train', *line.split()]
-    done = subprocess.run(command, env=run_environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1
+    done = processes.module('train_patch.train', *line.split()).wait()
+    assert done.status == 1
     assert done.stderr.strip().splitlines()[-1] == f'ERROR: no checkpoint at {tmp_path}/nothing.pth.tar'
 
 
@@ -334,14 +333,13 @@ def test_the_module_ends_with_status_1_and_one_line(image_folder, run_environmen
         '--aug-splits 3 --aa rand-m9-mstd0.5 --resplit --split-bn --jsd --reprob .6',
     ],
 )
-def test_first_epoch_is_that_of_timms_script(lean, image_folder, run_environment, tmp_path, line):
+def test_first_epoch_is_that_of_timms_script(lean, image_folder, processes, tmp_path, line):
     line += ' --epochs 1 -j 2'
     run = lean(tmp_path / 'ours', line)
     small = '--model test_resnet --num-classes 4 --img-size 32 -b 16 --lr 0.05 --warmup-epochs 0 --device cpu'
-    command = [sys.executable, SCRIPT, *shlex.split(small), *shlex.split(line), '--data-dir', str(image_folder)]
-    command += ['--output', str(tmp_path), '--experiment', 'timm']
-    done = subprocess.run(command, env=run_environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    argv = [SCRIPT, *shlex.split(small), *shlex.split(line), '--data-dir', str(image_folder)]
+    argv += ['--output', str(tmp_path), '--experiment', 'timm']
+    processes.call('process_server:run_script', {'argv': argv}).passed()
     timms = dict(zip(*(row.split(',') for row in (tmp_path / 'timm/summary.csv').read_text().split()), strict=True))
     for column, value in run.rows[0].items():
         assert float(value) == pytest.approx(float(timms[column]), rel=1e-5), column

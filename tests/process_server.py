@@ -5,12 +5,14 @@ Reads requests from stdin, a JSON object per line: `function` ("package.module:n
 Answers each with two lines: {"pid": …} at the start and {"status": …} at the end.
 """
 
+import atexit
 import importlib
 import json
 import os
 import runpy
 import signal
 import sys
+import threading
 import traceback
 
 from train_patch.imports import uncollected
@@ -20,8 +22,9 @@ with uncollected():  # all that a process imports, before the forks
 
     import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
     import train_patch.__main__  # noqa: F401
+    from train_patch.trainer import loaders, loop, resume, setup  # noqa: F401
 
-TIME_LIMIT = 300
+TIME_LIMIT = 600  # seconds
 
 
 def run_module(module, argv):
@@ -56,22 +59,26 @@ def call(request):
     os.environ.update(request['environment'])
     sys.path[0] = request['cwd']
     module, name = request['function'].split(':')
-    getattr(importlib.import_module(module), name)(**request['arguments'])
+    return getattr(importlib.import_module(module), name)(**request['arguments'])
 
 
-def exit_status(request):
-    """What Python would exit with."""
+def end(function, *arguments):
+    """Calls a function and ends the process as Python would, but for taking all of torch apart: that takes seconds."""
+    status = 1
     try:
-        call(request)
-    except SystemExit as end:
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-            return 1
-        return end.code or 0
+        status = function(*arguments) or 0
+    except SystemExit as ended:
+        status = ended.code or 0
     except BaseException:
         traceback.print_exc()
-        return 1
-    return 0
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def serve():
@@ -80,10 +87,7 @@ def serve():
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            status = exit_status(request)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            end(call, request)
         print(json.dumps({'pid': pid}), flush=True)
         _, status = os.waitpid(pid, 0)
         print(json.dumps({'status': os.waitstatus_to_exitcode(status)}), flush=True)

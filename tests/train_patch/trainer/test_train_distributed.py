@@ -41,7 +41,7 @@ def copied(image_folder, folder, times):
 
 
 @pytest.mark.parametrize(
-    ('processes', 'line'),
+    ('ranks', 'line'),
     [
         (
             2,
@@ -54,12 +54,12 @@ def copied(image_folder, folder, times):
         ),
     ],
 )
-def test_trains_on_several_processes(lean, image_folder, tmp_path, processes, line):
+def test_trains_on_several_processes(lean, image_folder, tmp_path, ranks, line):
     data = copied(image_folder, tmp_path / 'data', 8) if '--aug-repeats' in line else image_folder
-    run = lean(tmp_path / 'run', f'{line} --epochs 1', data=data, processes=processes)
+    run = lean(tmp_path / 'run', f'{line} --epochs 1', data=data, processes=ranks)
     assert len(run.rows) == 1
-    for rank in range(processes):
-        assert f'Process {rank} of {processes} on cpu, gloo.' in run.log
+    for rank in range(ranks):
+        assert f'Process {rank} of {ranks} on cpu, gloo.' in run.log
     assert len(re.findall(r'^--result', run.log, re.M)) == 1
     assert len(re.findall(r'^Train: 0 \[   0', run.log, re.M)) == 1
 

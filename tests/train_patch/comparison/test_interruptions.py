@@ -16,14 +16,17 @@ import pytest
 from train_patch.compare import main
 from train_patch.trainer.tables import read_table
 
-pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='processes are looked up in /proc')
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != 'linux', reason='processes are looked up in /proc'),
+]
 
 SCRIPTS = [
     pytest.param(None, id='lean'),
     pytest.param(
         os.environ.get('TIMM_TRAIN_SCRIPT'),
         id='timm',
-        marks=pytest.mark.skipif('TIMM_TRAIN_SCRIPT' not in os.environ, reason='TIMM_TRAIN_SCRIPT names no script'),
+        marks=pytest.mark.skipif(not os.environ.get('TIMM_TRAIN_SCRIPT'), reason='TIMM_TRAIN_SCRIPT names no script'),
     ),
 ]
 

@@ -123,6 +123,7 @@ def test_torchs_old_launcher_may_put_the_rank_first(launch):
     assert run.record()['args']['local_rank'] == 1
 
 
+@pytest.mark.slow
 def test_two_processes_mix_and_one_speaks(tmp_path, processes):
     line = '--nproc_per_node 2 --master_port 0 --rdzv_backend c10d --rdzv_endpoint localhost:0'
     line += f' -m train_patch --mix-mode hmix {DEIT} --output {tmp_path}'
@@ -134,6 +135,7 @@ def test_two_processes_mix_and_one_speaks(tmp_path, processes):
     assert not torch.equal(records[0]['batches'][0][0], records[1]['batches'][0][0])
 
 
+@pytest.mark.slow
 def test_processes_that_a_script_spawns_mix_and_one_speaks(launch):
     run = launch('--mix-mode hmix', SPAWNING, OUTPUT).passed()
     for rank in range(2):
@@ -172,6 +174,7 @@ def test_a_configuration_that_does_not_mix_stops_the_script(launch):
     assert 'configuration' in message and '--mix-mode hmix' in message
 
 
+@pytest.mark.slow
 def test_spawned_processes_that_do_not_mix_stop(launch):
     run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixup 0 --processes 1')
     assert run.status == 1

@@ -90,6 +90,7 @@ def test_a_data_set_too_small_for_repeated_augmentation_is_named(lean, tmp_path)
     assert 'selects no batch of the 32 training images' in run.log
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_its_checkpoint_is_resumed(image_folder, run_environment, lean, tmp_path):
     folder, log = tmp_path / 'run', tmp_path / 'run.log'
     process = torchrun(image_folder, run_environment, folder, '-b 8 -j 1 --epochs 100000 --checkpoint-hist 1')

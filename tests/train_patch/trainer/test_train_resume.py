@@ -68,6 +68,7 @@ def stateful(lean, tmp_path_factory):
     return lean(tmp_path_factory.mktemp('stateful') / 'run', f'{STATEFUL} --epochs 6').folder
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(lean, stateful, tmp_path):
     """Five kills, from the first batch of a run to the middle of an epoch or a write.
 

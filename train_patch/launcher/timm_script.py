@@ -29,6 +29,7 @@ from ..mixing import (
     slot_arguments_from,
 )
 from ..recipes.files import find_recipe, read_recipe
+from ..trainer.augmentation import check_augmentation
 from .command_line import names_missing
 from .in_loop import InLoopMixing
 from .mixers import launch_class, put_in_place
@@ -135,6 +136,7 @@ class TimmScript:
         try:
             replaced = resolve_parsed(parser, parsed)
             check_padding(parsed)
+            check_augmentation(parsed)
         except ValueError as error:
             parser.error(str(error))
         self.args = parsed

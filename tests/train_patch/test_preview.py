@@ -1,6 +1,7 @@
 """hmix-preview as a command: what it writes and says, and how mistakes end."""
 
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -208,6 +209,30 @@ def test_wrong_recipes_end_with_one_line(recipe, message, tmp_path_factory, refu
     path = tmp_path_factory.mktemp('recipes') / 'recipe.yaml'
     path.write_text(recipe)
     assert message in refused('--config', path)
+
+
+def test_neither_help_nor_a_typo_waits_for_torch():
+    lines = [
+        '--help',
+        '--version',
+        '--typo',
+        '--rows 0',
+        '-c digts',
+        '--mix-mode hmx',
+        '--grid hmix --typo',
+        '--grid hmx',
+    ]
+    code = f"""
+import sys
+from train_patch import preview
+for line in {lines}:
+    try:
+        preview.main(line.split())
+    except SystemExit:
+        print('imported:', [name for name in ('torch', 'timm', 'matplotlib', 'sklearn') if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.count('imported: []\n') == len(lines), done.stdout + done.stderr
 
 
 def test_without_scikit_learn_it_says_what_to_install(tmp_path, monkeypatch, capsys):

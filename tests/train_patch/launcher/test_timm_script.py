@@ -243,6 +243,7 @@ def test_help_shows_both(train):
         '--hmix-ratio',
         '--gmix-kernel',
         '--train-padding',
+        'cifar100_resnet56',
     ):
         assert option in text
 

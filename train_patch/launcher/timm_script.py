@@ -94,7 +94,7 @@ class TimmScript:
         log_once(f'Mixing: {text}')
 
     def prepare_parser(self) -> None:
-        """Adds to the script's parser the option groups, with those of the families asked for, and the recipes' names."""
+        """Adds the option groups to the script's parser, those of the families asked for too, and names the recipes."""
         parser = self.module.parser
         try:
             load_mix_families(sys.argv[1:], self.read_recipe())

@@ -242,13 +242,6 @@ def test_without_scikit_learn_it_says_what_to_install(tmp_path, monkeypatch, cap
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_as_a_module(tmp_path, processes):
-    line = ['--img-size', '32', '--rows', '1', '-o', 'a.png']
-    process = processes.module('train_patch.preview', *line, cwd=tmp_path).passed()
-    assert process.stdout.splitlines()[-1] == 'a.png'
-    assert (tmp_path / 'a.png').read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'
-
-
 def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path, processes):
     process = processes.module('train_patch.preview', '--rows', MAX_ROWS, '-o', 'a.png', cwd=tmp_path)
     process.wait_until(lambda: 'Mixing: ' in process.stdout)  # the picture is drawn next

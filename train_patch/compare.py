@@ -122,7 +122,7 @@ def _compare(comparison: Comparison, parts: Sequence[Environment]) -> int:
             check_same_comparison(comparison)
             claim_folder(comparison)
         outcome = train_all(comparison, prospect, parts, lock)
-        if leads and outcome.results:
+        if leads and not outcome.stopped and (outcome.results or outcome.failures):
             print(write_report(comparison, outcome))
     if outcome.stopped:
         print(f'stopped: {outcome.stopped}', file=sys.stderr)

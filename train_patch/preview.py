@@ -120,7 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         try:
             _check_options(options)
-            require_timm_for_training()
             figure = (_grid_figure if options.grid else _samples_figure)(options, line)
         except (ValueError, WrongArguments) as error:
             parser.error(str(error))
@@ -202,6 +201,7 @@ def _samples_figure(options: argparse.Namespace, line: list[str]) -> Any:
         if name is not None:
             raise ValueError('nothing is mixed: the recipe does not, and there is no --mix-mode')
         args = parse_training(options, [*line, '--mix-mode', 'hmix'])
+    require_timm_for_training()  # takes seconds to import timm, for which no typo waits
     from .previewing.plot import plot_samples
 
     if needs_model(vars(args)):
@@ -226,6 +226,7 @@ def _grid_figure(options: argparse.Namespace, line: list[str]) -> Any:
     lam = 0.65 if options.lam is None else options.lam
     slots = grid_slots(options.grid, typed, recipe)
     args = parse_training(options, [*others, '--mix-mode', 'none'])
+    require_timm_for_training()
     from hmix_timm.pictures import mix_grid
 
     from .previewing.plot import to_rgb

@@ -16,7 +16,7 @@ from hmix_timm.presets import mix_modes
 from ..digits import digits_path
 from ..mixing import declare, mix_dests, mode_uses, option_name
 from ..mixing.resolve import family_options
-from ..recipes.files import RECIPE_FOLDER, find_recipe
+from ..recipes.files import RECIPE_FOLDER, find_recipe, shipped_recipes
 from ..recipes.published import PAPER_MODES
 from .checks import resolve
 
@@ -159,7 +159,9 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        'recipe', metavar='RECIPE', help='YAML file, or the name of a shipped recipe; must come first (default: digits)'
+        'recipe',
+        metavar='RECIPE',
+        help=f'YAML file, or a shipped recipe: {", ".join(shipped_recipes())}; must come first (default: digits)',
     )
     varied = parser.add_mutually_exclusive_group()
     varied.add_argument(

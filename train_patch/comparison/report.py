@@ -23,7 +23,7 @@ _NOT_THE_RECIPE = {
 
 
 def write_report(comparison: Comparison, outcome: Outcome) -> str:
-    """Writes the results.
+    """Writes the results: the table, and with it the picture where a run came to its end.
 
     Returns:
         The table, with what its numbers are, for the screen.
@@ -31,21 +31,26 @@ def write_report(comparison: Comparison, outcome: Outcome) -> str:
     name = comparison.recipe.stem
     names = [variant.name for variant in comparison.variants]
     results, baselines = outcome.results, comparison.baselines
-    rows = table(results, outcome.failures, names, baselines, paper_top1(comparison, results))
+    published = paper_top1(comparison, results) if results else {}
+    rows = table(results, outcome.failures, names, baselines, published)
     text = markdown_table(rows, baselines)
     explained = _explained(comparison, results, rows)
     document = [f'# {name}: comparison of mix modes', text, explained, _settings(comparison, results)]
-    failures = [*map(str, outcome.failures), *([outcome.stopped] if outcome.stopped else [])]
-    document += ['Failed:\n\n' + '\n'.join(f'- {failure}' for failure in failures)] if failures else []
-    document += ['![validation curves and differences](results.png)']
-    colours = {variant.name: variant.colour for variant in comparison.variants}
-    figure = plot_results(results, rows, baselines, colours, name)
+    document += ['Failed:\n\n' + '\n'.join(f'- {failure}' for failure in outcome.failures)] if outcome.failures else []
+    document += ['![validation curves and differences](results.png)'] if results else []
+    picture = comparison.output / 'results.png'
+    if results:
+        colours = {variant.name: variant.colour for variant in comparison.variants}
+        figure = plot_results(results, rows, baselines, colours, name)
+        write_atomically(picture, lambda file: figure.savefig(file, format='png', dpi=150))
+    else:
+        picture.unlink(missing_ok=True)  # of an earlier call, for other modes or seeds
     write_bytes(comparison.output / 'results.md', '\n\n'.join(document).encode() + b'\n')
     write_bytes(comparison.output / 'results.csv', csv_table(rows, baselines, comparison.seeds).encode())
-    write_atomically(comparison.output / 'results.png', lambda file: figure.savefig(file, format='png', dpi=150))
     failed = [f'{failure.variant} seed {failure.seed}' for failure in outcome.failures]
     named = f'\n{len(failed)} runs failed: {", ".join(failed)}' if failed else ''
-    return f'\n{text}\n\n{explained}{named}\n\n{comparison.output / "results.md"}, results.csv, results.png'
+    written = ', '.join(['results.md', 'results.csv', *(['results.png'] if results else [])])
+    return f'\n{text}\n\n{explained}{named}\n\n{comparison.output}/{written}'
 
 
 def paper_top1(comparison: Comparison, results: list[RunResult]) -> dict[str, float]:
@@ -68,6 +73,8 @@ def paper_top1(comparison: Comparison, results: list[RunResult]) -> dict[str, fl
 
 
 def _explained(comparison: Comparison, results: list[RunResult], rows: list[Row]) -> str:
+    if not results:
+        return 'No run came to its end.'
     epochs = sorted({max(result.curve) + 1 for result in results})
     seeds = ', '.join(str(seed) for seed in comparison.seeds if any(result.seed == seed for result in results))
     spread = any(row.std is not None for row in rows)

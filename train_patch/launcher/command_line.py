@@ -178,15 +178,14 @@ def check_module(name: str) -> None:
     """Raises RunError where `python -m name` would find nothing to run; imports the packages that it is in."""
     try:
         found = importlib.util.find_spec(name)
-        if found is not None and found.submodule_search_locations is not None:
-            name = f'{name}.__main__'
-            found = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f'{name}.'.startswith(f'{error.name}.'):  # a package's own import has failed
             raise
         found = None
     if found is None:
         raise RunError(f'-m {name}: there is no such module')
+    if found.submodule_search_locations is not None and importlib.util.find_spec(f'{name}.__main__') is None:
+        raise RunError(f'-m {name}: this is a package without a module __main__, so there is nothing to run')
 
 
 def _is_own(option: str, known: Collection[str]) -> bool:

@@ -28,7 +28,8 @@ from ..mixing import (
     resolve_parsed,
     slot_arguments_from,
 )
-from ..recipes.files import find_recipe, read_recipe
+from ..recipes.files import find_recipe, read_recipe, shipped_recipes
+from ..trainer.augmentation import check_augmentation
 from .command_line import names_missing
 from .in_loop import InLoopMixing
 from .mixers import launch_class, put_in_place
@@ -93,7 +94,7 @@ class TimmScript:
         log_once(f'Mixing: {text}')
 
     def prepare_parser(self) -> None:
-        """Adds the option groups to the script's parser, with the options of the families that are asked for."""
+        """Adds the option groups to the script's parser, those of the families asked for too, and names the recipes."""
         parser = self.module.parser
         try:
             load_mix_families(sys.argv[1:], self.read_recipe())
@@ -101,6 +102,8 @@ class TimmScript:
             declare_padding(parser)
         except ValueError as error:
             parser.error(str(error))
+        recipes = f'A recipe (-c, --config) may also be one of hmix-timm: {", ".join(shipped_recipes())}.'
+        parser.epilog = ' '.join(filter(None, [parser.epilog, recipes]))
         parser.parse_args = self.parse_args
         self.module._parse_args = self.parse_all  # type: ignore[attr-defined]
 
@@ -135,6 +138,7 @@ class TimmScript:
         try:
             replaced = resolve_parsed(parser, parsed)
             check_padding(parsed)
+            check_augmentation(parsed)
         except ValueError as error:
             parser.error(str(error))
         self.args = parsed

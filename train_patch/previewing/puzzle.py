@@ -13,7 +13,7 @@ from timm.utils import random_seed
 from hmix_timm import PuzzleMix, input_gradient
 
 from ..mixing import puzzle_mixer_from
-from ..trainer.augmentation import check_policy
+from ..trainer.augmentation import check_augmentation
 from ..trainer.setup import build_model
 from .images import class_names, data_config_of, load_images, make_loader
 from .record import Sample
@@ -50,7 +50,7 @@ def record_puzzle_samples(args: argparse.Namespace, seed: int, rows: int) -> tup
         RunError: --initial-checkpoint cannot be used.
         ValueError: the images cannot be cut into blocks; the message says which sides can.
     """
-    check_policy(args.aa)
+    check_augmentation(args)
     data_config = data_config_of(args)
     dataset = load_images(args)
     names = class_names(dataset)

@@ -6,7 +6,7 @@ from timm.utils import random_seed
 from tqdm import tqdm
 
 from ..mixing import constructor_overrides, in_options, mixer_arguments_from
-from ..trainer.augmentation import check_policy
+from ..trainer.augmentation import check_augmentation
 from .images import class_names, data_config_of, load_images, make_loader
 from .record import RecordingMixup, Sample, recorded_samples
 
@@ -26,7 +26,7 @@ def record_samples(args: argparse.Namespace, seed: int, rows: int) -> tuple[list
         WrongArguments: there are no such images.
         ValueError: an option is wrong; the message names it.
     """
-    check_policy(args.aa)
+    check_augmentation(args)
     data_config = data_config_of(args)
     dataset = load_images(args)
     names = class_names(dataset)

@@ -1,5 +1,6 @@
 """Whether the installed Pillow and timm can carry out an augmentation policy, asked before a run starts."""
 
+import argparse
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,16 @@ from ..private import STRONGEST_LEVEL
 
 # Farther from its mean than this many standard deviations no run ever draws a strength.
 _REACH = 8
+
+
+def check_augmentation(args: argparse.Namespace) -> None:
+    """`check_policy` for a run's arguments, whose script may be timm's or one made from it.
+
+    Raises:
+        ValueError: the run's policy cannot be carried out.
+    """
+    if not getattr(args, 'no_aug', False):
+        check_policy(getattr(args, 'aa', None))
 
 
 def check_policy(policy: str | None) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import models  # noqa: F401  # registers the CIFAR networks with timm
 from .arguments import WrongArguments
-from .augmentation import check_policy
+from .augmentation import check_augmentation
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -41,7 +41,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise WrongArguments(f'--torchcompile {args.torchcompile}: {" ".join(str(error).split())}') from error
     _check_channels(args)
     try:
-        check_policy(args.aa)
+        check_augmentation(args)
     except ValueError as error:
         raise WrongArguments(str(error)) from error
     _check_schedule(args, _check_optimizer(args))

@@ -14,6 +14,7 @@ from hmix_timm.command import add_version
 
 from ..crop import declare_padding
 from ..mixing import declare
+from ..recipes.files import shipped_recipes
 
 PROGRAM = 'hmix-train'
 DATASET_TYPES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')
@@ -399,7 +400,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_version(parser)
     parser.add_argument(
-        '-c', '--config', default='', metavar='RECIPE', help='YAML file or shipped recipe; the command line beats it'
+        '-c',
+        '--config',
+        default='',
+        metavar='RECIPE',
+        help=f'YAML file, or a shipped recipe: {", ".join(shipped_recipes())}; the command line beats it '
+        '(default: none)',
     )
     _add_data_options(parser)
     _add_model_options(parser)

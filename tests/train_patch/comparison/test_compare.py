@@ -179,13 +179,16 @@ def test_a_failed_run_is_named_and_the_others_go_on(arguments, tmp_path, capsys,
     assert not (folder / 'finished.json').exists()
 
 
-def test_a_diverged_run_has_failed(arguments, tmp_path, capsys):
+def test_a_diverged_run_has_failed(arguments, tmp_path, capsys, rows_of):
     argv = [*arguments(tmp_path, '--lr', '1e30', '--opt', 'sgd', '--epochs', '1'), '--modes', 'hmix', '--seeds', '0']
     assert main(argv) == 1
     shown = capsys.readouterr().err
     (line,) = (line for line in shown.splitlines() if line.startswith('failed: hmix seed 0'))
     assert 'the loss is' in line and 'training has diverged' in line
     assert 'stopped' not in shown  # another mode or seed may be spared
+    assert [(row['mode'], row['runs'], row['diverged']) for row in rows_of(tmp_path / 'results.csv')] == [
+        ('hmix', '0', '1')
+    ]
 
 
 def test_what_stops_the_first_run_stops_the_comparison(work, arguments, tmp_path, capsys):
@@ -203,4 +206,5 @@ def test_what_stops_the_first_run_stops_the_comparison(work, arguments, tmp_path
         line for line in shown.splitlines() if line.startswith('failed: none seed 0')
     ]
     assert 'stopped: none seed 0 did not get beyond its start' in shown
+    assert not list(output.glob('results.*'))
     assert not (output / 'hmix').exists()

@@ -82,9 +82,9 @@ def test_puzzlemix_is_among_the_papers_numbers(name, top1):
     assert 'puzzlemix' not in PUBLISHED['cifar100_resnet56'].top1
 
 
-def written(plan, arguments, folder, results, failures=(), stopped=''):
+def written(plan, arguments, folder, results, failures=()):
     comparison = plan([*arguments(folder, '--mix-alpha', '0.3'), '--modes', 'none', 'hmix', '--seeds', '1', '2'])
-    write_report(comparison, Outcome(list(results), list(failures), stopped))
+    write_report(comparison, Outcome(list(results), list(failures)))
     return (folder / 'results.md').read_text()
 
 
@@ -118,3 +118,13 @@ def test_the_report_claims_no_spread_over_one_seed(plan, arguments, tmp_path, se
     text = written(plan, arguments, tmp_path, results)
     assert said in text and not_said not in text
     assert '16 validation images' in text
+
+
+def test_where_no_run_came_to_its_end_the_table_says_so_and_no_older_picture_is_left(plan, arguments, tmp_path):
+    log = tmp_path / 'train.log'
+    failures = [Failure('none', 1, 'exit status 1: training has diverged', log), Failure('hmix', 1, 'signal 9: x', log)]
+    (tmp_path / 'results.png').write_bytes(b'')
+    text = written(plan, arguments, tmp_path, [], failures)
+    assert '| none |         – | 0, 1 diverged |' in text and '| hmix |         – |   0, 1 failed |' in text
+    assert 'No run came to its end.' in text and 'results.png' not in text
+    assert (tmp_path / 'results.csv').is_file() and not (tmp_path / 'results.png').exists()

@@ -250,10 +250,15 @@ def test_a_missing_script_is_named(launch):
     assert 'nowhere.py' in launch('--mix-mode hmix', 'nowhere.py').refused()
 
 
-@pytest.mark.parametrize('name', ['nowhere', 'packaged.nowhere', 'nowhere.train', 'packaged'])
+@pytest.mark.parametrize('name', ['nowhere', 'packaged.nowhere', 'nowhere.train'])
 def test_a_missing_module_is_named(launch, name):
     message = launch('--mix-mode hmix', f'-m {name}', cwd=SCRIPTS).refused()
-    assert f'-m {name}' in message and 'no such module' in message
+    assert message == f'hmix-train: error: -m {name}: there is no such module'
+
+
+def test_a_package_that_cannot_be_run_is_named(launch):
+    message = launch('--mix-mode hmix', '-m packaged', cwd=SCRIPTS).refused()
+    assert message.startswith('hmix-train: error: -m packaged: ') and '__main__' in message
 
 
 def test_a_script_without_timms_mixup_stops_at_its_first_step(launch, tmp_path):

@@ -230,6 +230,10 @@ def test_a_missing_recipe_is_named(train):
     assert 'nowhere.yaml' in train(LIKE, '-c nowhere.yaml').refused()
 
 
+def test_a_policy_that_cannot_be_carried_out_is_refused_at_the_start(train):
+    assert '--aa no-such-policy: timm does not know this policy' in train(LIKE, '--aa no-such-policy').refused()
+
+
 def test_help_shows_both(train):
     text = train(LIKE, '--help').passed().log
     for option in (
@@ -239,6 +243,7 @@ def test_help_shows_both(train):
         '--hmix-ratio',
         '--gmix-kernel',
         '--train-padding',
+        'cifar100_resnet56',
     ):
         assert option in text
 

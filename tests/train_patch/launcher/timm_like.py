@@ -35,6 +35,8 @@ parser.add_argument('--no-prefetcher', action='store_true')
 parser.add_argument('--naflex-loader', action='store_true')
 parser.add_argument('--aug-splits', type=int, default=0)
 parser.add_argument('--jsd-loss', action='store_true')
+parser.add_argument('--no-aug', action='store_true')
+parser.add_argument('--aa', default=None)
 parser.add_argument('--mixup', type=float, default=0.0)
 parser.add_argument('--cutmix', type=float, default=0.0)
 parser.add_argument('--cutmix-minmax', type=float, nargs='+', default=None)
@@ -98,7 +100,12 @@ def main():
             else:
                 mixup_fn = Mixup(**mixup_args)
         loader = create_loader(
-            dataset, input_size=(3, args.img_size, args.img_size), collate_fn=collate_fn, **loader_args
+            dataset,
+            input_size=(3, args.img_size, args.img_size),
+            collate_fn=collate_fn,
+            no_aug=args.no_aug,
+            auto_augment=args.aa,
+            **loader_args,
         )
     loss_fn = SoftTargetCrossEntropy() if mixup_active else torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)

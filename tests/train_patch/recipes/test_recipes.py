@@ -18,6 +18,7 @@ from torchvision import transforms
 
 import train_patch.models  # noqa: F401  # registers the CIFAR networks
 from hmix_timm.presets import mix_modes
+from train_patch import compare, preview
 from train_patch.__main__ import main
 from train_patch.crop import padded_crop_loader
 from train_patch.recipes.files import RECIPE_FOLDER, find_recipe, shipped_recipes
@@ -49,6 +50,14 @@ def name(request):
 def test_all_rows_of_the_tables_ship():
     assert set(PAPER) <= set(shipped_recipes())
     assert set(PAPER) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize('command', [main, compare.main, preview.main], ids=lambda command: command.__module__)
+def test_help_lists_them(command, capsys):
+    with pytest.raises(SystemExit):
+        command(['--help'])
+    said = capsys.readouterr().out
+    assert [name for name in shipped_recipes() if name not in said] == []
 
 
 def test_every_line_says_where_it_comes_from(name):

@@ -1,6 +1,8 @@
 """Policies that the installed Pillow and timm cannot carry out are refused before a run starts; all others are not."""
 
+import contextlib
 import random
+from argparse import Namespace
 
 import numpy as np
 import PIL
@@ -8,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 from timm.data import auto_augment, create_transform
 
-from train_patch.trainer.augmentation import check_policy
+from train_patch.trainer.augmentation import check_augmentation, check_policy
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8))
 
@@ -88,3 +90,17 @@ def test_a_strength_that_is_never_drawn_is_not_asked_for(monkeypatch):
 def test_unknown_policy():
     with pytest.raises(ValueError, match='--aa no-such-policy: timm does not know this policy'):
         check_policy('no-such-policy')
+
+
+@pytest.mark.parametrize(
+    ('args', 'refused'),
+    [
+        (Namespace(aa='no-such-policy', no_aug=False), True),
+        (Namespace(aa='no-such-policy'), True),
+        (Namespace(aa='no-such-policy', no_aug=True), False),
+        (Namespace(), False),
+    ],
+)
+def test_a_policy_is_asked_about_where_the_run_carries_it_out(args, refused):
+    with pytest.raises(ValueError) if refused else contextlib.nullcontext():
+        check_augmentation(args)

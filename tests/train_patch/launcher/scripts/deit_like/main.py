@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 def get_args_parser():
     parser = argparse.ArgumentParser('training', add_help=False)
+    parser.add_argument('--data-path', help='not read: the images are made')
+    parser.add_argument('--model', help='not looked at: it is one layer')
     parser.add_argument('--epochs', type=int, default=1)
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--input-size', type=int, default=16)

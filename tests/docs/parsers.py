@@ -1,0 +1,24 @@
+"""Up to where a command would begin to work: what its parser and its checks make of the words behind its name.
+
+Each is called in a process of its own, because families that a file registers stay registered.
+"""
+
+from hmix_timm import bench as bench_command
+from hmix_timm.theory import figures as figures_command
+from train_patch.trainer.arguments import parse_arguments
+
+
+def bench(argv):
+    parser = bench_command.build_parser()
+    bench_command.check_arguments(parser, parser.parse_args(argv))
+
+
+def figures(argv):
+    parser = figures_command.make_parser()
+    figures_command.check_arguments(parser, parser.parse_args(argv))
+
+
+def train(argv):
+    from train_patch.trainer.checks import check_arguments
+
+    check_arguments(parse_arguments(argv)[0])

@@ -25,6 +25,10 @@ NOT_RUN = {
     '[ -d .venv ]': 'looks whether there is an environment',
     'python3 -m venv .venv': 'makes one; .ci/run does',
     '.venv/bin/python -m pytest -q -n 2 --dist worksteal': 'these tests',
+    '.venv/bin/python -m pytest -m slow': 'more of them',
+    'python -m train_patch.subset torch/fashion_mnist fashion_mnist_1000 --data-dir data --per-class 100': (
+        'needs 60,000 images; test_subset.py makes a smaller one'
+    ),
     'accelerate launch': 'a name for a way to start processes, without a script',
     'python tests/soak.py': 'kills training a hundred times',
     'python tests/mutate.py hmix_timm/masks.py --sample 30 --seed 0': 'runs tests thirty times, and needs cosmic-ray',

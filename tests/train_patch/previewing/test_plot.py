@@ -124,6 +124,8 @@ def test_panels_titles_and_scale_have_room_of_their_own_in_the_picture(rows, sal
     inches = [(box.width / figure.dpi, box.height / figure.dpi) for box in (*panels, scale)]
     assert all(width > 1.8 and height > 1.2 for width, height in inches[:-1])
     assert inches[-1][0] < 0.3 and inches[-1][1] > 0.4 * (2.35 * rows)
+    above = (figure.bbox.height - texts[-1].y1) / figure.dpi  # the long title begins at the top
+    assert above == pytest.approx(0.12, abs=0.04)
 
 
 def test_a_character_that_matplotlibs_own_font_lacks_is_taken_from_another_font(monkeypatch):

@@ -92,6 +92,15 @@ def test_a_lock_is_not_waited_for_for_ever(lock, monkeypatch):
     assert time.monotonic() - start > 0.1
 
 
+def test_a_holder_that_belongs_to_another_user_is_there(lock, monkeypatch):
+    def refuse(pid, number):
+        raise PermissionError  # what the kernel says to everybody but root
+
+    monkeypatch.setattr(os, 'kill', refuse)
+    with held(lock, json.dumps(HERE)), pytest.raises(FolderInUse, match=f'process {HERE["pid"]} on'), locked(lock):
+        pass
+
+
 @pytest.fixture
 def handled():
     """The signals that came to this process, which has handlers of its own for those that end a comparison."""

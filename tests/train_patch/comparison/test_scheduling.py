@@ -231,3 +231,31 @@ def test_epochs_of_a_run_are_timed_while_it_is_trained(plan, arguments, tmp_path
     # three epochs, from when the first row was seen to when the last one was
     low, high = (times[3][0] - times[0][1]) / 3, (times[3][1] - times[0][0]) / 3
     assert low <= job.outcome(PROSPECT).epoch_seconds <= high
+
+
+@pytest.mark.parametrize(
+    ('script', 'checkpoint', 'at_its_start'),
+    [
+        ('exit 1', False, True),
+        ('echo "Train: 0 [ 0/5]"; exit 1', False, True),
+        ('exit 1', True, False),
+        ('echo "Train: 1 [ 0/5]"; exit 1', False, False),
+        ('echo "Train: 0 [ 0/5]"; echo "Train: 12 [ 0/5]"; exit 1', False, False),
+        ('printf "epoch,eval_top1\\n0,10\\n" > summary.csv; exit 1', False, False),
+        ('kill -9 $$', False, False),
+        (DIVERGE, False, False),
+    ],
+)
+def test_what_a_run_ended_with_tells_whether_it_was_at_its_start(
+    plan, arguments, tmp_path, monkeypatch, script, checkpoint, at_its_start
+):
+    monkeypatch.setattr(Run, 'command', lambda run, environment: ['sh', '-c', f'cd {run.folder} && {script}'])
+    (run,) = all_runs(plan([*arguments(tmp_path), '--modes', 'none', '--seeds', '7']))
+    if checkpoint:
+        run.folder.mkdir(parents=True)
+        (run.folder / 'last.pth.tar').touch()
+    with locked(tmp_path / '.lock') as lock:
+        job = Job(run, {}, lock)
+        job.process.wait()
+        assert job.look()
+    assert job.ended_at_its_start(job.outcome(PROSPECT)) == at_its_start

@@ -225,3 +225,10 @@ def test_the_number_of_threads_is_what_was_set_or_the_launchers_or_torchs(plan, 
 @pytest.mark.parametrize('word', ['ValueErrors', 'error in', 'NoError', 'an error: x'])
 def test_a_line_that_only_speaks_of_errors_is_not_taken_for_one(word):
     assert message_of(f'{word} …\nthe end\n') == ('the end' if word != 'NoError' else 'NoError …')
+
+
+def test_two_rows_time_the_epochs_between_them():
+    watch = EpochWatch()
+    for epochs, now in ((0, 1.0), (1, 50.0), (4, 56.0)):
+        watch.see(epochs, now)
+    assert watch.epoch_seconds() == 2.0

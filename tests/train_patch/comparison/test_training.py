@@ -232,3 +232,17 @@ def test_two_rows_time_the_epochs_between_them():
     for epochs, now in ((0, 1.0), (1, 50.0), (4, 56.0)):
         watch.see(epochs, now)
     assert watch.epoch_seconds() == 2.0
+
+
+@pytest.mark.parametrize('device', ['cpu', 'mps', 'xpu'])
+def test_runs_on_another_device_have_no_gpu_of_cuda(plan, arguments, tmp_path, gpus, device):
+    gpus(3)
+    parts = environments(plan(arguments(tmp_path, '--modes', 'none', '--jobs', '2', '--device', device)))
+    assert parts == [{'OMP_NUM_THREADS': '3'}] * 2
+
+
+def test_the_cores_are_those_that_this_process_may_use(plan, arguments, tmp_path, monkeypatch):
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(6)) if pid == 0 else set(range(64)))
+    parts = environments(plan(arguments(tmp_path, '--modes', 'none', '--jobs', '2')))
+    assert parts == [{'OMP_NUM_THREADS': '3'}] * 2

@@ -87,18 +87,17 @@ def test_what_is_no_refusal_ends_the_process():
     assert ended.value.code == 0
 
 
-NEIGHBOUR = 'number = 0.375\n'
 SCRIPT = (Path(__file__).parents[1] / 'launcher' / 'timm_like.py').read_text()
 
 
 @pytest.fixture
 def script(tmp_path):
     """A script of the shape of timm's, with a module beside it, that says something when it is read."""
-    (tmp_path / 'neighbour_of_the_script.py').write_text(NEIGHBOUR)
+    (tmp_path / 'this.py').write_text('number = 0.375\n')  # Python has a module of that name: the neighbour goes before
     path = tmp_path / 'train.py'
     path.write_text(
-        SCRIPT.replace('import yaml\n', 'import yaml\nimport neighbour_of_the_script\n\nprint("hello")\n', 1)
-        + "parser.add_argument('--fraction', type=float, default=neighbour_of_the_script.number)\n"
+        SCRIPT.replace('import yaml\n', 'import yaml\nimport this\n\nprint("hello")\n', 1)
+        + "parser.add_argument('--fraction', type=float, default=this.number)\n"
     )
     return path
 

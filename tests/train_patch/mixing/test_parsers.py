@@ -268,3 +268,10 @@ def test_a_parser_that_has_the_group_is_left_as_it_is():
 def test_a_recipe_key_with_the_prefix_of_the_group_must_be_one_of_its_keys(key):
     with pytest.raises(ValueError, match=f'^unknown key {key!r} in the recipe'):
         check_recipe_keys(['lr', key])
+
+
+def test_an_option_that_lacks_its_file_is_left_to_the_commands_own_parser(stripes):
+    load_mix_families(['--mix-families'], {})
+    assert 'stripes' not in FAMILIES
+    load_mix_families(['--mix-families'], {'mix_families': str(stripes)})
+    assert 'stripes' in FAMILIES

@@ -248,6 +248,7 @@ def test_every_option_is_explained_with_what_holds_without_it():
     text = parser.format_help()
     assert 'Show what mixing does' in text and 'hmix-preview [-o FILE]' in text
     assert 'cifar100_wrn28_2, digits, fashion_mnist' in text and '--mix-mode {none,mixup,' in text
+    assert text.count('--help') == 1
     # the epilog keeps its lines
     assert '\n  --img-size N, up to 1024, --aa, --reprob, --train-padding, …   what happens before mixing\n' in text
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from filelock import FileLock, Timeout
 
+from hmix_timm.errors import RunError
 from train_patch.comparison import checks
 from train_patch.comparison.checks import Prospect, download_lock, look_ahead, message_of, resolve
 
@@ -211,3 +212,9 @@ def test_a_folder_that_nobody_may_write_to_is_not_locked(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
     with download_lock(Namespace(dataset_download=True, data_dir=str(tmp_path))):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_timm_that_is_too_old_is_named_first(training, monkeypatch):
+    monkeypatch.setattr('timm.__version__', '0.9.16')
+    with pytest.raises(RunError, match=r'^timm 0\.9\.16 at .* is too old'):
+        look_ahead({**training(), 'data_dir': 'nowhere'}, None, False, lambda: None)

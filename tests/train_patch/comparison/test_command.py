@@ -10,6 +10,7 @@ import signal
 import pytest
 import yaml
 
+from hmix_timm.families import FAMILIES
 from train_patch import compare
 from train_patch.compare import main
 from train_patch.comparison.processes import locked
@@ -207,3 +208,19 @@ def test_the_words_of_the_process_are_taken_where_none_are_given(monkeypatch, ca
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and capsys.readouterr().out.startswith('hmix-compare ')
+
+
+def test_families_of_ones_own_are_among_the_modes(arguments, tmp_path, capsys):
+    path = tmp_path / 'my_masks.py'
+    path.write_text(
+        'from hmix_timm import BoxMask, register_family\n'
+        "@register_family('even', title='Even', options={'by': 1.0})\n"
+        'def even(size, lam, options, draws):\n'
+        '    return BoxMask(lam)\n'
+    )
+    try:
+        given = ['--mix-families', str(path), '--modes', 'even', '--even-by', '2', '--seeds', '0', '--dry-run']
+        assert main([*arguments(tmp_path / 'out'), *given]) == 0
+    finally:
+        FAMILIES.pop('even', None)
+    assert '--mix-mode even --even-by 2 ' in capsys.readouterr().out

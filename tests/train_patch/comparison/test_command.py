@@ -224,3 +224,13 @@ def test_families_of_ones_own_are_among_the_modes(arguments, tmp_path, capsys):
     finally:
         FAMILIES.pop('even', None)
     assert '--mix-mode even --even-by 2 ' in capsys.readouterr().out
+
+
+def test_a_damaged_record_is_status_1_and_named(call, capsys):
+    mark = call.output / 'none' / 'seed7' / 'finished.json'
+    mark.parent.mkdir(parents=True)
+    mark.write_text('half a mar')
+    with pytest.raises(SystemExit) as ended:
+        call()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(f'hmix-compare: error: {mark} is damaged: ')

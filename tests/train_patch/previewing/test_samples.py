@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from train_patch import preview
 from train_patch.previewing.images import Photographs
@@ -81,3 +82,11 @@ def test_the_weight_of_a_sample_is_that_of_its_mask():
         assert sample.weight == pytest.approx(sample.mask.mean(), abs=1e-3)
         blend = sample.mask * sample.own + (1 - sample.mask) * sample.other
         np.testing.assert_allclose(blend, sample.mixed, atol=1.01)
+
+
+def test_one_class_is_one_class(tmp_path):
+    (tmp_path / 'train' / 'only').mkdir(parents=True)
+    for name in 'ab':
+        Image.new('RGB', (32, 32)).save(tmp_path / 'train' / 'only' / f'{name}.png')
+    (sample,), mixer = record('--mix-mode', 'hmix', '--data-dir', str(tmp_path), rows=1)
+    assert sample.labels == ('only', 'only') and re.search(r', num_classes=1\b', mixer)

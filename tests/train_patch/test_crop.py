@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data import AugMixDataset, create_dataset, create_loader, create_transform
 from torchvision import transforms
 
-from train_patch.crop import add_crop_argument, padded_crop_loader, use_padded_crop
+from train_patch.crop import add_crop_argument, check_padding, declare_padding, padded_crop_loader, use_padded_crop
 
 SIZE, PADDING = 32, 4
 PLACES = 2 * PADDING + 1
@@ -263,3 +263,68 @@ def test_wrong_arguments_are_the_parsers_error(recipe, argv, message, capsys):
 def test_allowed_beside_it(argv):
     assert timm_like_parser().parse_args([*argv, '--train-padding', '4']).train_padding == 4
     assert timm_like_parser().parse_args(['--no-aug', '--train-padding', '0']).no_aug
+
+
+def test_a_loader_that_does_not_say_what_it_is_for_is_left_alone(folder):
+    """timm's own default is a loader for evaluation."""
+    dataset = create_dataset('', root=str(folder), split='train', is_training=True)
+    padded_crop_loader(create_loader, PADDING)(
+        dataset, (3, SIZE, SIZE), 8, num_workers=0, persistent_workers=False, use_prefetcher=False
+    )
+    assert not any(isinstance(step, transforms.RandomCrop) for step in dataset.transform.transforms)
+
+
+def arguments(**changes):
+    return argparse.Namespace(**{'train_padding': 4, **changes})
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {},
+        *({'no_aug': value} for value in (False, None)),
+        *({'train_crop_mode': value} for value in (None, '', 'rrc')),
+        *({'aug_splits': value} for value in (0, None)),
+        *({'naflex_loader': value} for value in (False, None)),
+        *({'train_img_sizes': value} for value in (None, [], ())),
+        *({'scale': value} for value in (None, [0.08, 1.0], (0.08, 1.0))),
+        *({'ratio': value} for value in (None, [0.75, 4 / 3], (0.75, 4 / 3))),
+        {'scale': (0.5, 1.0), 'train_padding': 0},
+        {'scale': (0.5, 1.0), 'train_padding': None},
+    ],
+)
+def test_what_changes_nothing_may_stand_beside_it(changes):
+    """As text, list or tuple: whatever a version of timm's script has as its default, or none of it at all."""
+    check_padding(arguments(**changes))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'says'),
+    [
+        ({'scale': [0.08, 0.9]}, '--scale 0.08 0.9, which belongs to the random resized crop that it replaces'),
+        ({'scale': (0.1, 1.0)}, '--scale 0.1 1.0, which belongs to'),
+        ({'ratio': [0.75, 1.5]}, '--ratio 0.75 1.5, which belongs to'),
+        ({'ratio': (1, 4 / 3)}, '--ratio 1 1.3333333333333333, which belongs to'),
+        ({'no_aug': True}, '--no-aug True, which leaves no random resized crop to replace'),
+        ({'train_crop_mode': 'rkrc'}, '--train-crop-mode rkrc, which leaves'),
+        ({'train_img_sizes': [32]}, '--train-img-sizes 32, which leaves'),
+    ],
+)
+def test_what_cannot_stand_beside_it_is_named_with_its_reason(changes, says):
+    with pytest.raises(ValueError) as caught:
+        check_padding(arguments(**changes))
+    assert str(caught.value).startswith(f'--train-padding is not allowed with {says}')
+
+
+def test_the_help_says_what_padding_is_for_and_that_it_is_off():
+    parser = argparse.ArgumentParser()
+    declare_padding(parser)
+    text = ' '.join(parser.format_help().split())
+    assert '--train-padding N train on random crops of the image with N zero pixels around it' in text
+    assert text.endswith('CIFAR uses 4 (default: off)')
+
+
+def test_a_script_may_give_its_own_words_and_namespace():
+    parser = timm_like_parser()
+    args = parser.parse_args(namespace=argparse.Namespace(lr=3), args=['--train-padding', '2'])
+    assert (args.lr, args.train_padding) == (3, 2)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -120,3 +121,92 @@ def test_without_scikit_learn_it_says_what_to_install(cache, monkeypatch):
     with pytest.raises(RunError, match=r"pip install 'hmix-timm\[demo\]'"):
         digits_folder()
     assert not list(cache.iterdir())
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """`few(images, labels, meanwhile)`: the data set is these images; `meanwhile()` is called while they are read."""
+
+    def choose(images, labels, meanwhile=lambda: None):
+        def read():
+            meanwhile()
+            return np.asarray(images, dtype=float), np.asarray(labels)
+
+        monkeypatch.setattr('train_patch.digits.digits', read)
+        monkeypatch.setattr('train_patch.digits.NUM_IMAGES', len(labels))
+
+    return choose
+
+
+def flat(level):
+    """A digit that is one grey all over, which no enlargement changes."""
+    return np.full((8, 8), level)
+
+
+def test_greys_from_0_to_16_become_greys_from_0_to_255(cache, few):
+    levels = [0, 1, 4, 9, 15, 16]
+    few([flat(level) for level in levels], range(6))
+    seen = {}
+    for file in digits_folder().glob('*/*/*.png'):
+        with Image.open(file) as image:
+            assert (image.mode, image.size) == ('L', (32, 32))
+            seen[levels[int(file.stem)]] = image.getextrema()
+    # 255/16 of each: 0, 15.94, 63.75, 143.44, 239.06, 255
+    assert seen == {level: (grey, grey) for level, grey in zip(levels, (0, 16, 64, 143, 239, 255), strict=True)}
+
+
+def test_ten_of_each_digit_are_for_training_and_they_are_always_the_same_ones(cache, few):
+    """What lies under the name digits-v1 never changes: the numbers are those of its first version."""
+    few([flat(index % 17) for index in range(40)], [index % 3 for index in range(40)])
+    folder = digits_folder()
+    split = {name: sorted(int(file.stem) for file in folder.glob(f'train/{name}/*.png')) for name in '012'}
+    assert split == {
+        '0': [0, 3, 6, 9, 18, 21, 24, 27, 30, 36],
+        '1': [1, 4, 10, 16, 19, 22, 25, 28, 34, 37],
+        '2': [2, 8, 11, 17, 20, 23, 26, 32, 35, 38],
+    }
+    for name, training in split.items():
+        others = sorted(int(file.stem) for file in folder.glob(f'validation/{name}/*.png'))
+        assert others == sorted(set(range(int(name), 40, 3)) - set(training))
+    assert {path.name for path in folder.rglob('*.png')} == {f'{index:04d}.png' for index in range(40)}
+
+
+def test_a_cache_that_is_not_there_is_made_and_a_deleted_folder_is_written_again(tmp_path, monkeypatch, few):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'new' / 'cache'))
+    few([flat(3), flat(5)], [0, 1])
+    folder = digits_folder()
+    assert folder == tmp_path / 'new' / 'cache' / 'hmix_timm' / 'digits-v1'
+    shutil.rmtree(folder)
+    assert digits_folder() == folder
+    assert os.listdir(folder.parent) == [folder.name]  # and no draft
+
+
+def test_the_folder_of_a_process_that_was_quicker_is_taken(cache, few):
+    def other_process():
+        (digits_path() / 'train' / '0').mkdir(parents=True)
+        flat_image = Image.fromarray(np.full((32, 32), 7, np.uint8))
+        flat_image.save(digits_path() / 'train' / '0' / '0000.png')
+
+    few([flat(3)], [0], other_process)
+    folder = digits_folder()
+    with Image.open(folder / 'train' / '0' / '0000.png') as image:
+        assert image.getpixel((0, 0)) == 7
+    assert os.listdir(folder.parent) == [folder.name]
+
+
+def test_a_file_that_came_in_the_way_is_named_and_no_draft_stays(cache, few):
+    def other_program():
+        digits_path().parent.mkdir(parents=True)
+        digits_path().write_text('no folder')
+
+    few([flat(3)], [0], other_program)
+    with pytest.raises(RunError, match=r'^cannot write the digits to .*digits-v1: Not a directory$'):
+        digits_folder()
+    assert os.listdir(digits_path().parent) == ['digits-v1']
+
+
+def test_an_image_that_was_added_is_noticed(cache, few):
+    few([flat(3)], [0])
+    (digits_folder() / 'train' / '0' / 'mine.png').touch()
+    with pytest.raises(RunError, match=r'holds 2 images where 1 belong: delete that folder and try again$'):
+        digits_folder()

@@ -11,7 +11,8 @@ from PIL import Image
 
 from hmix_timm import FastCollateMixup
 from hmix_timm.families import FAMILIES
-from train_patch.preview import MAX_ROWS, SEED, main
+from train_patch.digits import digits_path
+from train_patch.preview import MAX_ROWS, SEED, _check_options, _read_shown_recipe, build_parser, main, parse_training
 
 
 def run(tmp_path, *arguments):
@@ -249,3 +250,216 @@ def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path, processes):
     assert process.wait().status == 130
     assert process.stderr.splitlines()[-1] == 'hmix-preview: interrupted'
     assert os.listdir(tmp_path) == []
+
+
+def test_every_option_is_explained_with_what_holds_without_it():
+    parser = build_parser()
+    shown = {action.dest: (action.metavar, action.help) for action in parser._actions}
+    assert {dest: metavar for dest, (metavar, _) in shown.items()} == {
+        **dict(help=None, version=None, output='FILE', rows='N', seed='S', data_dir='DIR', images=None),
+        **dict(grid='MODE', lam='L'),
+    }
+    assert all(text for _, text in shown.values())
+    for dest, default in {'output': 'preview.png', 'rows': '4', 'lam': '0.65'}.items():
+        assert shown[dest][1].endswith(f'(default: {default})')
+    assert f'up to {MAX_ROWS}' in shown['rows'][1] and f'(default: {SEED}, ' in shown['seed'][1]
+    text = parser.format_help()
+    assert 'Show what mixing does' in text and 'hmix-preview [-o FILE]' in text
+    assert 'cifar100_wrn28_2, digits, fashion_mnist' in text and '--mix-mode {none,mixup,' in text
+    assert text.count('--help') == 1
+    # the epilog keeps its lines
+    assert '\n  --img-size N, up to 1024, --aa, --reprob, --train-padding, …   what happens before mixing\n' in text
+
+
+def asked(*line):
+    options, rest = build_parser().parse_known_args(list(map(str, line)))
+    return options, rest
+
+
+def test_what_is_asked_for_without_a_word():
+    options, rest = asked()
+    assert (str(options.output), options.rows, options.seed, options.images, options.data_dir) == (
+        *('preview.png', None, SEED, None, None),
+    )
+    assert (options.grid, options.lam, rest) == (None, None, [])
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        *(
+            '--rows 1',
+            f'--rows {MAX_ROWS}',
+            '--seed 0',
+            f'--seed {2**32 - 1}',
+            '--grid hmix --lam 0',
+            '--grid hmix --lam 1',
+        ),
+        *(f'-o picture{suffix}' for suffix in ('.png', '.JPG', '.jpeg', '.pdf', '.svg', '.webp')),
+    ],
+)
+def test_what_is_just_allowed(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _check_options(asked(*line.split())[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('line', 'says'),
+    [
+        ('--rows 0', f'--rows must be from 1 to {MAX_ROWS}, got 0'),
+        (f'--rows {MAX_ROWS + 1}', f'--rows must be from 1 to {MAX_ROWS}, got {MAX_ROWS + 1}'),
+        ('--seed -1', '--seed must be from 0 to 4294967295, got -1'),
+        (f'--seed {2**32}', '--seed must be from 0 to 4294967295, got 4294967296'),
+        ('--grid hmix --lam -0.1', '--lam must be a finite number between 0 and 1, got -0.1'),
+        ('--grid hmix --rows 4', '--rows is not for --grid, which shows one pair'),
+        ('--lam 0', '--lam is for --grid, which is not given'),
+        ('-o picture.tiff', '--output must end in one of .png, .jpg, .jpeg, .pdf, .svg, .webp, got picture.tiff'),
+    ],
+)
+def test_what_is_just_not_allowed(line, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        _check_options(asked(*line.split())[0])
+    assert str(caught.value) == says
+
+
+def training(*line):
+    return parse_training(*asked(*line))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache that holds what is taken for the digits, as nobody looks at them here."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr('train_patch.preview.digits_folder', digits_path)
+
+
+def test_photographs_take_the_place_of_a_recipes_images(recipe):
+    args = training('-c', recipe, '--images', 'photos')
+    assert (args.dataset, args.data_dir, args.num_classes, args.img_size) == ('', None, None, 40)
+    named = training('-c', 'cifar100_wrn28_2', '--mix-mode', 'hmix', '--images', 'photos')
+    assert (named.dataset, named.data_dir, named.num_classes) == ('', None, None)
+
+
+def test_the_digits_are_taken_as_their_recipe_takes_them(cache):
+    own = training('-c', 'digits', '--mix-mode', 'hmix')
+    assert (own.data_dir, own.dataset, own.num_classes) == (str(digits_path()), '', None)
+    alone = training('--images', 'digits', '--mix-mode', 'hmix')
+    assert vars(alone) == vars(own)
+
+
+def test_the_digits_may_be_taken_as_another_recipe_would(cache):
+    args = training('-c', 'cifar100_wrn28_2', '--images', 'digits', '--mix-mode', 'hmix')
+    assert args.data_dir == str(digits_path()) and args.train_padding == 4 and args.model == 'cifar_wrn28_2'
+    assert (args.dataset, args.num_classes) == ('', None)
+
+
+def test_another_folder_takes_the_place_of_the_digits(tmp_path):
+    args = training('-c', 'digits', '--data-dir', tmp_path, '--mix-mode', 'hmix')
+    assert args.data_dir == str(tmp_path)
+
+
+def test_without_images_of_its_own_a_recipe_keeps_its_data(recipe, image_folder):
+    args = training('--config', recipe, '--num-classes', '4')
+    assert (args.data_dir, args.num_classes) == (str(image_folder), 4)
+
+
+@pytest.mark.parametrize('line', ['--img-size 1024', '--input-size 3 8 1024', '--input-size 3 1024 8'])
+def test_sides_that_are_just_allowed(line):
+    training(*line.split())
+
+
+@pytest.mark.parametrize('line', ['--img-size 1025', '--input-size 3 8 1025', '--input-size 3 1025 8'])
+def test_sides_that_are_just_not_allowed(line):
+    with pytest.raises(ValueError, match=r'^--img-size must be up to 1024 here, got 1025$'):
+        training(*line.split())
+
+
+def test_the_channels_are_no_side():
+    assert training('--input-size', '2000', '8', '8').input_size == [2000, 8, 8]
+
+
+@pytest.mark.parametrize('key', ['naflex_loader', 'aug_splits', 'jsd_loss', 'train_img_sizes'])
+def test_a_recipe_of_what_cannot_be_shown_is_refused(key, tmp_path):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(f'{key}: 2\n')
+    with pytest.raises(ValueError, match=f'^{key} of recipe {path} must be off: what it delivers'):
+        _read_shown_recipe(str(path))
+    path.write_text(f'{key}: 0\nlr: 0.5\n')
+    assert _read_shown_recipe(str(path)) == {key: 0, 'lr': 0.5}
+    assert _read_shown_recipe(None) == {}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """`drawn(…)`: the headline of the picture that a command line asks for, and its panels."""
+    figures = []
+    monkeypatch.setattr('hmix_timm.pictures.save_figure', lambda figure, path: figures.append(figure))
+
+    def call(*line):
+        assert main([*map(str, line), '--img-size', '32']) == 0
+        return figures[-1].get_suptitle().replace('\n', ' '), figures[-1].axes
+
+    return call
+
+
+def titles(panels):
+    return [panel.get_title() for panel in panels]
+
+
+@pytest.mark.parametrize(('more', 'lam'), [([], '0.65'), (['--lam', '0.25'], '0.25'), (['--lam', '0'], '0')])
+def test_a_grid_is_of_one_lambda(drawn, more, lam):
+    headline, panels = drawn('--grid', 'mixup', 'none', *more)
+    assert headline == f'λ = {lam}'
+    assert {'Mixup', 'No mixing', f'A {float(lam):.3f}, B {1 - float(lam):.3f}'} <= set(titles(panels))
+
+
+def test_a_grid_has_the_options_of_line_and_recipe(drawn, tmp_path):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text('hmix_ratio: 0.25\nmix_preset: cifar100\n')
+    _, panels = drawn('--grid', 'hmix', 'gmix', '--gmix-kernel', 'paper', '-c', path)
+    assert {'HMix\nratio=0.25', 'GMix\nkernel=paper'} <= set(titles(panels))
+
+
+@pytest.mark.parametrize('option', ['--mix-mode hmix', '--cutmix-mode hmix', '--mix-alpha 1', '--mix-literal'])
+def test_what_is_not_for_a_grid_is_refused(option, refused):
+    name = option.split()[0]
+    assert f'{name} is not for --grid, which shows one pair with every mode at one λ' in refused(
+        '--grid', 'hmix', *option.split()
+    )
+
+
+def test_the_seed_of_a_grid_decides_where_its_boxes_are(drawn):
+    def shown(seed):
+        _, panels = drawn('--grid', 'cutmix', '--seed', seed)
+        return [image.get_array().tolist() for panel in panels for image in panel.get_images()]
+
+    assert shown(1) == shown(1) != shown(2)
+
+
+@pytest.mark.parametrize(('more', 'rows'), [([], 4), (['--rows', '2'], 2)])
+def test_there_are_four_rows_unless_others_are_asked_for(drawn, capsys, more, rows):
+    headline, panels = drawn('--mix-mode', 'gmix', *more)
+    assert headline.startswith('FastCollateMixup(GMix(alpha=1, kernel=reference)')
+    assert titles(panels).count('mask M') == rows
+    assert capsys.readouterr().out.splitlines() == [f'Mixing: {headline}', 'preview.png']
+
+
+def test_a_recipe_that_mixes_by_itself_is_shown_as_it_is(drawn, tmp_path):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text('model: test_resnet\nmixup: 0.25\n')
+    assert 'Mixup(alpha=0.25)' in drawn('-c', path, '--rows', '1')[0]
+
+
+def test_the_words_of_the_process_are_taken_where_none_are_given(monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['hmix-preview', '--version'])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith('hmix-preview ')
+
+
+def test_a_timm_that_is_too_old_is_named_before_anything_is_drawn(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr('timm.__version__', '0.9.0')
+    assert main(['-o', str(tmp_path / 'a.png')]) == 1
+    assert 'timm 0.9.0 at ' in capsys.readouterr().err and list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """What a command line means: the launch lines of its runs, and what is refused before anything is written."""
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from hmix_timm.families import FAMILIES
+from hmix_timm.presets import mix_modes
 from train_patch.compare import main
+from train_patch.comparison.plan import TORCHRUN_OPTIONS, build_parser
+from train_patch.digits import digits_path
 
 MODES = ('none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix')
 
@@ -223,3 +227,170 @@ def test_missing_packages_are_named_before_anything_is_trained(arguments, tmp_pa
     message = refused(arguments(tmp_path / 'runs'))
     assert 'matplotlib' in message and "pip install 'hmix-timm[demo]'" in message
     assert not (tmp_path / 'runs').exists()
+
+
+def test_every_option_is_explained_with_what_holds_without_it():
+    parser = build_parser()
+    assert parser.prog == 'hmix-compare' and parser.description
+    shown = {action.dest: (action.metavar, action.help) for action in parser._actions}
+    assert all(text for _, text in shown.values())
+    letters = {dest: metavar for dest, (metavar, _) in shown.items()}
+    assert letters == {
+        **dict(help=None, recipe='RECIPE', modes='MODE', cutmix_modes='MASK', seeds='K', output='DIR', jobs='N'),
+        **dict(script='TRAIN.PY', dry_run=None, version=None, mix_alpha='A', mix_literal=None, hmix_ratio='R'),
+        **dict(hmix_gamma='G', gmix_kernel='{reference,paper}'),
+        **dict.fromkeys((option[2:].replace('-', '_') for option in TORCHRUN_OPTIONS), 'X'),
+    }
+    for dest, default in {'modes': ' '.join(MODES), 'seeds': '0 1 2', 'jobs': '1', 'recipe': 'digits'}.items():
+        assert shown[dest][1].endswith(f'(default: {default})')
+    assert 'bbox, hmix, gmix' in shown['cutmix_modes'][1]
+
+
+def test_without_arguments_it_is_the_papers_comparison_on_the_digits(elsewhere, plan):
+    comparison = plan(['digits'])
+    assert [variant.name for variant in comparison.variants] == list(MODES)
+    assert (comparison.seeds, comparison.jobs, comparison.script) == ((0, 1, 2), 1, None)
+    assert (comparison.torchrun, comparison.node_rank, comparison.arguments) == ((), 0, ())
+    assert comparison.output == elsewhere / 'comparison' / 'digits' and comparison.on_digits
+    assert not any(variant.changed for variant in comparison.variants)
+    assert comparison.plain['mix_mode'] is None and comparison.plain['epochs'] == comparison.training['epochs']
+
+
+def test_each_row_has_its_arguments_and_the_colour_of_its_mode(arguments, plan, tmp_path):
+    comparison = plan([*arguments(tmp_path), '--modes', 'gmix', 'none', '--gmix-kernel', 'paper', '--mix-literal'])
+    gmix, none = comparison.variants
+    assert gmix.arguments == ('--mix-mode', 'gmix', '--mix-literal', '--gmix-kernel', 'paper') and gmix.changed
+    assert none.arguments == ('--mix-mode', 'none') and not none.changed
+    assert (gmix.colour, none.colour) == (mix_modes()['gmix'].colour, mix_modes()['none'].colour)
+    assert comparison.training is comparison.resolved['gmix']
+    assert {name: values['mix_mode'] for name, values in comparison.resolved.items()} == {
+        'gmix': 'gmix',
+        'none': 'none',
+    }
+
+
+def test_masks_have_the_colours_of_their_families(arguments, plan, tmp_path):
+    argv = [*arguments(tmp_path, '--cutmix', '1'), '--cutmix-modes', 'gmix', 'hmix', 'bbox', '--mix-literal']
+    comparison = plan(argv)
+    assert [(v.name, v.colour, v.arguments) for v in comparison.variants] == [
+        (name, FAMILIES[name].colour, ('--cutmix-mode', name, '--mix-literal')) for name in ('gmix', 'hmix', 'bbox')
+    ]
+    assert comparison.baselines == ('bbox',)
+
+
+def test_rows_are_held_against_no_mixing_and_cutmix_where_they_are_there(arguments, plan, tmp_path):
+    assert plan([*arguments(tmp_path), '--modes', 'cutmix', 'hmix', 'none']).baselines == ('none', 'cutmix')
+    assert plan([*arguments(tmp_path), '--modes', 'hmix', 'cutmix']).baselines == ('cutmix',)
+    assert plan([*arguments(tmp_path), '--modes', 'hmix', 'gmix']).baselines == ()
+
+
+@pytest.mark.parametrize(
+    ('launch', 'words', 'processes', 'count'),
+    [
+        ([], (), [], 1),
+        (['--nproc-per-node', '3'], ('--standalone', '--nproc-per-node=3'), ['--nproc-per-node=3'], 3),
+        (
+            ['--nproc_per_node=3', '--nnodes', '2', '--node-rank', '1', '--master-addr', 'a', '--master-port', '7'],
+            ('--nproc-per-node=3', '--nnodes=2', '--node-rank=1', '--master-addr=a', '--master-port=7'),
+            ['--nproc-per-node=3', '--nnodes=2'],
+            6,
+        ),
+        (['--nproc-per-node', 'gpu'], ('--standalone', '--nproc-per-node=gpu'), ['--nproc-per-node=gpu'], 1),
+        (
+            [
+                '--rdzv-backend',
+                'c10d',
+                '--rdzv-endpoint',
+                'h:1',
+                '--rdzv-id',
+                'x',
+                '--rdzv-conf',
+                'a=b',
+                '--nnodes',
+                '1',
+            ],
+            ('--nnodes=1', '--rdzv-backend=c10d', '--rdzv-endpoint=h:1', '--rdzv-id=x', '--rdzv-conf=a=b'),
+            ['--nnodes=1'],
+            1,
+        ),
+    ],
+)
+def test_torchruns_options_are_handed_on(arguments, plan, tmp_path, launch, words, processes, count):
+    comparison = plan([*arguments(tmp_path), '--modes', 'none', *launch])
+    assert (comparison.torchrun, comparison.processes) == (words, processes)
+    assert comparison.processes_of_a_run == count
+
+
+@pytest.mark.parametrize(('more', 'rank'), [([], 0), (['--node-rank', '3'], 3), (['--nnodes', '1'], 0)])
+def test_machines_are_numbered_from_0(arguments, plan, tmp_path, more, rank):
+    assert plan([*arguments(tmp_path), '--modes', 'none', *more]).node_rank == rank
+
+
+@pytest.mark.parametrize(
+    ('more', 'says'),
+    [
+        (['--node-rank', '-1'], '--node-rank -1: not a whole number from 0 on'),
+        (['--nnodes', '2'], '--nnodes 2 needs --node-rank: machine 0 writes the results'),
+        (['--jobs', '3', '--nnodes', '1'], '--jobs 3 cannot go with --nnodes: that run has the machine alone'),
+        (['--experiment', 'x'], '--experiment cannot be passed through: --output DIR holds all runs'),
+        (['--exp=x'], '--exp=x cannot be passed through (--experiment): --output DIR holds all runs'),
+        (['--cutmix-mo', 'x'], '--cutmix-mo cannot be passed through (--cutmix-mode): --cutmix-modes says which masks'),
+        (['-cother'], '-cother cannot be passed through: the recipe is the first argument'),
+        (['--epochs', '2', 'b.yml'], "'b.yml': a recipe must be the first argument"),
+        (['word'], "'word' is no option; a recipe must be the first argument"),
+        (['--seeds', '4', '5', '4'], '--seeds 4 5 4: one is there twice'),
+        (['--cutmix', '1', '--cutmix-modes', 'bbox', 'bbox'], '--cutmix-modes bbox bbox: one is there twice'),
+        (['--script', 'nowhere.py'], '--script nowhere.py: no such file'),
+        (['--script', '/'], '--script /: no such file'),
+        (['--cutmix-modes', 'bbox', '--hmix-ratio', '1'], '--hmix-ratio: none of --cutmix-modes bbox has a use for it'),
+    ],
+)
+def test_what_is_wrong_is_said_in_full(arguments, plan, tmp_path, more, says):
+    modes = [] if '--cutmix-modes' in more else ['--modes', 'none']
+    with pytest.raises(ValueError) as caught:
+        plan([*arguments(tmp_path), *modes, *more] if more != ['word'] else [arguments(tmp_path)[0], *more])
+    assert str(caught.value).startswith(says)
+
+
+def test_what_abbreviates_timms_options_is_passed_through(arguments, plan, tmp_path):
+    given = ('--cutmix-m', '0.2', '0.8', '--cutmix', '1', '--aug-rep', '0')
+    assert plan([*arguments(tmp_path), '--modes', 'none', *given]).arguments[-len(given) :] == given
+
+
+def test_data_need_no_folder_where_their_source_has_none(plan, tmp_path):
+    line = ['imagenet_resnet50', '--output', tmp_path, '--modes', 'none']
+    assert plan([*line, '--dataset', 'hfds/somebody/something']).training['data_dir'] is None
+    with pytest.raises(ValueError, match=r'^recipe imagenet_resnet50 needs data: give its folder with --data-dir$'):
+        plan([*line, '--dataset', 'torch/imagenet'])
+
+
+@pytest.mark.parametrize(
+    ('more', 'digits'),
+    [([], True), (['--data-dir', '/other'], False), (['--dataset', 'torch/qmnist'], False), (['--epochs', '1'], True)],
+)
+def test_the_digits_are_the_recipes_own_data(elsewhere, plan, more, digits):
+    assert plan(['digits', '--modes', 'none', *more]).on_digits == digits
+
+
+def test_another_recipe_may_be_trained_on_the_digits_folder(elsewhere, arguments, plan, tmp_path):
+    assert not plan([*arguments(tmp_path), '--modes', 'none']).on_digits
+    assert plan([*arguments(tmp_path, '--data-dir', digits_path()), '--modes', 'none']).on_digits
+
+
+def test_the_command_of_a_run_holds_all_of_it_in_order(arguments, plan, tmp_path):
+    comparison = plan([*arguments(tmp_path, '--lr', '0.5'), '--modes', 'hmix', '--seeds', '3', '--nproc-per-node', '2'])
+    comparison = dataclasses.replace(comparison, script=Path('/timm/train.py'))
+    words = comparison.command(comparison.variants[0], 3, tmp_path / 'a' / 'b', {'X': '1', 'Y': '2'})
+    assert words == [
+        *('env', 'X=1', 'Y=2', sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2'),
+        *('-m', 'train_patch', '/timm/train.py', '-c', str(comparison.recipe), '--mix-mode', 'hmix'),
+        *('--data-dir', comparison.training['data_dir'], '--lr', '0.5'),
+        *('--seed', '3', '--output', str(tmp_path / 'a'), '--experiment', 'b'),
+    ]
+    assert comparison.command(comparison.variants[0], 3, tmp_path, {})[0] == sys.executable
+
+
+def test_paths_are_made_whole(work, plan, monkeypatch):
+    monkeypatch.chdir(work)
+    comparison = plan(['recipe.yaml', '--data-dir', 'data', '--output', 'out', '--modes', 'none'])
+    assert (comparison.recipe, comparison.output) == (work / 'recipe.yaml', work / 'out')

@@ -1,6 +1,10 @@
 """What stands beside the table: the paper's numbers where they belong, and how the runs were trained."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from train_patch.comparison.report import paper_top1, write_report
 from train_patch.comparison.results import Failure, RunResult
@@ -128,3 +132,129 @@ def test_where_no_run_came_to_its_end_the_table_says_so_and_no_older_picture_is_
     assert '| none |         – | 0, 1 diverged |' in text and '| hmix |         – |   0, 1 failed |' in text
     assert 'No run came to its end.' in text and 'results.png' not in text
     assert (tmp_path / 'results.csv').is_file() and not (tmp_path / 'results.png').exists()
+
+
+def report(plan, folder, argv, results, failures=(), stopped=''):
+    """What is written of a comparison, and what is said on the screen."""
+    folder.mkdir(exist_ok=True)
+    comparison = plan([*argv, '--output', folder])
+    screen = write_report(comparison, Outcome(list(results), list(failures), stopped))
+    return (folder / 'results.md').read_text(), screen
+
+
+def test_the_report_holds_every_part_in_its_order(plan, arguments, tmp_path, rows_of):
+    results = [RunResult('none', 1, {0: 40.0, 1: 50.0}, 2.0, 400), RunResult('hmix', 1, {0: 41.0, 1: 53.0}, 4.0, 400)]
+    failures = [
+        Failure('none', 2, 'signal 9: Killed', tmp_path / 'a.log'),
+        Failure('hmix', 2, 'odd', tmp_path / 'b.log'),
+    ]
+    argv = [*arguments(tmp_path), '--modes', 'none', 'hmix', '--seeds', '1', '2']
+    text, screen = report(plan, tmp_path, argv, results, failures, 'none seed 2 did not get beyond its start')
+    blocks = text.split('\n\n')
+    assert blocks[0] == '# recipe: comparison of mix modes' and text.endswith('results.png)\n')
+    assert blocks[1].splitlines()[0].startswith('| mode |') and len(blocks[1].splitlines()) == 4
+    assert blocks[2] == (
+        'Top-1 on the validation images after the last epoch (2): seed 1.\n'
+        'Differences are in percentage points; one seed gives them no interval, and so ranks nothing.\n'
+        '± images: the standard error that 400 validation images alone make, √(p (1 − p) / n); the seeds share them.\n'
+        'The time of an epoch is that of training and validation.'
+    )
+    assert blocks[3].splitlines()[0] == f'- recipe: `{argv[0]}`'
+    assert blocks[4:] == [
+        'Failed:',
+        f'- none seed 2: signal 9: Killed, see {tmp_path / "a.log"}\n'
+        f'- hmix seed 2: odd, see {tmp_path / "b.log"}\n'
+        '- none seed 2 did not get beyond its start',
+        '![validation curves and differences](results.png)\n',
+    ]
+    assert screen == (
+        f'\n{blocks[1]}\n\n{blocks[2]}\n2 runs failed: none seed 2, hmix seed 2\n\n'
+        f'{tmp_path / "results.md"}, results.csv, results.png'
+    )
+    assert [(row['mode'], row['top1_seed1'], row['top1_seed2']) for row in rows_of(tmp_path / 'results.csv')] == [
+        ('none', '50.0', ''),
+        ('hmix', '53.0', ''),
+    ]
+    with Image.open(tmp_path / 'results.png') as image:
+        assert image.format == 'PNG' and image.width == 1800  # 12 inches of 150 dots
+
+
+def test_the_report_of_several_seeds_explains_its_intervals(plan, arguments, tmp_path):
+    """Two epochs where some runs ended later: both are named; several numbers of images have no common error."""
+    results = [
+        *(RunResult('none', seed, {0: 40.0, 1: 50.0 + seed}, None, 400) for seed in (1, 3)),
+        *(RunResult('hmix', seed, {0: 40.0, 2: 52.0}, None, None) for seed in (1, 3)),
+    ]
+    argv = [*arguments(tmp_path), '--modes', 'none', 'hmix', '--seeds', '1', '2', '3']
+    text, screen = report(plan, tmp_path, argv, results)
+    assert text.split('\n\n')[2] == (
+        'Top-1 on the validation images after the last epoch (2 or 3): '
+        'mean ± sample standard deviation over seeds 1, 3.\n'
+        "Differences are in percentage points, paired by seed, with their 95 % interval (Student's t, n − 1): "
+        '"worse" where all of it is below 0, "not better" where it holds 0.\n'
+        '± images: the standard error that 400 validation images alone make, √(p (1 − p) / n); the seeds share them.\n'
+        'The time of an epoch is that of training and validation.'
+    )
+    assert 'Failed' not in text and 'failed' not in screen
+
+
+def test_the_report_without_a_baseline_explains_no_difference(plan, arguments, tmp_path):
+    argv = [*arguments(tmp_path), '--modes', 'hmix', '--seeds', '1']
+    text, _ = report(plan, tmp_path, argv, [RunResult('hmix', 1, {0: 50.0}, None)])
+    assert text.split('\n\n')[2] == (
+        'Top-1 on the validation images after the last epoch (1): seed 1.\n'
+        'The time of an epoch is that of training and validation.'
+    )
+
+
+def test_the_report_says_where_the_published_numbers_stand(plan, tmp_path):
+    results = [RunResult('hmix', 0, {299: 75.0}, None, 10_000)]
+    text, _ = report(plan, tmp_path, [*CIFAR, '--modes', 'hmix', '--seeds', '0'], results)
+    assert 'Published: Table 2, WRN28-2 of "A Unified Analysis of Mixed Sample Data Augmentation".\n' in text
+    assert '75.68 |' in text
+
+
+def test_the_report_says_what_was_given_beside_the_recipe(plan, arguments, tmp_path):
+    argv = [*arguments(tmp_path, '--epochs', '3', '--model', 'test_mambaout'), '--seeds', '0']
+    argv += ['--modes', 'none', 'hmix', 'gmix', '--mix-alpha', '0.5', '--hmix-ratio', '0.25', '--nproc-per-node', '2']
+    text, _ = report(plan, tmp_path, argv, [RunResult('none', 0, {0: 50.0}, None)])
+    (line,) = (line for line in text.splitlines() if line.startswith('- arguments: '))
+    given = f'--standalone --nproc-per-node=2 --data-dir {argv[argv.index("--data-dir") + 1]} --epochs 3'
+    assert line == f'- arguments: `{given} --model test_mambaout --mix-alpha 0.5 --hmix-ratio 0.25`'
+    assert '- script' not in text and '- trained' not in text
+
+
+def test_the_report_names_the_script_that_trained(plan, arguments, tmp_path):
+    comparison = plan([*arguments(tmp_path), '--modes', 'none', '--seeds', '0'])
+    comparison = dataclasses.replace(comparison, script=Path('/timm/train.py'), arguments=())
+    result = RunResult('none', 0, {0: 50.0}, None, 16, 3, 2)
+    write_report(comparison, Outcome([result], [], ''))
+    text = (tmp_path / 'results.md').read_text()
+    assert '\n- script: `/timm/train.py`\n- trained 3 runs at once, 2 threads in each process\n' in text
+    assert '- arguments' not in text
+
+
+@pytest.mark.parametrize(
+    'more',
+    [
+        ['--output', 'elsewhere', '--jobs', '1'],
+        ['--device', 'cpu', '--pin-mem', '--log-interval', '7', '--checkpoint-hist', '3', '--no-prefetcher'],
+        ['--channels-last', '--amp-dtype', 'bfloat16', '--recovery-interval', '9', '-vb', '32', '--val-interval', '2'],
+        ['--torchcompile', '--log-wandb', '--wandb-project', 'mine', '--wandb-tags', 'a', 'b'],
+    ],
+)
+def test_where_and_how_fast_it_runs_leaves_the_papers_numbers_beside_it(beside, more):
+    assert beside([*CIFAR, '--modes', 'gmix', *more]) == {'gmix': 76.15}
+
+
+def test_the_papers_numbers_are_those_of_the_modes_that_were_asked_for(beside):
+    assert beside([*CIFAR, '--modes', 'gmix', 'none', 'puzzlemix']) == {
+        'gmix': 76.15,
+        'none': 73.50,
+        'puzzlemix': 76.51,
+    }
+
+
+def test_half_the_runs_on_other_data_take_the_papers_numbers_away(plan):
+    results = [RunResult('none', seed, {299: 70.0}, None, images) for seed, images in ((0, 10_000), (1, 500))]
+    assert paper_top1(plan(CIFAR), results) == {}

@@ -13,6 +13,7 @@ from train_patch.comparison.results import (
     Failure,
     RunResult,
     csv_table,
+    epoch_seconds,
     image_error,
     markdown_table,
     paired_difference,
@@ -193,3 +194,137 @@ def test_the_picture_of_the_differences_shows_the_intervals():
 def test_there_is_no_picture_of_differences_without_a_baseline():
     results = [result('hmix', 1, 73.0), result('gmix', 1, 70.0)]
     assert len(plotted(results, table(results, [], ['hmix', 'gmix'], BASELINES, {}))) == 1
+
+
+def drawn(results, failures=(), names=('none', 'cutmix', 'hmix')):
+    rows = table(results, list(failures), names, BASELINES, {})
+    return plotted(results, rows)
+
+
+def curve_of(axes, colour):
+    (line,) = (line for line in axes.get_lines() if line.get_color() == colour)
+    return list(line.get_xdata()), list(line.get_ydata())
+
+
+def test_curves_are_means_over_the_epochs_that_all_seeds_have_with_a_band_of_one_standard_deviation():
+    results = [
+        RunResult('hmix', 1, {0: 10.0, 1: 50.0, 2: 99.0, 3: 60.0}, None),
+        RunResult('hmix', 2, {0: 20.0, 1: 54.0, 3: 64.0}, None),
+        RunResult('gmix', 1, {0: 5.0, 1: 6.0, 2: 7.0, 3: 8.0}, None),
+    ]
+    (axes,) = drawn(results, names=('hmix', 'gmix'))
+    assert curve_of(axes, COLOURS['hmix']) == ([1, 2, 4], [15.0, 52.0, 62.0])
+    assert curve_of(axes, COLOURS['gmix']) == ([1, 2, 3, 4], [5.0, 6.0, 7.0, 8.0])
+    band, line = (collection.get_paths()[0].vertices for collection in axes.collections)
+    one, two = math.sqrt(50), math.sqrt(8)  # of 10 and 20, and of two numbers 4 apart
+    edges = {(1, 15 - one), (1, 15 + one), (2, 52 - two), (2, 52 + two), (4, 62 - two), (4, 62 + two)}
+    assert {(x, round(y, 6)) for x, y in band} == {(x, round(y, 6)) for x, y in edges}
+    assert {(x, y) for x, y in line} == {(1, 5.0), (2, 6.0), (3, 7.0), (4, 8.0)}  # one seed has no spread
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['hmix  62.00 ± 2.83', 'gmix  8.00']
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ('epoch', 'validation top-1 (%)')
+    assert axes.get_legend().get_title().get_text() == 'last epoch'
+
+
+@pytest.mark.parametrize(
+    ('curve', 'limits'),
+    [
+        # eight epochs: those before the second are not looked at; a point of room below and above
+        ([1, 50, 60, 60, 60, 60, 60, 65], (49, 66)),
+        ([1, 70, 60, 60, 60, 60, 60, 65], (59, 71)),
+        ([0, 0.5, 60, 60, 60, 60, 60, 99.5], (0, 100)),
+        ([40], (39, 41)),
+    ],
+)
+def test_the_picture_of_the_curves_leaves_out_what_is_near_chance(curve, limits):
+    (axes,) = drawn([RunResult('hmix', 1, dict(enumerate(map(float, curve))), None)])
+    assert axes.get_ylim() == limits
+
+
+def test_the_last_epoch_is_in_the_picture_where_epochs_are_rarely_validated():
+    results = [RunResult('hmix', 1, {9: 60.0}, None), RunResult('gmix', 1, {0: 30.0, 9: 50.0}, None)]
+    (axes,) = drawn(results, names=('hmix', 'gmix'))
+    assert axes.get_ylim() == (49, 61)
+
+
+def test_the_picture_of_the_differences_has_a_place_for_every_row_and_baseline():
+    results, rows = made_up_rows()
+    axes = plotted(results, rows)[1]
+    names = ['none', 'cutmix', 'hmix', 'gmix']  # mixup has no run
+    assert [label.get_text() for label in axes.get_yticklabels()] == names and list(axes.get_yticks()) == [0, 1, 2, 3]
+    assert axes.get_ylim() == (3.5, -0.5)  # the first row on top
+    marks = {
+        (line.get_color(), line.get_markerfacecolor()): line for line in axes.get_lines() if line.get_marker() == 'o'
+    }
+    shown = {key: (line.get_xdata()[0], line.get_ydata()[0]) for key, line in marks.items() if len(line.get_xdata())}
+    own = {name: COLOURS[name] for name in names}
+    assert {key: x for key, (x, _) in shown.items()} == {
+        (own['none'], 'white'): -3.0,
+        (own['cutmix'], own['cutmix']): 3.0,
+        (own['hmix'], own['hmix']): 5.0,
+        (own['hmix'], 'white'): 2.0,
+        (own['gmix'], own['gmix']): 0.5,
+        (own['gmix'], 'white'): -1.0,
+    }
+    # beside each other around the row's line: the first baseline above, the second below
+    assert {key: y for key, (_, y) in shown.items()} == pytest.approx(
+        {
+            **{(own['none'], 'white'): 0.12, (own['cutmix'], own['cutmix']): 0.88},
+            **{(own['hmix'], own['hmix']): 1.88, (own['hmix'], 'white'): 2.12},
+            **{(own['gmix'], own['gmix']): 2.88, (own['gmix'], 'white'): 3.12},
+        }
+    )
+    intervals = [line for line in axes.get_lines() if line.get_marker() != 'o' and len(set(line.get_xdata())) == 2]
+    assert [(line.get_color(), line.get_ydata()[0]) for line in intervals] == [(own['hmix'], 1.88), (own['gmix'], 2.88)]
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ['to none', 'to cutmix']
+    assert [handle.get_markerfacecolor() for handle in legend.legend_handles] == ['grey', 'white']
+    assert axes.get_title() == 'difference, paired by seed, 95 % interval'
+    assert axes.get_xlabel() == 'percentage points'
+    assert [0, 0] in [list(line.get_xdata()) for line in axes.get_lines()]  # where there is no difference
+
+
+def test_one_seed_has_no_interval_in_the_picture_and_one_baseline_the_rows_own_line():
+    results = [result('none', 1, 70.0), result('hmix', 1, 73.0)]
+    _, axes = drawn(results)
+    (mark,) = (line for line in axes.get_lines() if line.get_color() == COLOURS['hmix'])
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([3.0], [1.0])
+    assert axes.get_title() == 'difference, paired by seed'
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['to none']
+
+
+def test_the_csv_table_is_what_pythons_reader_and_a_spreadsheet_take():
+    """One line a row, with the ends of lines that the other tables have."""
+    results = [result('none', 3, 50.0, 1.5, 100), result('hmix', 3, 53.25)]
+    rows = table(results, [], ['none', 'hmix'], ['none'], {'hmix': 54.5})
+    assert csv_table(rows, ['none'], [3, 4]) == (
+        'mode,top1_mean,top1_std,difference_to_none,difference_to_none_low,difference_to_none_high,image_error,runs,'
+        'failed,diverged,epoch_seconds,published,top1_seed3,top1_seed4\n'
+        'none,50.0,,,,,5.0,1,0,0,1.5,,50.0,\n'
+        'hmix,53.25,,3.25,,,,1,0,0,,54.5,53.25,\n'
+    )
+
+
+def test_a_table_of_times_that_is_not_there_says_nothing(tmp_path):
+    assert epoch_seconds(tmp_path / 'times.csv', 1) is None
+
+
+@pytest.mark.parametrize(('interval', 'seconds'), [(1, 5.0), (2, 4.0), (4, 3.5)])
+def test_an_epoch_takes_the_median_of_training_and_its_share_of_a_validation(tmp_path, interval, seconds):
+    (tmp_path / 'times.csv').write_text('epoch,train_time,eval_time\n0,90,10\n1,3,2\n2,1,2\n')
+    # training and a share of 2 seconds: 3 + 2, 3 + 1, 3 + 0.5; the first epoch holds the start, the last is shorter
+    assert epoch_seconds(tmp_path / 'times.csv', interval) == seconds
+
+
+def test_a_failure_is_told_by_what_it_said():
+    failure = Failure('hmix', 4, 'exit status 1: out of memory', Path('a/train.log'))
+    assert str(failure) == 'hmix seed 4: exit status 1: out of memory, see a/train.log' and failure.kind == 'failed'
+    assert Failure('hmix', 4, 'diverged: train_loss is nan in epoch 1', Path('a/train.log')).kind == 'diverged'
+
+
+def test_images_that_differ_between_runs_make_no_common_error():
+    results = [result('none', 1, 70.0, None, 400), result('none', 2, 72.0, None, 100)]
+    assert table(results, [], ['none'], [], {})[0].image_error is None
+
+
+def test_top1_is_that_of_the_last_epoch_and_not_of_the_best():
+    assert RunResult('none', 1, {0: 40.0, 9: 70.0, 10: 65.0}, None).top1 == 65.0

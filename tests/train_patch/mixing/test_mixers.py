@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from hmix_timm import FastCollateMixup, Mixup
 from train_patch import preview
 from train_patch.comparison.checks import resolve as ask_training
-from train_patch.mixing import mixer_arguments_from, mixing_active, remember_typed, resolve_parsed
+from train_patch.mixing import (
+    check_mixing,
+    in_options,
+    mixer_arguments_from,
+    mixing_active,
+    needs_model,
+    puzzle_mixer_from,
+    remember_typed,
+    resolve_parsed,
+    slot_arguments_from,
+)
 from train_patch.trainer.arguments import parse_arguments
 
 from .conftest import timm_like_parser
@@ -174,3 +184,149 @@ def test_the_naflex_loader_takes_masks_of_the_slot(parse):
 
 def test_augmentation_splits_without_mixing_pass(parse):
     assert parse('--mix-mode none --aug-splits 3 --jsd-loss', mixup=0.2).mixup == 0.0
+
+
+def resolved(**changes):
+    """Arguments as a script of an old timm leaves them: it has no augmentation splits and no NaFlex."""
+    args = dict(
+        **dict(mixup=0.0, cutmix=0.0, cutmix_minmax=None, mixup_switch_prob=0.25, mixup_prob=0.75, mixup_mode='elem'),
+        **dict(smoothing=0.125, num_classes=None, mix_mode=None, cutmix_mode=None, mix_preset=None, mix_alpha=None),
+        **dict(mix_literal=False, hmix_ratio=None, hmix_gamma=None, gmix_kernel=None),
+    )
+    return argparse.Namespace(**{**args, **changes})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'active'),
+    [({}, False), ({'mixup': 0.1}, True), ({'cutmix': 0.1}, True), ({'cutmix_minmax': [0.2, 0.8]}, True)],
+)
+def test_a_mixer_is_built_where_one_of_timms_options_asks_for_it(changes, active):
+    assert mixing_active(resolved(**changes)) == active
+
+
+@pytest.mark.parametrize(('mode', 'asks'), [(None, False), ('none', False), ('hmix', False), ('puzzlemix', True)])
+def test_puzzlemix_alone_asks_the_model(mode, asks):
+    assert needs_model({'mix_mode': mode}) is asks
+
+
+def test_without_the_group_nothing_asks_the_model():
+    assert needs_model({}) is False
+
+
+@pytest.mark.parametrize(
+    ('changes', 'slot'),
+    [
+        ({}, {}),
+        ({'mix_mode': 'gmix', 'mix_preset': 'imagenet', 'gmix_kernel': 'paper'}, {'gmix_kernel': 'paper'}),
+        ({'cutmix_mode': 'hmix', 'hmix_gamma': 2.0}, {'cutmix_mode': 'hmix', 'hmix_gamma': 2.0}),
+        ({'cutmix_mode': 'bbox', 'mix_literal': True}, {'cutmix_mode': 'bbox', 'correct_lam': False}),
+    ],
+)
+def test_a_mixer_is_made_of_timms_arguments_and_of_the_slots(changes, slot):
+    args = resolved(mixup=0.5, cutmix=2.0, num_classes=7, **changes)
+    if args.mix_mode:
+        slot = {'cutmix_mode': args.mix_mode, **slot}
+    assert slot_arguments_from(args) == slot
+    assert mixer_arguments_from(args) == {
+        **dict(mixup_alpha=0.5, cutmix_alpha=2.0, cutmix_minmax=None, switch_prob=0.25, prob=0.75, mode='elem'),
+        **dict(label_smoothing=0.125, num_classes=7, **slot),
+    }
+
+
+def test_a_script_without_augmentation_splits_is_no_obstacle():
+    check_mixing(resolved(mixup=0.5))
+    check_mixing(resolved(mixup=0.5, aug_splits=0, jsd_loss=False, naflex_loader=False))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'option'),
+    [
+        ({'aug_splits': 2}, '--aug-splits 2 compares'),
+        ({'aug_splits': 2, 'jsd_loss': False}, '--aug-splits 2 compares'),
+        ({'jsd_loss': True}, '--jsd-loss compares'),
+        ({'jsd_loss': True, 'aug_splits': 2}, '--jsd-loss compares'),
+        (
+            {'cutmix_minmax': [0.2, 0.8], 'naflex_loader': True},
+            r'--cutmix-minmax \[0.2, 0.8\] cannot go with --naflex-loader, which takes --cutmix$',
+        ),
+        ({'naflex_loader': True}, "--mixup-mode must be batch with --naflex-loader, got 'elem'$"),
+        ({'mixup_switch_prob': 2}, '--mixup-switch-prob must be'),
+        ({'smoothing': 2}, '--smoothing must be'),
+        ({'mixup_mode': 'each'}, '--mixup-mode must be one of'),
+    ],
+)
+def test_the_option_that_is_in_the_way_is_named(changes, option):
+    with pytest.raises(ValueError, match=f'^{option}'):
+        check_mixing(resolved(mixup=0.5, **changes))
+
+
+def test_nothing_is_in_the_way_of_no_mixing():
+    check_mixing(resolved(aug_splits=3, jsd_loss=True, smoothing=7))
+
+
+def test_naflex_has_a_mixer_of_its_own():
+    check_mixing(resolved(mixup=0.5, mixup_mode='batch', naflex_loader=True))
+    with pytest.raises(ValueError, match=r'^--mixup-prob must be'):
+        check_mixing(resolved(mixup=0.5, mixup_mode='batch', naflex_loader=True, mixup_prob=-1))
+
+
+def puzzlemix(**changes):
+    return resolved(
+        **{'mix_mode': 'puzzlemix', 'mix_preset': 'cifar100', 'mixup_mode': 'batch', 'cutmix': 1.0, **changes}
+    )
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {},
+        {'kd_model_name': 'resnet18'},
+        {'kd_distill_type': 'feature'},
+        {'kd_model_name': '', 'kd_distill_type': 'feature'},
+    ],
+)
+def test_puzzlemix_goes_with_what_has_scores(changes):
+    check_mixing(puzzlemix(**changes))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'says'),
+    [
+        ({'naflex_loader': True}, '--mix-mode puzzlemix cannot go with --naflex-loader: it cuts images of one size'),
+        ({'mixup_mode': 'pair'}, "--mixup-mode must be batch with --mix-mode puzzlemix, got 'pair'"),
+        (
+            {'kd_model_name': 'a', 'kd_distill_type': 'feature'},
+            '--mix-mode puzzlemix cannot go with --kd-distill-type feature',
+        ),
+        ({'aug_splits': 3}, '--aug-splits 3 compares'),
+    ],
+)
+def test_what_puzzlemix_cannot_go_with_is_named(changes, says):
+    with pytest.raises(ValueError, match=f'^{says}'):
+        check_mixing(puzzlemix(**changes))
+
+
+@pytest.mark.parametrize(
+    ('argument', 'option'),
+    [
+        *(('mixup_alpha', '--mixup'), ('cutmix_alpha', '--cutmix'), ('cutmix_minmax', '--cutmix-minmax')),
+        *(('switch_prob', '--mixup-switch-prob'), ('prob', '--mixup-prob'), ('mode', '--mixup-mode')),
+        *(('label_smoothing', '--smoothing'), ('num_classes', '--num-classes'), ('hmix_ratio', '--hmix-ratio')),
+    ],
+)
+def test_a_mixers_complaint_is_said_in_options(argument, option):
+    assert (
+        in_options(ValueError(f'{argument} must be something else, got 3')) == f'{option} must be something else, got 3'
+    )
+
+
+def test_a_puzzle_mixer_of_another_class_gets_the_same_arguments():
+    args = puzzlemix(mix_alpha=0.5, num_classes=7)
+    given = puzzle_mixer_from(args, 'saliency', (0.5,), lambda *values, **more: (values, more))
+    assert given == (
+        ('saliency',),
+        {
+            **dict(alpha=0.5, beta=1.2, gamma=0.5, eta=0.2, neigh_size=4, t_eps=0.8, t_size=4),
+            **dict(prob=0.75, label_smoothing=0.125, num_classes=7, std=(0.5,)),
+        },
+    )

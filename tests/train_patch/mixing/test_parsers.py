@@ -9,6 +9,7 @@ import yaml
 
 from hmix_timm.families import FAMILIES
 from train_patch.mixing import (
+    add_mix_arguments,
     check_recipe_keys,
     declare,
     load_mix_families,
@@ -167,3 +168,110 @@ def test_declaring_and_resolving_need_neither_torch_nor_timm():
     ).replace('recipes.files', 'digits')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == 'set()'
+
+
+def test_the_help_names_values_and_defaults_of_every_option():
+    """So that nobody has to look them up: the choices in braces, else a letter, and what holds without the option."""
+    parser = argparse.ArgumentParser(add_help=False)
+    declare(parser)
+    shown = {
+        action.dest: (action.metavar, action.help.rpartition('(default: ')[2].rstrip(')')) for action in parser._actions
+    }
+    assert shown == {
+        'mix_mode': ('{none,mixup,cutmix,stochastic,hmix,gmix,puzzlemix}', "as timm's options say"),
+        'cutmix_mode': ('{bbox,hmix,gmix}', 'bbox'),
+        'mix_preset': ('{imagenet,cifar100}', 'imagenet'),
+        'mix_alpha': ('A', "the preset's"),
+        'mix_literal': (None, 'the label weight is the mean of the mask'),
+        'mix_families': ('FILE', 'none'),
+        'hmix_ratio': ('R', '0.75 with imagenet, 0.5 with cifar100'),
+        'hmix_gamma': ('G', 'off'),
+        'gmix_kernel': ('{reference,paper}', 'reference'),
+    }
+
+
+def test_a_percent_sign_in_a_familys_help_is_shown(stripes):
+    stripes.write_text(stripes.read_text().replace("title='Stripes'", "title='50 % stripes'"))
+    load_mix_families([], {'mix_families': str(stripes)})
+    assert 'period of 50 % stripes (default: 8)' in ' '.join(timm_like_parser().format_help().split())
+
+
+def test_one_file_of_families_may_be_named_once_or_twice(stripes):
+    for line in (['--mix-families', str(stripes)], ['--mix-families', str(stripes)] * 2):
+        assert timm_like_parser().parse_args(line, remember_typed()).mix_families == str(stripes)
+        assert timm_like_parser().parse_args(line).mix_families == str(stripes)
+
+
+def test_abbreviations_of_timms_options_go_on_meaning_them():
+    args = timm_like_parser().parse_args(['--mixup-p', '0.25', '--cutmix-m', '0.1', '0.9', '--mixup-sw', '0.75'])
+    assert (args.mixup_prob, args.cutmix_minmax, args.mixup_switch_prob) == (0.25, [0.1, 0.9], 0.75)
+    with pytest.raises(SystemExit):  # ambiguous without the group, and so with it
+        timm_like_parser().parse_args(['--mixup-', '0.25'])
+
+
+def test_a_mixer_that_could_not_be_made_is_refused_when_it_is_parsed(parse):
+    with pytest.raises(ValueError, match=r'^--mixup-prob must be .* got 2'):
+        parse('--mix-mode hmix --mixup-prob 2')
+
+
+def plain_parser():
+    """A script's own parser, with the options of timm that the group replaces."""
+    parser = argparse.ArgumentParser(prog='train.py')
+    for option, default in (('--mixup', 0.0), ('--cutmix', 0.0), ('--mixup-switch-prob', 0.5), ('--mixup-prob', 1.0)):
+        parser.add_argument(option, type=float, default=default)
+    parser.add_argument('--cutmix-minmax', type=float, nargs='+')
+    parser.add_argument('--mixup-mode', default='batch')
+    parser.add_argument('--smoothing', type=float, default=0.1)
+    parser.add_argument('--num-classes', type=int)
+    return parser
+
+
+def test_a_scripts_own_parse_args_resolves_the_group():
+    parser, said = plain_parser(), []
+    add_mix_arguments(parser, said.append)
+    args = parser.parse_args(['--mix-mode', 'hmix', '--mixup', '0.8'])
+    assert (args.mixup, args.cutmix, args.hmix_ratio, args.mix_alpha) == (0.0, 1.0, 0.75, 1.0)
+    assert said == ['replaced by --mix-mode hmix: --mixup 0.8']
+    assert vars(parser.parse_args([], argparse.Namespace(lr=3)))['lr'] == 3
+    assert parser.parse_args([]).mixup == 0.0 and len(said) == 1  # nothing is replaced, and nothing said
+
+
+def test_a_scripts_own_parse_args_refuses_with_the_parsers_words(capsys):
+    parser = plain_parser()
+    add_mix_arguments(parser)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(['--mix-mode', 'hmx'])
+    assert ended.value.code == 2
+    assert 'train.py: error: --mix-mode must be one of' in capsys.readouterr().err
+
+
+def test_what_is_replaced_is_printed_where_nobody_takes_the_line(capsys):
+    parser = plain_parser()
+    add_mix_arguments(parser)
+    parser.parse_args(['--mix-mode', 'cutmix', '--mixup', '0.2'])
+    assert capsys.readouterr().out == 'replaced by --mix-mode cutmix: --mixup 0.2\n'
+
+
+def test_a_parser_that_has_the_group_is_left_as_it_is():
+    parser = timm_like_parser()
+    before = parser.parse_args
+    add_mix_arguments(parser)
+    assert parser.parse_args == before
+    own = plain_parser()
+    add_mix_arguments(own)
+    wrapped, count = own.parse_args, len(own._actions)
+    add_mix_arguments(own)
+    assert own.parse_args is wrapped and len(own._actions) == count
+
+
+@pytest.mark.parametrize('key', ['hmix_other', 'gmix_other', 'bbox_other', 'mix_other', 'mix-preset'])
+def test_a_recipe_key_with_the_prefix_of_the_group_must_be_one_of_its_keys(key):
+    with pytest.raises(ValueError, match=f'^unknown key {key!r} in the recipe'):
+        check_recipe_keys(['lr', key])
+
+
+def test_an_option_that_lacks_its_file_is_left_to_the_commands_own_parser(stripes):
+    load_mix_families(['--mix-families'], {})
+    assert 'stripes' not in FAMILIES
+    load_mix_families(['--mix-families'], {'mix_families': str(stripes)})
+    assert 'stripes' in FAMILIES

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmix_timm import FastCollateMixup, Mixup
-from train_patch.mixing import TIMM_DEFAULTS, constructor_overrides, mix_dests, resolve, resolve_group
+from train_patch.mixing import TIMM_DEFAULTS, constructor_overrides, mix_dests, mode_uses, resolve, resolve_group
 
 # the table of the paper's section 5: (preset, mode) → mixup alpha, cutmix alpha, HMix's ratio
 PAPER = {
@@ -292,3 +292,137 @@ def test_literal_label_weights_are_the_drawn_lambda(mode):
         np.random.seed(seed)
         np.random.rand()  # whether to mix
         assert target[0, 0] == pytest.approx(np.random.beta(1.0, 1.0), abs=1e-6)
+
+
+# mode → what it reads of the group, beside the preset
+USES = {
+    'none': set(),
+    'mixup': {'mix_alpha'},
+    'cutmix': {'mix_alpha', 'mix_literal'},
+    'stochastic': {'mix_alpha', 'mix_literal'},
+    'hmix': {'mix_alpha', 'mix_literal', 'hmix_ratio', 'hmix_gamma'},
+    'gmix': {'mix_alpha', 'mix_literal', 'gmix_kernel'},
+    'puzzlemix': {'mix_alpha'},
+}
+
+
+@pytest.mark.parametrize('mode', USES)
+def test_each_mode_reads_its_own_parameters(mode):
+    asked = ('mix_alpha', 'mix_literal', 'hmix_ratio', 'hmix_gamma', 'gmix_kernel')
+    assert {dest for dest in asked if mode_uses(mode, dest)} == USES[mode]
+    assert mode_uses(mode, 'mix_preset')
+
+
+def test_a_mode_that_needs_a_model_resolves_to_what_makes_scripts_expect_soft_targets():
+    values = resolve({'mix_mode': 'puzzlemix', 'mix_alpha': '0.3'}, {'mixup': 0.8})
+    assert {dest: values[dest] for dest in (*TIMM_DEFAULTS, 'mix_alpha', 'hmix_ratio')} == {
+        **{'mixup': 0.0, 'cutmix': 0.3, 'cutmix_minmax': None, 'mixup_switch_prob': 0.5, 'mix_alpha': 0.3},
+        'hmix_ratio': None,
+    }
+    with pytest.raises(ValueError, match=r'^--mix-mode puzzlemix asks the model in training what to keep'):
+        constructor_overrides(values)
+
+
+@pytest.mark.parametrize(
+    ('typed', 'recipe', 'expected'),
+    [
+        # one of two options that replace each other, typed beside a recipe's other one
+        ({'hmix_ratio': '0.4'}, {'mix_mode': 'hmix', 'hmix_gamma': 2}, {'hmix_ratio': 0.4, 'hmix_gamma': None}),
+        ({'hmix_gamma': '2'}, {'mix_mode': 'hmix', 'hmix_ratio': 0.4}, {'hmix_ratio': None, 'hmix_gamma': 2.0}),
+        # the recipe's mode beside its own mask's options, and the mask that the line names instead
+        ({'cutmix_mode': 'gmix'}, {'cutmix': 1.0, 'hmix_ratio': 0.4}, {'gmix_kernel': 'reference', 'hmix_ratio': None}),
+        ({'cutmix_mode': 'hmix'}, {'cutmix': 1.0, 'hmix_ratio': 0.4}, {'hmix_ratio': 0.4, 'mix_preset': 'imagenet'}),
+        # another mode than the recipe's mask: the mask goes, and its options, but not the preset
+        (
+            {'mix_mode': 'hmix'},
+            {'cutmix': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.4, 'mix_preset': 'cifar100'},
+            {'cutmix_mode': None, 'hmix_ratio': 0.5, 'mix_preset': 'cifar100'},
+        ),
+        # timm's options, as text and in a list
+        ({}, {'cutmix_minmax': ['2e-1', 0.75]}, {'cutmix_minmax': [0.2, 0.75], 'mixup_switch_prob': 0.5}),
+        ({'mixup': 0.25}, {'mixup': 0.75, 'mixup_switch_prob': '0.125'}, {'mixup': 0.25, 'mixup_switch_prob': 0.125}),
+        ({}, {'mixup': None, 'cutmix': None}, {'mixup': 0.0, 'cutmix': 0.0}),
+        # alpha of both slots is that of the mode
+        ({'mix_mode': 'mixup', 'mix_preset': 'imagenet'}, {}, {'mix_alpha': 0.8}),
+        ({'mix_mode': 'gmix', 'mix_preset': 'cifar100'}, {}, {'mix_alpha': 0.5}),
+        ({'mix_mode': 'none'}, {}, {'mix_alpha': None, 'mix_preset': 'imagenet'}),
+    ],
+)
+def test_what_a_command_line_leaves_of_a_recipe(typed, recipe, expected):
+    values = resolve(typed, recipe)
+    assert {dest: values[dest] for dest in expected} == expected
+    assert set(values) == {*mix_dests(), *TIMM_DEFAULTS}
+
+
+@pytest.mark.parametrize(
+    ('typed', 'recipe', 'says'),
+    [
+        ({'mix_alpha': '1'}, {}, r'--mix-alpha needs --mix-mode \(none, mixup, .*\) or --cutmix-mode$'),
+        (
+            {'mix_mode': 'hmix', 'hmix_gamma': '1', 'hmix_ratio': '1'},
+            {},
+            '--hmix-ratio has no effect beside --hmix-gamma: ',
+        ),
+        ({'mix_mode': 'cutmix', 'hmix_ratio': '1'}, {}, '--hmix-ratio is for --mix-mode hmix, not for cutmix$'),
+        (
+            {'mix_mode': 'none', 'mix_alpha': '1'},
+            {},
+            '--mix-alpha is for --mix-mode mixup or cutmix or stochastic or hmix or gmix or puzzlemix, not for none$',
+        ),
+        (
+            {'cutmix_mode': 'bbox', 'gmix_kernel': 'paper'},
+            {'cutmix': 1},
+            '--gmix-kernel is for --cutmix-mode gmix, not for bbox$',
+        ),
+        (
+            {'cutmix_mode': 'hmix', 'mix_alpha': '1'},
+            {'cutmix': 1},
+            '--mix-alpha is for --mix-mode; the Beta parameter beside',
+        ),
+        (
+            {'cutmix_mode': 'hmix'},
+            {'cutmix_minmax': [0.1, 0.2]},
+            '--cutmix-minmax cannot go with --cutmix-mode hmix, whose',
+        ),
+        ({}, {'mixup': True}, '--mixup must be a number, got True$'),
+        ({}, {'cutmix_minmax': [True, 1]}, '--cutmix-minmax must be a number, got True$'),
+        ({}, {'mixup': math.nan}, '--mixup must be a finite number >= 0, got nan$'),
+        ({'mix_families': 'nowhere.py'}, {}, '--mix-families nowhere.py: there is no such file$'),
+        ({}, {'mix_families': 3}, '--mix-families must be the path of a Python file, got 3$'),
+    ],
+)
+def test_the_message_names_the_option_and_what_it_is_for(typed, recipe, says):
+    with pytest.raises(ValueError, match=f'^{says}'):
+        resolve(typed, recipe)
+
+
+def test_words_of_a_family_may_be_numbers_in_a_recipe(stripes):
+    given = {'mix_families': str(stripes), 'mix_mode': 'stripes'}
+    assert resolve({}, {**given, 'stripes_kind': 3})['stripes_kind'] == '3'
+    assert resolve({}, {**given, 'stripes_period': '4'})['stripes_period'] == 4
+    with pytest.raises(ValueError, match=r'^--stripes-kind must be text, got True'):
+        resolve({}, {**given, 'stripes_kind': True})
+
+
+def test_a_file_of_families_is_recorded_by_its_whole_path(stripes, monkeypatch):
+    monkeypatch.chdir(stripes.parent)
+    assert resolve({'mix_families': stripes.name}, {})['mix_families'] == str(stripes)
+    assert resolve({}, {'mix_families': stripes.name})['mix_families'] == str(stripes)
+    assert resolve({}, {})['mix_families'] is None
+
+
+@pytest.mark.parametrize(
+    ('chosen', 'expected'),
+    [
+        ({'mix_mode': 'mixup', 'mix_alpha': '0.25'}, {'mixup_alpha': 0.25, 'cutmix_alpha': 0.0, 'cutmix_mode': 'bbox'}),
+        ({'mix_mode': 'cutmix', 'mix_literal': True}, {'cutmix_alpha': 1.0, 'correct_lam': False}),
+        ({'mix_mode': 'hmix', 'hmix_gamma': '3'}, {'hmix_gamma': 3.0}),
+        ({'mix_mode': 'gmix', 'gmix_kernel': 'paper'}, {'gmix_kernel': 'paper'}),
+    ],
+)
+def test_arguments_of_a_constructor_are_those_that_have_an_effect(chosen, expected):
+    overrides = constructor_overrides(resolve(chosen, {}))
+    assert {name: overrides[name] for name in expected} == expected
+    options = {name for name in overrides if name.startswith(('hmix_', 'gmix_'))}
+    assert options == {name for name in expected if name.startswith(('hmix_', 'gmix_'))}
+    assert ('correct_lam' in overrides) == ('mix_literal' in chosen)

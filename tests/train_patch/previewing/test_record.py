@@ -8,7 +8,7 @@ from timm.utils import random_seed
 
 from hmix_timm import FastCollateMixup
 from train_patch.previewing.images import Photographs
-from train_patch.previewing.record import RecordingMixup, recorded_samples
+from train_patch.previewing.record import Record, RecordingMixup, recorded_samples
 
 SIZE = (24, 20)
 SLOTS = {
@@ -94,3 +94,67 @@ def test_classes_without_a_name_are_numbers():
     mixer = RecordingMixup(1.0, num_classes=2)
     sample = next(recorded_samples(loader_with(mixer), mixer, ['flower']))
     assert sorted(sample.labels) == ['1', 'flower'] and sorted(sample.targets) == [0, 1]
+
+
+def test_a_sample_is_told_from_its_partner():
+    """Names, numbers and images of i and j: in a batch of two each is the other's."""
+    mixer = RecordingMixup(1.0, num_classes=2, label_smoothing=0.0)
+    samples = recorded_samples(loader_with(mixer), mixer, ['flower', 'temple'])
+    for _ in range(3):
+        first, second = next(samples), next(samples)
+        assert first.labels == second.labels[::-1] and first.targets == second.targets[::-1]
+        assert [('flower', 'temple')[target] for target in first.targets] == list(first.labels)
+        np.testing.assert_array_equal(first.own, second.other)
+        np.testing.assert_array_equal(second.own, first.other)
+        assert isinstance(first.weight, float) and first.saliency is None
+
+
+@pytest.mark.parametrize(('targets', 'labels'), [((0, 1), ('a', 'b')), ((1, 2), ('b', '2')), ((-1, 0), ('-1', 'a'))])
+def test_names_belong_to_the_numbers_from_0_on(targets, labels):
+    class Loader:
+        """As timm's prefetching loader: images normalized, one batch of two."""
+
+        mean, std = torch.full((1, 3, 1, 1), 100.0), torch.full((1, 3, 1, 1), 50.0)
+
+        def __iter__(self):
+            yield torch.tensor([-3.0, 0.51]).view(2, 1, 1, 1).expand(2, 3, 2, 2), None
+
+    images = [np.full((3, 2, 2), value, np.uint8) for value in (7, 9)]
+    masks = np.array([np.full((2, 2), 0.25), np.full((2, 2), 0.75)], np.float32)
+    mixer = RecordingMixup(1.0, num_classes=2)
+    mixer.records.append(Record(images, list(targets), masks, np.array([0.25, 0.75], np.float32)))
+    samples = recorded_samples(Loader(), mixer, ['a', 'b'])
+    first, second = next(samples), next(samples)
+    assert (first.labels, first.targets, second.labels) == (labels, targets, labels[::-1])
+    assert (first.own.max(), first.other.max(), second.own.max(), second.other.max()) == (7, 9, 9, 7)
+    assert (first.weight, second.weight) == (0.25, 0.75) and (second.mask == 0.75).all()
+    # normalization undone: 100 - 150 is no grey, 100 + 25.5 is rounded
+    assert ((first.mixed == 0).all(), (second.mixed == 126).all()) == (True, True)
+    assert first.mixed.dtype == np.uint8 and first.mixed.shape == (3, 2, 2)
+
+
+def test_what_a_batch_was_is_kept_as_it_came():
+    """Also where the caller goes on to use its arrays, and for images that are tensors."""
+    mixer = RecordingMixup(1.0, num_classes=7)
+    arrays = batch(3)
+    copies = [image.copy() for image, _ in arrays]
+    mixer(arrays)
+    mixer([(torch.from_numpy(image), torch.tensor(target)) for image, target in arrays])
+    for image, _ in arrays:
+        image[:] = 0
+    assert [record.targets for record in mixer.records] == [[0, 1, 2], [0, 1, 2]]
+    assert all(type(target) is int for record in mixer.records for target in record.targets)
+    for record in mixer.records[:1]:
+        for image, copy in zip(record.images, copies, strict=True):
+            np.testing.assert_array_equal(image, copy)
+    assert [record.masks.shape for record in mixer.records] == [(3, *SIZE)] * 2
+    assert mixer.records[0].masks.dtype == mixer.records[0].weights.dtype == np.float32
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.5])
+def test_recording_leaves_the_mixer_as_it_is(smoothing):
+    mixer = RecordingMixup(1.0, num_classes=7, label_smoothing=smoothing)
+    before = repr(mixer)
+    mixer(batch(4))
+    assert (repr(mixer), mixer.num_classes, mixer.label_smoothing) == (before, 7, smoothing)
+    assert len(mixer.records) == 1

@@ -21,7 +21,7 @@ from hmix_timm.presets import mix_modes
 from train_patch import compare, preview
 from train_patch.__main__ import main
 from train_patch.crop import padded_crop_loader
-from train_patch.recipes.files import RECIPE_FOLDER, find_recipe, shipped_recipes
+from train_patch.recipes.files import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
 from train_patch.recipes.published import PUBLISHED
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.options import build_parser
@@ -295,3 +295,83 @@ def test_unknown_recipe(wrong, nearest, tmp_path, monkeypatch):
     message = str(error.value)
     assert repr(wrong) in message and all(name in message for name in PAPER)
     assert (f'did you mean {nearest}?' in message) if nearest else ('did you mean' not in message)
+
+
+def test_where_the_paper_prints_its_numbers_and_for_what():
+    """Table and column, the images for validation that CIFAR-100 and ImageNet have, and the processes."""
+    columns = ('RN56', 'WRN28-2', 'PreActRN18', 'PreActRN34', 'PreActRN50')
+    expected = {name: (f'Table 2, {column}', 10_000, 1) for name, column in zip(CIFAR, columns, strict=True)}
+    expected |= {
+        'imagenet100_large_crop': ('Table 1, scenario 1', 5_000, 1),
+        'imagenet100_small_crop': ('Table 1, scenario 2', 5_000, 1),
+        'imagenet_resnet50': ('Table 3', 50_000, 8),
+    }
+    assert {
+        name: (paper.where, paper.validation_images, paper.processes) for name, paper in PUBLISHED.items()
+    } == expected
+
+
+def test_puzzlemix_numbers_are_those_of_table_2():
+    printed = {name: paper.top1['puzzlemix'] for name, paper in PUBLISHED.items() if 'puzzlemix' in paper.top1}
+    assert printed == dict(zip(TABLE_2_COLUMNS[1:], [76.51, 79.38, 80.89, 82.46], strict=True))
+
+
+def test_a_folder_of_another_name_is_no_recipe_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('mine').mkdir()
+    with pytest.raises(ValueError, match=r"^recipe 'mine' is a folder, not a file$"):
+        find_recipe('mine')
+
+
+def test_names_of_the_shipped_recipes_are_sorted_and_without_their_ending():
+    names = shipped_recipes()
+    assert names == sorted(names) and names[0] == 'cifar100_preactresnet18'
+    assert all((RECIPE_FOLDER / f'{name}.yaml').is_file() for name in names)
+
+
+def read(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ('content', 'expected'),
+    [
+        ('', {}),
+        ('# nothing but a remark\n', {}),
+        ('model: ä\nlr: 0.1\nscale: [0.5, 1]\n', {'model': 'ä', 'lr': 0.1, 'scale': [0.5, 1]}),
+        ('base: &base {momentum: 0.5}\nopt_kwargs: {<<: *base, nesterov: true}\n', {
+            'base': {'momentum': 0.5}, 'opt_kwargs': {'momentum': 0.5, 'nesterov': True},
+        }),
+    ],
+)  # fmt: skip
+def test_what_a_recipe_holds(tmp_path, content, expected):
+    assert read(tmp_path / 'own.yaml', content) == expected
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'),
+    [
+        (
+            'lr: 0.1\nmodel: a\nlr: 0.2\n',
+            "own.yaml is not plain YAML: the key 'lr' is there twice in .* line 3, column 1",
+        ),
+        ('opt_kwargs:\n  eps: 1\n  eps: 2\n', "own.yaml is not plain YAML: the key 'eps' is there twice"),
+        ('a: [1', 'own.yaml is not plain YAML: while parsing a flow sequence'),
+        ('- lr\n', 'own.yaml must hold lines of "name: value", it holds a list$'),
+        ('model\n', 'own.yaml must hold lines of "name: value", it holds a str$'),
+        ('lr: 0.1\n3: x\n', 'own.yaml must hold lines of "name: value", got the name 3$'),
+        (b'model: \xff\n', 'own.yaml is not text in UTF-8: invalid start byte at byte 7$'),
+        ('day: 2024-13-41\n', 'own.yaml is not plain YAML: month must be in 1..12'),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_said_on_one_line(tmp_path, content, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        read(tmp_path / 'own.yaml', content)
+    assert str(caught.value).startswith(f'recipe {tmp_path}/own.yaml ') and '\n' not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='a file that nobody can read as text, root included')
+def test_a_recipe_that_cannot_be_read_says_why():
+    with pytest.raises(ValueError, match=r'^recipe /proc/self/mem: Input/output error$'):
+        read_recipe('/proc/self/mem')

@@ -158,3 +158,14 @@ def test_progress_goes_to_standard_error_at_once(capsys):
     timing.progress('mixers: a')
     timing.progress('mixers: b')
     assert capsys.readouterr() == ('', 'mixers: a\nmixers: b\n')
+
+
+def test_a_call_may_take_longer_than_the_clock_has_run(clock, monkeypatch):
+    monkeypatch.setattr(timing, 'time', clock)
+    clock.now = 1.0
+    seconds = iter([0.0, 0.0, 5.0])
+
+    def work():
+        clock.now += next(seconds)
+
+    assert alternate({'a': work}, 1, 'cpu') == {'a': [5000.0]}

@@ -57,7 +57,7 @@ def test_lambda_is_checked():
 
 @pytest.mark.parametrize('lam', [-0.01, 1.01, float('nan')])
 def test_lambda_lies_between_0_and_1(lam):
-    with pytest.raises(ValueError, match='^lam must be a finite number between 0 and 1'):
+    with pytest.raises(ValueError, match=r'^lam must be a finite number between 0 and 1'):
         mask_root(np.eye(2), lam)
 
 

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 
 from hmix_timm import bench
+from hmix_timm.benching import loader, machine, mixers, puzzle
 
 TINY = ['--batch-size', '4', '--size', '32', '--repeats', '1', '--epochs', '1', '--workers', '1']
 
@@ -175,3 +177,110 @@ def test_ctrl_c_ends_in_one_line(start, part, under_way):
     assert process.wait().status == 130, process.stderr
     assert 'Traceback' not in process.stderr
     assert process.stderr.splitlines()[-1] == 'hmix-bench: interrupted'
+
+
+def test_what_is_measured_without_arguments():
+    found = vars(bench.build_parser().parse_args([]))
+    assert found == {
+        'only': None,
+        'mix_modes': None,
+        'mix_families': None,
+        'device': 'cpu',
+        'batch_size': 64,
+        'size': 224,
+        'dtype': 'float32',
+        'threads': 1,
+        'repeats': 20,
+        'workers': 2,
+        'epochs': 5,
+        'images': 768,
+        'data_dir': None,
+        'model': 'resnet18',
+        'json': None,
+    }
+
+
+def test_arguments_have_their_kinds():
+    parser = bench.build_parser()
+    for name in ('batch-size', 'size', 'threads', 'repeats', 'workers', 'epochs', 'images'):
+        assert vars(parser.parse_args([f'--{name}', '1']))[name.replace('-', '_')] == 1
+        for wrong in ('0', 'x'):
+            with pytest.raises(SystemExit):
+                parser.parse_args([f'--{name}', wrong])
+    for name in ('data-dir', 'json'):
+        assert vars(parser.parse_args([f'--{name}', 'a']))[name.replace('-', '_')] == Path('a')
+    for line in ('--only x', '--device tpu', '--dtype float8', '--mix-modes'):
+        with pytest.raises(SystemExit):
+            parser.parse_args(line.split())
+    for name, words in {
+        'only': 'mixers loader scaling puzzle',
+        'device': 'cpu cuda mps',
+        'dtype': 'float32 float64 float16 bfloat16',
+    }.items():
+        assert [vars(parser.parse_args([f'--{name}', word]))[name] for word in words.split()] == words.split()
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '--device mps --dtype float32',
+        '--device cpu --dtype float64',
+        '--images 64 --batch-size 64',
+        '--images 2 --data-dir {folder}',
+        '--json {folder}/report.json',
+        '--mix-modes gmix stochastic gmix',
+    ],
+)
+def test_arguments_that_fit_are_taken(line, tmp_path):
+    parser = bench.build_parser()
+    args = parser.parse_args(line.format(folder=tmp_path).split())
+    bench.check_arguments(parser, args)
+    assert args.mix_modes == (['gmix', 'stochastic'] if 'gmix' in line else ['mixup', 'cutmix', 'hmix', 'gmix'])
+
+
+def test_parts_are_measured_printed_and_written_in_order(tmp_path, monkeypatch, capsys):
+    called = []
+
+    def part(name):
+        def measure(args):
+            # what the part before has found is on the screen already
+            called.append((name, args.threads, torch.get_num_threads(), capsys.readouterr().out))
+            return {f'Table of {name}': [{'row': name, 'value': 0.25}]}
+
+        return measure
+
+    monkeypatch.setattr(mixers, 'bench_mixers', part('mixers'))
+    monkeypatch.setattr(mixers, 'bench_scaling', part('scaling'))
+    monkeypatch.setattr(loader, 'bench_loader', part('loader'))
+    monkeypatch.setattr(puzzle, 'bench_puzzle', part('puzzle'))
+    monkeypatch.setattr(machine, 'describe_machine', lambda args: {'processor': 'abacus', 'cores': 1})
+    monkeypatch.delenv('KINETO_LOG_LEVEL', raising=False)
+    threads = torch.get_num_threads()
+    try:
+        path = tmp_path / 'report.json'
+        assert bench.main(['--threads', '2', '--json', str(path)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    names = ['mixers', 'loader', 'scaling', 'puzzle']
+    tables = [f'\nTable of {n}\n\n| row | value |\n| --- | ---: |\n| {n} | 0.25 |\n' for n in names]
+    printed = [*(out for *_, out in called), capsys.readouterr().out]
+    assert printed == ['processor abacus, cores 1\n', *tables]
+    assert [(name, asked, have) for name, asked, have, _ in called] == [(name, 2, 2) for name in names]
+    assert os.environ['KINETO_LOG_LEVEL'] == '99'
+    expected = {f'Table of {n}': [{'row': n, 'value': 0.25}] for n in names}
+    written = json.loads(path.read_text())
+    assert written == {'machine': {'processor': 'abacus', 'cores': 1}, 'tables': expected}
+    assert list(written['tables']) == list(expected)
+    called.clear()
+    assert bench.main(['--only', 'scaling']) == 0
+    assert [name for name, *_ in called] == ['scaling']
+    torch.set_num_threads(threads)
+
+
+def test_parts_that_can_be_measured_here(monkeypatch, capsys):
+    found = {'scipy': 'there'}
+    monkeypatch.setattr(bench.importlib.util, 'find_spec', found.get)
+    assert bench.available_parts() == ['mixers', 'loader', 'scaling', 'puzzle']
+    found.clear()
+    assert bench.available_parts() == ['mixers', 'loader', 'scaling']
+    assert capsys.readouterr() == ('', 'puzzle: left out, scipy is not installed\n')

@@ -127,3 +127,12 @@ def test_naflexs_generators_are_python_and_torch():
     before = torch.get_rng_state()
     draw_all(NUMPY_DRAWS)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_edges_are_asked_of_timm_once():
+    assert box_edges((6, 5), 0.321) is box_edges((6, 5), 0.321)
+
+
+def test_a_placement_begins_unused():
+    with pytest.raises(TypeError):
+        PlacedDraws((0, 0), True)

@@ -1,6 +1,8 @@
 """A family of one's own has everything that the families of the package have."""
 
 import random
+import re
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -235,3 +237,142 @@ def test_options_reach_the_function_by_their_own_names(table):
     make_slot('seen', seen_count=4, seen_word='b').draw((4, 4), 0.5)
     expected = SimpleNamespace(count=4, word='b', share=0.5, correct_lam=True, cutmix_minmax=None)
     assert seen[0] == expected
+
+
+@pytest.mark.parametrize(
+    ('mode', 'options', 'message'),
+    [
+        ('nope', {}, "^cutmix_mode must be one of bbox, hmix, gmix, got 'nope'"),
+        ('hmix', {'hmix_ratio': -0.01}, '^hmix_ratio must be a finite number between 0 and 1'),
+        ('hmix', {'hmix_ratio': 1.01}, '^hmix_ratio must be a finite number between 0 and 1'),
+        ('hmix', {'hmix_ratio': None}, '^hmix_ratio must be a finite number'),
+        ('hmix', {'hmix_gamma': 0}, '^hmix_gamma must be a finite number > 0'),
+        ('hmix', {'hmix_gamma': 'a'}, '^hmix_gamma must be a finite number > 0'),
+        ('hmix', {'hmix_gamma': 1.0, 'hmix_ratio': 0.5}, '^hmix_ratio has no effect beside hmix_gamma'),
+        ('bbox', {'hmix_ratio': 0.5}, "^hmix_ratio is for cutmix_mode='hmix', not for 'bbox'; got 0.5"),
+        ('gmix', {'gmix_kernel': 'other'}, '^gmix_kernel must be one of reference, paper'),
+    ],
+)
+def test_wrong_options_are_named(mode, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_slot(mode, **options)
+
+
+def test_options_without_a_value_are_not_set():
+    assert make_slot('hmix', hmix_gamma=None).options.gamma is None
+    assert families.resolve_options('hmix', {'hmix_ratio': 0.25}) == {'hmix_ratio': 0.25, 'hmix_gamma': None}
+
+
+@pytest.mark.parametrize(
+    ('slots', 'message'),
+    [
+        ((0.0, 0.0, None, 'bbox'), '^mixup_alpha or cutmix_alpha must be > 0'),
+        ((1.0, 0.0, None, 'hmix'), "^cutmix_alpha must be > 0 with cutmix_mode='hmix'"),
+        ((1.0, 1.0, (0.2, 0.8), 'hmix'), "^cutmix_minmax must be None with cutmix_mode='hmix'"),
+        ((1.0, 1.0, (0.8, 0.2), 'bbox'), '^cutmix_minmax must be two image fractions'),
+        ((-1.0, 1.0, None, 'bbox'), '^mixup_alpha must be'),
+        ((1.0, -1.0, None, 'bbox'), '^cutmix_alpha must be'),
+        ((1.0, 1.0, None, 'nope'), '^cutmix_mode must be one of'),
+    ],
+)
+def test_slots_that_cannot_be_are_named(slots, message):
+    with pytest.raises(ValueError, match=message):
+        families.check_slots(*slots)
+
+
+@pytest.mark.parametrize(
+    'slots',
+    [(1.0, 0.0, None, 'bbox'), (0.0, 1.0, None, 'bbox'), (0.0, 1.0, None, 'hmix'), (0.0, 0.0, (0.2, 0.8), 'bbox')],
+)
+def test_one_slot_in_use_is_enough(slots):
+    families.check_slots(*slots)
+
+
+def test_hmix_outside_its_box():
+    # the box has 4 of 16 pixels
+    mask = families.hmix_mask((4, 4), 0.6, 0.5, (0, 2, 1, 3))
+    assert (mask.outside, mask.box, mask.box_fraction) == (pytest.approx(0.8), (0, 2, 1, 3), 0.25)
+    literal = families.hmix_mask((4, 4), 0.6, 0.5, (0, 2, 1, 3), correct_lam=False)
+    assert literal.outside == pytest.approx(0.6 / 0.8) and literal.box_fraction == 0.25
+    assert families.hmix_mask((4, 4), 0.0, 1.0, (0, 4, 0, 4)).outside == 0.0
+
+
+@pytest.mark.parametrize('centre', [(0, 0), (1, 4), (3, 2), (-2, 9)])
+@pytest.mark.parametrize(
+    ('kernel', 'lam', 'spread', 'kept'),
+    [
+        ('reference', 0.3, 0.3, True),
+        ('reference', 0.5, 0.5, False),
+        ('reference', 0.8, 0.2, False),
+        ('paper', 0.3, 1.4, False),
+        ('paper', 0.8, 0.4, False),
+    ],
+)
+def test_gmix_is_a_gaussian_around_a_pixel(kernel, lam, spread, kept, centre):
+    mask = families.gmix_mask((4, 5), lam, centre, kernel)
+    for y in range(4):
+        for x in range(5):
+            bump = np.exp(-np.pi * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (spread * 20))
+            assert mask.array((4, 5))[y, x] == pytest.approx(bump if kept else 1 - bump)
+
+
+def test_gmix_at_its_ends_is_one_image():
+    assert (families.gmix_mask((4, 5), 0.0, (1, 1)).array((4, 5)) == 0).all()
+    assert (families.gmix_mask((4, 5), 1.0, (1, 1)).array((4, 5)) == 1).all()
+
+
+def test_records_of_families_do_not_change():
+    with pytest.raises(AttributeError):
+        FAMILIES['hmix'].title = 'another'
+
+
+@pytest.mark.parametrize('alpha', [0, -1.0, 'a'])
+def test_a_family_needs_an_alpha_above_0(table, alpha):
+    with pytest.raises(ValueError, match=r'^alpha must be a finite number > 0'):
+        register_family('wrong', alpha=alpha)
+
+
+def test_titles_colours_and_help_of_families_of_ones_own(table):
+    for name, more in (('first', {}), ('second', {'title': 'Number 2'}), ('third', {'colour': '#123456'})):
+        register_family(name, options={'period': 8}, **more)(lambda size, lam, options, draws: BoxMask(lam))
+    found = [FAMILIES[name] for name in ('first', 'second', 'third')]
+    assert [family.title for family in found] == ['First', 'Number 2', 'Third']
+    assert [family.colour for family in found] == ['#0072B2', '#F0E442', '#123456']
+    assert [family.options[0].help for family in found] == [
+        f'period of {title}' for title in ('First', 'Number 2', 'Third')
+    ]
+    assert [family.mix_mode for family in found] == ['first', 'second', 'third']
+    assert found[0].presets == {'imagenet': {'alpha': 1.0}, 'cifar100': {'alpha': 1.0}}
+    assert found[0].source == __file__ and not found[0].timms_own
+
+
+def test_only_the_first_mask_is_drawn_twice(table):
+    drawn = []
+
+    @register_family('counted')
+    def counted(size, lam, options, draws):
+        drawn.append(draws.integers(0, 100))
+        return BoxMask(lam)
+
+    assert FAMILIES['counted'].draw.__name__ == 'counted'
+    slot = make_slot('counted')
+    slot.draw((4, 4), 0.5)
+    assert len(drawn) == 2 and drawn[0] == drawn[1]
+    slot.draw((4, 4), 0.5)
+    assert len(drawn) == 3
+
+
+def test_a_name_is_one_files(table, tmp_path):
+    text = "from hmix_timm import BoxMask, register_family\nregister_family('{}')(lambda *given: BoxMask(0.5))\n"
+    (tmp_path / 'a.py').write_text(text.format('halves'))
+    (tmp_path / 'b.py').write_text(text.format('halves'))
+    assert load_families(tmp_path / 'a.py') == ['halves']
+    assert sys.modules['hmix_timm_families_a'].__file__ == str(tmp_path / 'a.py')
+    taken = f"there is a family or a mix mode 'halves' already (by {tmp_path}/a.py): choose another name"
+    with pytest.raises(ValueError, match=f'b.py cannot be executed: ValueError: {re.escape(taken)}$'):
+        load_families(tmp_path / 'b.py')
+    (tmp_path / 'c.txt').write_text('')
+    with pytest.raises(ValueError, match=r'c\.txt: not a Python file$'):
+        load_families(tmp_path / 'c.txt')
+    with pytest.raises(ValueError, match=r"^there is a family or a mix mode 'hmix' already: choose another name$"):
+        register_family('hmix')(lambda *given: BoxMask(0.5))

@@ -113,3 +113,27 @@ def test_turned_off_means_untouched(mixer):
     assert torch.equal(target.argmax(1), labels)
     assert ((target > 0.05).sum(1) == 1).all()
     mixer.mixup_enabled = True
+
+
+def test_the_flag_is_a_byte_of_shared_memory_that_stays_the_same():
+    mixer = hmix_timm.Mixup(cutmix_mode='hmix', cutmix_alpha=1.0, num_classes=CLASSES)
+    flag = mixer._enabled
+    assert flag.shape == (1,) and flag.dtype == torch.uint8 and flag.is_shared()
+    for enabled in (False, True, 0, 'yes'):
+        mixer.mixup_enabled = enabled
+        assert mixer.mixup_enabled is bool(enabled) and flag.item() == bool(enabled)
+    assert mixer._enabled is flag
+
+
+def test_a_flag_that_is_shared_already_is_taken_as_it_is():
+    """So it comes to a spawned worker: unpickled, and shared."""
+    mixer = hmix_timm.Mixup(cutmix_mode='hmix', cutmix_alpha=1.0, num_classes=CLASSES)
+    worker = object.__new__(hmix_timm.Mixup)
+    worker.__setstate__(dict(vars(mixer)))
+    mixer.mixup_enabled = False
+    assert worker.mixup_enabled is False and repr(worker) == repr(mixer)
+    apart = object.__new__(hmix_timm.Mixup)
+    apart.__setstate__({**vars(mixer), '_enabled': mixer._enabled.clone()})
+    assert apart._enabled.is_shared()
+    mixer.mixup_enabled = True
+    assert apart.mixup_enabled is False

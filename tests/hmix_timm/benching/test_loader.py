@@ -3,6 +3,7 @@
 import itertools
 import statistics
 
+import numpy as np
 import pytest
 
 from hmix_timm import bench
@@ -44,3 +45,58 @@ def test_fewer_images_than_a_batch_are_refused(image_folder):
     line = ['--batch-size', '40', '--data-dir', str(image_folder / 'train')]
     with pytest.raises(RunError, match='train holds 32 images, fewer than a batch of 40'):
         loader.bench_loader(arguments(*line))
+
+
+def test_what_is_timed_is_timms_training_loader(image_folder, monkeypatch, capsys):
+    made, waited = [], []
+
+    def create(dataset, **options):
+        made.append(options)
+        return [(dataset, None)]
+
+    monkeypatch.setattr(loader.timm.data, 'create_loader', create)
+    monkeypatch.setattr(loader, 'synchronize', waited.append)
+    line = ['--batch-size', '32', '--epochs', '1', '--data-dir', str(image_folder / 'train'), '--mix-modes', 'hmix']
+    ((title, table),) = loader.bench_loader(arguments(*line)).items()
+    assert title == "timm's create_loader, 1 workers, 32×32, cpu" and len(table) == 3
+    expected = {'input_size': (3, 32, 32), 'batch_size': 32, 'is_training': True, 'num_workers': 1}
+    for options in made:
+        assert expected.items() <= options.items() and str(options['device']) == 'cpu'
+    assert [type(options['collate_fn']).__module__ for options in made] == [
+        'builtins',
+        'timm.data.mixup',
+        'hmix_timm.mixup',
+    ]
+    assert waited == ['cpu'] * 6
+    names = ['no mixing', "timm's Mixup", 'HMix']
+    assert capsys.readouterr().err.splitlines() == [f'loader: {n}, epoch {e} of 1' for e in (0, 1) for n in names]
+
+
+def test_cuttings_lie_inside_the_photographs_and_reach_their_edges(monkeypatch):
+    from PIL import Image
+
+    tiny, boxes = Image.new('RGB', (1, 1)), []
+
+    def resize(image, size, resample, box):
+        boxes.append((image.size, size, box))
+        return tiny
+
+    monkeypatch.setattr(Image.Image, 'resize', resize)
+    with loader.image_folder(arguments('--images', '600', '--batch-size', '2')):
+        pass
+    assert {(size, scaled) for size, scaled, _ in boxes} == {((640, 427), (500, 375))}
+    boxes = np.array([box for *_, box in boxes])
+    assert boxes[:, :2].min() == 0 and (boxes[:, 2:].max(axis=0) == (640, 427)).all()
+    shares = (boxes[:, 2:] - boxes[:, :2]) / (640, 427)
+    assert shares.min() == pytest.approx(0.6, abs=0.01) and shares.max() == pytest.approx(1.0, abs=0.01)
+    assert np.abs(shares[:, 0] - shares[:, 1]).max() < 0.003  # of one shape, up to whole pixels
+
+
+def test_images_are_in_class_folders(tmp_path):
+    (tmp_path / 'class').mkdir()
+    (tmp_path / 'top.jpg').touch()
+    (tmp_path / 'class' / 'notes.txt').touch()
+    assert not loader.holds_images(tmp_path)
+    (tmp_path / 'class' / 'below').mkdir()
+    (tmp_path / 'class' / 'below' / 'a.JPG').touch()
+    assert loader.holds_images(tmp_path)

@@ -193,3 +193,32 @@ def test_samples_have_the_layouts_of_the_paths():
     assert contiguous.shape == as_loaded.shape == (3, 8, 8)
     assert contiguous.flags.c_contiguous
     assert as_loaded.strides == np.rollaxis(np.array(Image.new('RGB', (8, 8))), 2).strides
+
+
+def test_scaling_goes_over_these_sizes_and_batches(monkeypatch):
+    monkeypatch.setattr(mixers, 'make_batch', lambda *arguments: ())
+    monkeypatch.setattr(mixers, 'make_samples', lambda *arguments, **more: [])
+    monkeypatch.setattr(mixers, 'alternate', lambda calls, repeats, device: {name: [0.25] for name in calls})
+    sizes, batches = mixers.bench_scaling(arguments('--mix-modes', 'hmix')).values()
+    assert [row['images'] for row in sizes] == [f'64×3×{n}×{n}' for n in (32, 64, 128, 224, 384)]
+    assert [row['images'] for row in batches] == [f'{n}×3×128×128' for n in (16, 64, 256, 1024)]
+    assert sizes[0]['uint8 HMix'] == pytest.approx(250_000 / (64 * 3 * 32 * 32), rel=1e-9)
+
+
+def test_batches_are_the_same_each_time_and_have_every_class():
+    images, target = mixers.make_batch(20_000, 1, torch.float64, 'cpu')
+    assert images.shape == (20_000, 3, 1, 1) and images.dtype == torch.float64
+    assert 0 <= images.min() < 0.001 and 0.999 < images.max() < 1
+    assert (target.min(), target.max()) == (0, 999)
+    again = mixers.make_batch(20_000, 1, torch.float64, 'cpu')
+    assert torch.equal(images, again[0]) and torch.equal(target, again[1])
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_samples_are_the_same_each_time_and_have_every_grey_level(channels_last):
+    samples = mixers.make_samples(1002, 4, channels_last)
+    assert [label for _, label in samples] == [*range(1000), 0, 1]
+    images = np.stack([image for image, _ in samples])
+    assert images.shape == (1002, 3, 4, 4) and images.dtype == np.uint8
+    assert (images.min(), images.max()) == (0, 255)
+    np.testing.assert_array_equal(images, np.stack([x for x, _ in mixers.make_samples(1002, 4, channels_last)]))

@@ -62,3 +62,110 @@ def test_memory_is_what_numpy_and_torch_hold_at_the_peak():
         return held[0].sum()
 
     assert extra_memory(work, 'cpu') == pytest.approx(4.0, abs=0.1)
+
+
+def test_ratios_of_unequal_numbers_of_turns_are_a_mistake():
+    with pytest.raises(ValueError, match='shorter'):
+        median_ratio([1.0, 2.0], [1.0])
+
+
+def test_the_device_has_done_its_work_when_the_clock_is_read(clock, monkeypatch):
+    """A device that works 2 s behind the call: what is left over from before is waited for, but not counted."""
+    monkeypatch.setattr(timing, 'time', clock)
+    pending = [5.0]
+
+    def synchronize():
+        clock.now += sum(pending)
+        pending.clear()
+
+    monkeypatch.setattr(torch.cuda, 'synchronize', synchronize)
+    clock.now = 1.0
+    times = alternate({'a': lambda: pending.append(2.0)}, 2, 'cuda')
+    assert times == {'a': [pytest.approx(2000.0)] * 2}
+    assert clock.now == 1.0 + 5.0 + 4 * 2.0
+
+
+def test_what_was_left_undone_is_not_part_of_a_call(clock, monkeypatch):
+    monkeypatch.setattr(timing, 'time', clock)
+    pending = []
+
+    def synchronize():
+        clock.now += sum(pending)
+        pending.clear()
+
+    seed = np.random.seed
+
+    def seed_and_leave_work(value):
+        seed(value)
+        pending.append(7.0)
+
+    monkeypatch.setattr(torch.cuda, 'synchronize', synchronize)
+    monkeypatch.setattr(np.random, 'seed', seed_and_leave_work)
+    assert alternate({'a': lambda: pending.append(0.5)}, 1, 'cuda') == {'a': [pytest.approx(500.0)]}
+
+
+def test_a_processor_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(torch.cpu, 'synchronize', lambda: pytest.fail('waited for'))
+    timing.synchronize('cpu')
+
+
+def test_the_turns_draw_from_the_seeds_0_0_0_1_2():
+    found = []
+    alternate({'a': lambda: found.append(np.random.rand())}, 3, 'cpu')
+    assert found == [np.random.RandomState(seed).rand() for seed in (0, 0, 0, 1, 2)]
+
+
+def test_memory_is_measured_from_a_seed_of_its_own():
+    found = []
+    np.random.seed(9)
+    extra_memory(lambda: found.append(np.random.rand()), 'cpu')
+    assert found == [np.random.RandomState(0).rand()]
+
+
+def test_memory_of_a_gpu_is_its_peak_above_what_is_left(monkeypatch):
+    """By a GPU of two counters: 10 MiB are held before, the call takes 7 more and gives back 4 of them."""
+    order, held, peak, waiting = [], [10], [99], []
+
+    def synchronize():
+        order.append('synchronize')
+        for change in waiting:
+            held[0] += change
+            peak[0] = max(peak[0], held[0])
+        waiting.clear()
+
+    def reset():
+        order.append('reset')
+        peak[0] = held[0]
+
+    def call():
+        order.append('call')
+        waiting.extend((7, -4))
+        return object()
+
+    monkeypatch.setattr(torch.cuda, 'synchronize', synchronize)
+    monkeypatch.setattr(torch.cuda, 'reset_peak_memory_stats', reset)
+    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda: peak[0] * 2**20)
+    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda: held[0] * 2**20)
+    assert extra_memory(call, 'cuda') == 4.0
+    assert order == ['synchronize', 'reset', 'call', 'synchronize']
+
+
+def test_where_torch_cannot_tell_there_is_no_figure():
+    assert extra_memory(lambda: pytest.fail('called'), 'mps') is None
+
+
+def test_progress_goes_to_standard_error_at_once(capsys):
+    timing.progress('mixers: a')
+    timing.progress('mixers: b')
+    assert capsys.readouterr() == ('', 'mixers: a\nmixers: b\n')
+
+
+def test_a_call_may_take_longer_than_the_clock_has_run(clock, monkeypatch):
+    monkeypatch.setattr(timing, 'time', clock)
+    clock.now = 1.0
+    seconds = iter([0.0, 0.0, 5.0])
+
+    def work():
+        clock.now += next(seconds)
+
+    assert alternate({'a': work}, 1, 'cpu') == {'a': [5000.0]}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hmix_timm.puzzle import energy, minimum_cut
-from hmix_timm.puzzle.cut import load_scipy
+from hmix_timm.puzzle.cut import _cosines, load_scipy
 
 LAMBDAS = (0.0, 1e-6, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999, 1.0 - 1e-6, 1.0)
 EXACT = 1e-6
@@ -143,3 +143,52 @@ def test_without_scipy_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'scipy.sparse', None)
     with pytest.raises(ImportError, match=r"pip install 'hmix-timm\[puzzle\]'"):
         load_scipy()
+
+
+@pytest.mark.parametrize('size', [(3, 4), (1, 5), (2, 2)])
+def test_cosines_are_the_eigenvectors_of_the_grids_laplacian(size):
+    """Any potential is a first flow; these make it the one that settles most images."""
+    columns, rows, inverse = _cosines(*size)
+    for basis, length in ((columns, size[0]), (rows, size[1])):
+        np.testing.assert_allclose(basis @ basis.T, np.eye(length), atol=1e-12)
+        differences = np.diff(np.eye(length), axis=0)
+        laplacian = basis @ differences.T @ differences @ basis.T
+        np.testing.assert_allclose(laplacian, np.diag(np.diag(laplacian)), atol=1e-12)
+    eigenvalues = [
+        np.diag(basis @ np.diff(np.eye(length), axis=0).T @ np.diff(np.eye(length), axis=0) @ basis.T)
+        for basis, length in ((columns, size[0]), (rows, size[1]))
+    ]
+    total = eigenvalues[0][:, None] + eigenvalues[1]
+    assert inverse[0, 0] == 0
+    np.testing.assert_allclose((inverse * total).ravel()[1:], 1.0)
+
+
+def test_an_image_without_any_costs_goes_to_the_partner_beside_others():
+    unaries = np.zeros((3, 3, 2, 2))
+    unaries[0, 1:], unaries[2, :2] = 1.0, 1.0  # own is cheapest in the first, the partner in the last
+    masks = minimum_cut(unaries, np.zeros((3, 1, 2)), np.zeros((3, 2, 1)))
+    assert masks.tolist() == [[[1.0] * 2] * 2, [[0.0] * 2] * 2, [[0.0] * 2] * 2]
+
+
+def test_energies_of_arrays_are_those_of_blocks_and_edges():
+    problems = random_problems(5, 3, 4, seed=1)
+    masks = np.random.default_rng(2).choice([1.0, 0.5, 0.0], (5, 3, 4))
+    expected = [energy_of_every(mask[None], *problem)[0] for mask, *problem in zip(masks, *problems, strict=True)]
+    np.testing.assert_allclose(energy(masks, *problems), expected)
+    np.testing.assert_allclose(energy(*map(torch.from_numpy, (masks, *problems))).numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ('shapes', 'message'),
+    [
+        (((1, 2, 3, 4), (1, 2, 4), (1, 3, 3)), r'unaries must be (B, 3, n, m), got (1, 2, 3, 4)'),
+        (((3, 3, 4), (1, 2, 4), (1, 3, 3)), r'unaries must be (B, 3, n, m), got (3, 3, 4)'),
+        (((1, 3, 3, 4), (1, 3, 4), (1, 3, 3)), 'vertical must be (1, 2, 4) for unaries (1, 3, 3, 4), got (1, 3, 4)'),
+        (((1, 3, 3, 4), (1, 2, 4), (1, 3, 4)), 'horizontal must be (1, 3, 3) for unaries (1, 3, 3, 4), got (1, 3, 4)'),
+        (((1, 3, 3, 4), (1, 2, 4), (1, 3, 2)), 'horizontal must be (1, 3, 3) for unaries (1, 3, 3, 4), got (1, 3, 2)'),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(shapes, message):
+    with pytest.raises(ValueError) as error:
+        minimum_cut(*map(np.zeros, shapes))
+    assert str(error.value) == message

@@ -12,6 +12,7 @@ from torch import multiprocessing, nn
 from torch.nn import functional as F
 
 from hmix_timm import input_gradient
+from hmix_timm.puzzle.saliency import _untouched, unwrap
 
 
 def make_images(count=4, size=32, seed=0):
@@ -170,3 +171,27 @@ def start_two_processes(address):
 def test_a_training_in_two_processes_does_not_notice_it(tmp_path, processes):
     start = f'{start_two_processes.__module__}:{start_two_processes.__name__}'
     processes.call(start, {'address': str(tmp_path / 'address')}).passed()
+
+
+def test_every_wrapping_is_taken_off():
+    model = nn.Linear(2, 2)
+    wrapped = model
+    for _ in range(3):
+        wrapped = nn.DataParallel(wrapped)
+    assert unwrap(wrapped) is model and unwrap(model) is model
+    assert unwrap(torch.compile(nn.DataParallel(torch.compile(model)))) is model
+
+
+@pytest.mark.parametrize('name', ['cpu', 'cuda:1'])
+def test_random_numbers_of_the_models_own_device_are_kept(name, monkeypatch):
+    kept = []
+
+    def fork_rng(devices):
+        kept.append(devices)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.random, 'fork_rng', fork_rng)
+    model = make_model()
+    with _untouched(model, torch.device(name)):
+        assert not any(module.training for module in model.modules())
+    assert kept == [[torch.device('cuda', 1)] if name == 'cuda:1' else []]

@@ -1,5 +1,6 @@
 """Theorem 1 against brute force, autograd along a line, and its own claim of second order."""
 
+import inspect
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from hmix_timm.theory.approximation import (
     original_loss,
     partner_moments,
     regularizers,
+    train_logistic_regression,
     two_moons_curves,
 )
 from hmix_timm.theory.laws import MaskSupport, bernoulli_law, mask_support, mixup_law
@@ -156,3 +158,61 @@ def test_the_losses_of_two_moons_are_close_while_the_weights_are_small(curves):
 
 def test_cutmix_regularizes_a_single_coordinate_more_than_mixup(curves):
     assert curves['cutmix']['original'][-1] > curves['mixup']['original'][-1] + 0.01
+
+
+def test_inputs_are_centred_feature_by_feature():
+    x = torch.tensor([[1.0, -1.0], [2.0, -2.0]], dtype=torch.float64)
+    moments = partner_moments(mask_support(mixup_law))
+    with pytest.raises(ValueError, match=r'E\[r\] = 0\), got \[1\.5, -1\.5\]$'):
+        regularizers(lambda x: x.sum(dim=1), x, torch.zeros(2, dtype=torch.float64), moments)
+    for shift, wrong in ((2e-7, False), (2e-5, True)):
+        centred = torch.tensor([[1.0 + shift, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+        try:
+            regularizers(lambda x: x.sum(dim=1), centred, torch.zeros(2, dtype=torch.float64), moments)
+            assert not wrong
+        except ValueError:
+            assert wrong
+
+
+def test_gradient_descent_step_by_step():
+    # (w, b) → (w₁ + b − 1)² + (w₂ − 2)²: with a rate of 1/4 the second half of the way is halved in each step
+    def loss(f):
+        points = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+        first, second, bias = f(points)
+        return (first - 1.0) ** 2 + (second - bias - 2.0) ** 2
+
+    w, b, expected = np.zeros(2), 0.0, []
+    for _ in range(4):
+        errors = w[0] + b - 1.0, w[1] - 2.0
+        expected.append(errors[0] ** 2 + errors[1] ** 2)
+        w, b = w - 0.25 * 2 * np.array(errors), b - 0.25 * 2 * errors[0]
+    found = train_logistic_regression(loss, 2, 3, 0.25)
+    np.testing.assert_allclose(found, expected)
+    assert found.dtype == np.float64
+
+
+def test_figure_1_is_of_200_steps_on_100_points_by_default():
+    curves = two_moons_curves(steps=1)
+    # before the first step the loss is log 2; the gradient is that of 100 points of seed 0, shifted to mean 0
+    points, labels = make_moons(100, noise=0.1, random_state=0)
+    points = points - points.mean(axis=0)
+    assert curves['mixup']['original'][0] == pytest.approx(np.log(2))
+    # E over λ ~ U(0, 1) and both orders: the mean of (1/2 − label) · mixed input
+    lam, weight = np.polynomial.legendre.leggauss(8)
+    lam, weight = (lam + 1) / 2, weight / 2
+    gradient = np.zeros(3)
+    for t, share in zip(lam, weight, strict=True):
+        mixed = t * points[:, None] + (1 - t) * points[None]
+        label = t * labels[:, None] + (1 - t) * labels[None]
+        gradient += share * np.array([*((0.5 - label)[..., None] * mixed).mean(axis=(0, 1)), (0.5 - label).mean()])
+    after = -0.5 * gradient
+    loss = sum(
+        share
+        * np.mean(
+            np.log1p(np.exp(value := (t * points[:, None] + (1 - t) * points[None]) @ after[:2] + after[2]))
+            - (t * labels[:, None] + (1 - t) * labels[None]) * value
+        )
+        for t, share in zip(lam, weight, strict=True)
+    )
+    assert curves['mixup']['original'][1] == pytest.approx(loss)
+    assert inspect.signature(two_moons_curves).parameters['steps'].default == 200

@@ -9,7 +9,8 @@ import torch
 from hmix_timm import Mixup
 from hmix_timm.draws import NUMPY_DRAWS, box_edges, numpy_seed
 from hmix_timm.families import make_slot
-from hmix_timm.masks import BoxMask, ProductMask
+from hmix_timm.masks import BoxMask, DenseMask, ProductMask
+from hmix_timm.theory import coefficients
 from hmix_timm.theory.coefficients import coefficient_map, mean_products, placed_masks
 
 
@@ -162,3 +163,80 @@ def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         mix_mode = 'gmix' if 'gmix_kernel' in arguments else 'hmix'
         coefficient_map(**{'mix_mode': mix_mode, 'lam': 0.5, 'size': (4, 4), **arguments})
+
+
+def test_dense_masks_equal_brute_force():
+    rng = np.random.default_rng(0)
+    dense = [DenseMask(rng.random((5, 4))) for _ in range(2)]
+    for masks in (dense, [dense[0], BoxMask(0.7, (1, 3, 0, 2), 4 / 20), dense[1]]):
+        expected = brute_force_map(np.stack([mask.array((5, 4)) for mask in masks]))
+        np.testing.assert_allclose(mean_products(masks, (5, 4)), expected, atol=1e-13)
+
+
+def test_many_masks_are_taken_in_parts(monkeypatch):
+    masks = [BoxMask(value) for value in np.linspace(0.0, 1.0, 7)]
+    whole = mean_products(masks, (2, 3))
+    monkeypatch.setattr(coefficients, '_CHUNK', 3)
+    np.testing.assert_allclose(mean_products(iter(masks), (2, 3)), whole, atol=1e-14)
+
+
+def test_images_are_64_pixels_high_and_wide_by_default():
+    result = coefficient_map('mixup', 0.3)
+    assert result.values.shape == (127, 127) and result.masks == 1 and result.standard_error is None
+    np.testing.assert_allclose(result.values, 0.49, atol=1e-9)
+
+
+@pytest.mark.parametrize('size', [(3, 4), (1, 12), (12, 1)])
+def test_placements_are_listed_up_to_a_number_of_pixels(size, monkeypatch):
+    monkeypatch.setattr(coefficients, 'SAMPLES', 64)
+    monkeypatch.setattr(coefficients, 'EXACT_PLACEMENTS', 12)
+    assert coefficient_map('gmix', 0.3, size).standard_error is None
+    assert coefficient_map('gmix', 0.3, size, samples=128).masks == 128
+    monkeypatch.setattr(coefficients, 'EXACT_PLACEMENTS', 11)
+    drawn = coefficient_map('gmix', 0.3, size)
+    assert drawn.standard_error is not None and drawn.masks == 64
+
+
+def test_the_standard_error_is_that_of_64_independent_parts():
+    slot = make_slot('gmix')
+    with numpy_seed(5):
+        parts = [brute_force_map(np.stack([slot.draw((2, 3), 0.4)[0].array((2, 3)) for _ in '12'])) for _ in range(64)]
+    mean = sum(parts) / 64
+    error = np.sqrt(sum((part - mean) ** 2 for part in parts) / 63 / 64)
+    found = coefficient_map('gmix', 0.4, (2, 3), samples=128, seed=5)
+    np.testing.assert_allclose(found.values, mean, atol=1e-13)
+    np.testing.assert_allclose(found.standard_error, error, rtol=1e-9)
+    assert found.masks == 128
+
+
+def test_the_error_of_stochastic_is_that_of_its_drawn_half():
+    cutmix = coefficient_map('cutmix', 0.3, (4, 5), samples=64)
+    stochastic = coefficient_map('stochastic', 0.3, (4, 5), samples=64, switch_prob=0.25)
+    np.testing.assert_allclose(stochastic.standard_error, 0.25 * cutmix.standard_error)
+    assert stochastic.masks == 65
+    even = coefficient_map('stochastic', 0.3, (4, 5), samples=64)
+    np.testing.assert_allclose(even.values, (cutmix.values + 0.49) / 2)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'lam': 1.001}, 'lam must be a finite number between 0 and 1'),
+        ({'lam': -0.001}, 'lam must be'),
+        ({'switch_prob': 1.001}, 'switch_prob must be a finite number between 0 and 1'),
+        ({'size': (4,)}, 'size must be'),
+        ({'size': (4, 4, 4)}, 'size must be'),
+        ({'samples': 63}, 'samples must be >= 64'),
+    ],
+)
+def test_arguments_just_beyond_their_ends_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        coefficient_map(**{'mix_mode': 'cutmix', 'lam': 0.5, 'size': (4, 4), **arguments})
+
+
+def test_displacements_reach_to_the_last_pixel():
+    result = coefficient_map('mixup', 0.5, (3, 5))
+    assert result.at(2, -4) == result.at(-2, 4) == pytest.approx(0.25)
+    for wrong in ((3, 0), (-3, 0), (0, 5), (0, -5)):
+        with pytest.raises(IndexError, match='±2, ±4'):
+            result.at(*wrong)

@@ -53,3 +53,34 @@ def test_asymmetric_coefficients_are_refused(matrix):
 def test_lambda_is_checked():
     with pytest.raises(ValueError, match='lam must be'):
         mask_root(np.eye(2), 1.2)
+
+
+@pytest.mark.parametrize('lam', [-0.01, 1.01, float('nan')])
+def test_lambda_lies_between_0_and_1(lam):
+    with pytest.raises(ValueError, match=r'^lam must be a finite number between 0 and 1'):
+        mask_root(np.eye(2), lam)
+
+
+def test_lambda_may_be_either_end():
+    np.testing.assert_allclose(mask_root(np.eye(2) + 1.0, 0.0), np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(mask_root(np.eye(2), 1.0), np.eye(2), atol=1e-12)
+
+
+@pytest.mark.parametrize('matrix', [np.ones((2, 3)), np.ones((3, 2)), np.ones((2, 2, 2)), [[1.0, 0.2], [0.6, 1.0]]])
+def test_what_is_no_symmetric_matrix_is_shown_by_its_shape(matrix):
+    with pytest.raises(ValueError) as error:
+        mask_root(matrix, 0.5)
+    assert str(error.value) == f'coefficients must be a symmetric matrix, got shape {np.shape(matrix)}'
+
+
+def test_a_slightly_negative_eigenvalue_is_refused_and_rounding_is_not():
+    directions = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [0.0, 0.0, np.sqrt(2)]]) / np.sqrt(2)
+    for smallest in (-1e-3, -1e-8):
+        covariance = directions.T @ np.diag([2.0, 1.0, smallest]) @ directions
+        with pytest.raises(
+            ValueError, match=rf'got smallest eigenvalue {smallest:g}\d* at lam=0\.5$'.replace('+', '.')
+        ):
+            mask_root(np.round(covariance, 12) + 0.25, 0.5)
+    covariance = directions.T @ np.diag([2.0, 1.0, -1e-12]) @ directions
+    root = mask_root(covariance + 0.25, 0.5)
+    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-11)

@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from hmix_timm.theory import digits
-from hmix_timm.theory.figures import main
+from hmix_timm.theory.figures import main, make_parser
 
 
 def pixels(path):
@@ -291,6 +292,7 @@ def test_weights_that_are_not_finite_end_in_one_line(given, capsys):
 def test_neither_help_nor_a_typo_waits_for_torch(line):
     code = f"""
 import sys
+from pathlib import Path
 from hmix_timm.theory import figures
 try:
     figures.main({line.split()})
@@ -344,3 +346,35 @@ def test_without_matplotlib_the_message_says_what_to_install(tmp_path, monkeypat
     with pytest.raises(SystemExit) as error:
         figures('--output', tmp_path)
     assert error.value.code == "hmix-figures needs matplotlib: pip install 'hmix-timm[demo]'"
+
+
+def test_what_is_drawn_without_arguments(capsys):
+    found = vars(make_parser().parse_args(['--output', 'a/b']))
+    assert found.pop('output') == Path('a/b') and found.pop('figures') == [1, 2, 3, 4, 5]
+    defaults = {'batch_size': 64, 'workers': 2, 'device': 'cpu', 'mix_preset': 'cifar100'}
+    names = 'mix_families checkpoint model model_module num_classes dataset data_dir split img_size max_images results'
+    assert found == {**defaults, **dict.fromkeys(names.split())}
+    with pytest.raises(SystemExit):
+        make_parser().parse_args([])
+    assert 'the following arguments are required: --output' in capsys.readouterr().err
+
+
+def test_options_have_their_kinds():
+    def parsed(*line):
+        found = vars(make_parser().parse_args(['--output', 'x', *line]))
+        return found[line[0].strip('-').replace('-', '_')]
+
+    for name, low in {'num-classes': 1, 'img-size': 1, 'max-images': 1, 'batch-size': 1, 'workers': 0}.items():
+        assert parsed(f'--{name}', str(low)) == low
+        for wrong in (str(low - 1), '1.5'):
+            with pytest.raises(SystemExit):
+                parsed(f'--{name}', wrong)
+    for name in ('data-dir', 'results'):
+        assert parsed(f'--{name}', 'a') == Path('a')
+    assert parsed('--checkpoint', 'a', 'b') == [Path('a'), Path('b')]
+    for name in ('model', 'model-module', 'dataset', 'split', 'mix-families', 'device'):
+        assert parsed(f'--{name}', 'a') == 'a'
+    assert parsed('--figures', '6', '1') == [6, 1] and parsed('--mix-preset', 'imagenet') == 'imagenet'
+    for line in (('--figures', '0'), ('--figures', '7'), ('--mix-preset', 'x')):
+        with pytest.raises(SystemExit):
+            parsed(*line)

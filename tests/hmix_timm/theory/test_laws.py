@@ -1,5 +1,7 @@
 """Distributions of masks: against what the mixers really do to images and labels, and brute force over placements."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,18 @@ import torch
 from hmix_timm import DenseMask, Mixup, register_family
 from hmix_timm.draws import NotEnumerable, box_edges, numpy_seed
 from hmix_timm.families import FAMILIES, make_slot
+from hmix_timm.masks import mixup_mask
+from hmix_timm.theory import laws
 from hmix_timm.theory.approximation import approximate_loss, original_loss, partner_moments
 from hmix_timm.theory.laws import (
     Estimate,
+    bernoulli_law,
     beta_quadrature,
+    draw_masks,
     estimate,
     mask_support,
     mixer_supports,
+    mixture,
     mixup_law,
     slot_law,
 )
@@ -202,3 +209,90 @@ def test_an_estimate_is_the_mean_over_supports_and_its_error():
     found = estimate([1.0, 2.0, 6.0], lambda value: value)
     assert found.value == 3.0
     assert found.standard_error == pytest.approx(np.sqrt((4 + 1 + 9) / 2 / 3))
+
+
+def test_the_papers_laws_in_two_dimensions():
+    mixup = mixup_law(0.3)
+    assert [part.tolist() for part in mixup] == [[pytest.approx(0.3)], [[0.3, 0.3]], [1.0]]
+    bernoulli = bernoulli_law(0.3)
+    assert bernoulli.weight.tolist() == [0.3] * 4
+    assert {
+        tuple(mask): p for mask, p in zip(bernoulli.masks.tolist(), bernoulli.probability.tolist(), strict=True)
+    } == {
+        (0, 0): pytest.approx(0.49),
+        (0, 1): pytest.approx(0.21),
+        (1, 0): pytest.approx(0.21),
+        (1, 1): pytest.approx(0.09),
+    }
+    assert all(part.dtype == torch.float64 for part in (*mixup, *bernoulli))
+
+
+def test_lambda_is_uniform_at_16_points_by_default():
+    support = mask_support(mixup_law)
+    assert len(support.weight) == 16
+    for power, moment in ((1, 1 / 2), (2, 1 / 3), (5, 1 / 6)):
+        assert (support.weight**power @ support.probability).item() == pytest.approx(moment)
+    skew = mask_support(mixup_law, 2.0, 1.0)
+    assert (skew.weight @ skew.probability).item() == pytest.approx(2 / 3)
+
+
+def test_one_distribution_of_several():
+    found = mixture([(0.25, mixup_law(0.1)), (0.75, bernoulli_law(0.5))])
+    assert found.weight.tolist() == [0.1, *[0.5] * 4]
+    assert found.probability.tolist() == [0.25, *[0.1875] * 4]
+    assert found.masks.tolist() == [[0.1, 0.1], [0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ('size', 'channels', 'nodes'), [((2, 2), 1, 6), ((2, 2), 2, 3), ((1, 4), 1, 6), ((4, 1), 1, 6)]
+)
+def test_supports_are_listed_up_to_a_number_of_values(size, channels, nodes, monkeypatch):
+    # nodes · (H · W placements) · (channels · H · W values): 96
+    monkeypatch.setattr(laws, 'EXACT_VALUES', 96)
+    mixer = Mixup.from_mode('cutmix')
+    assert len(mixer_supports(mixer, size, channels=channels, nodes=nodes)) == 1
+    assert len(mixer_supports(mixer, size, channels=channels, nodes=nodes + 1)) == 64
+    monkeypatch.setattr(laws, 'SAMPLES', 192)
+    drawn = mixer_supports(mixer, size, channels=channels, nodes=nodes + 1)
+    assert [support.masks.shape for support in drawn] == [(3, 4 * channels)] * 64
+
+
+def test_slots_come_with_their_probabilities():
+    mixer = Mixup.from_mode('stochastic', mixup_alpha=0.3, cutmix_alpha=2.0, prob=0.6, switch_prob=0.75)
+    (support,) = mixer_supports(mixer, (2, 2), nodes=3)
+    # nothing, λ at three points, and at three more points four boxes each
+    assert support.probability.shape == (1 + 3 + 12,)
+    shares = [support.probability[part].sum().item() for part in (slice(0, 1), slice(1, 4), slice(4, 16))]
+    assert shares == pytest.approx([0.4, 0.15, 0.45])
+    points, _ = beta_quadrature(0.3, 0.3, 3)
+    np.testing.assert_allclose(support.weight[1:4].numpy(), points)
+    for prob, switch_prob, count in ((1.0, 0.0, 4), (1.0, 1.0, 13), (0.0, 0.5, 1)):
+        mixer = Mixup.from_mode('stochastic', prob=prob, switch_prob=switch_prob)
+        assert len(mixer_supports(mixer, (2, 2), nodes=3)[0].weight) == count
+
+
+def test_drawn_masks_are_those_of_batches():
+    mixer = Mixup.from_mode('hmix', prob=0.5)
+    with numpy_seed(2):
+        masks, weights = draw_masks(mixer, SIZE, 20)
+    assert sum(mask == mixup_mask(1.0) and weight == 1.0 for mask, weight in zip(masks, weights, strict=True)) in range(
+        3, 18
+    )
+    for mask, weight in zip(masks, weights, strict=True):
+        assert mask.mean == pytest.approx(weight)
+
+
+@pytest.mark.parametrize(('arguments', 'name'), [((1.0, 0.0), 'beta'), ((-1.0, 1.0), 'alpha'), ((1, 1, 0.5), 'nodes')])
+def test_arguments_at_their_ends_are_named(arguments, name):
+    with pytest.raises(ValueError, match=f'^{name} must be a finite number >'):
+        beta_quadrature(*arguments, *([3] if len(arguments) == 2 else []))
+
+
+@pytest.mark.parametrize(('alpha', 'beta'), [(1.0, 1.0), (0.5, 0.5), (0.25, 0.75), (0.5, 1.5)])
+def test_no_quadrature_warns(alpha, beta):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        points, weights = beta_quadrature(alpha, beta, 3)
+        single, one = beta_quadrature(alpha, beta, 1)
+    assert weights.sum() == pytest.approx(1.0) and weights @ points == pytest.approx(alpha / (alpha + beta))
+    assert single == pytest.approx([alpha / (alpha + beta)]) and one == pytest.approx([1.0])

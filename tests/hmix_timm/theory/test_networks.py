@@ -1,9 +1,12 @@
 """Figure 6's numbers: gains from a comparison's table, and predictions for its networks."""
 
+import argparse
 import math
 
 import numpy as np
 import pytest
+import torch
+import tqdm
 
 from hmix_timm.presets import mix_modes
 from hmix_timm.theory import networks
@@ -119,3 +122,96 @@ def test_small_networks_are_trained_for_every_mix_mode_that_draws_masks(monkeypa
     }
     assert list(numbers['networks']) == ['seed 0', 'seed 1']
     assert all(np.isfinite(of['regularization']['value']) for of in numbers['mix_modes'].values())
+
+
+def test_draws_without_an_error_add_none():
+    exact = Prediction(*(Estimate(2.0, None) for _ in range(6)))
+    (found, *_) = networks._mean([exact, prediction(3.0), exact, exact])
+    assert found == pytest.approx(Estimate((3 * 2.0 + 3.0) / 4, 0.3 / 4))
+
+
+def test_gains_are_looked_up_in_columns_of_seeds_alone(tmp_path):
+    path = tmp_path / 'results.csv'
+    path.write_text('mode,top1_mean,top1_seed3,top1_seed10,note\nnone,1,50,60,a\nhmix,2,51,,b\nown,3,90,90,c\n')
+    assert measured_gains(path) == {'hmix': Estimate(1.0, None)}
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """Progress bars that were made: total, and by how much they came on."""
+    made = []
+
+    class Bar:
+        def __init__(self, total, desc, unit):
+            made.append([total, 0])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, count=1):
+            made[-1][1] += count
+
+    monkeypatch.setattr(tqdm, 'tqdm', Bar)
+    return made
+
+
+def test_maps_of_small_networks_are_means_over_seeds(bars, monkeypatch):
+    def train_digits(mode, seed, epochs, progress):
+        progress.update(epochs)
+        return (mode, seed), torch.zeros(250), 50.0 + 4 * seed
+
+    def gradient_map(model, batches):
+        assert [len(batch) for batch in batches] == [100, 100, 50]
+        mode, seed = model
+        return np.full((31, 31), ['none', 'mixup', 'cutmix'].index(mode) + 10.0 * seed)
+
+    monkeypatch.setattr(networks, 'train_digits', train_digits)
+    monkeypatch.setattr(networks, 'gradient_map', gradient_map)
+    figure, numbers = networks.figure5_digits()
+    assert bars == [[90, 90]]
+    assert list(numbers) == ['none', 'mixup', 'cutmix']
+    for index, found in enumerate(numbers.values()):
+        assert found == {**dict.fromkeys(('0', '1', '2', '4', '8'), 5.0 + index), 'top1': 52.0}
+    assert [ax.get_title() for ax in figure.axes[:3]] == ['(a) No mixing', '(b) Mixup', '(c) CutMix']
+    assert figure.get_suptitle().endswith('mean of 2 seeds')
+
+
+def test_small_networks_are_looked_at_on_the_last_images(bars, monkeypatch):
+    others = torch.arange(1747.0)[:, None]
+
+    def train_digits(mode, seed, epochs, images, progress):
+        progress.update(epochs)
+        return (mode, seed), others, 50.0
+
+    looked = []
+
+    def predict(network, gains, args):
+        looked.append(network)
+        return {name: prediction(1.0) for name in gains}
+
+    monkeypatch.setattr(networks, 'train_digits', train_digits)
+    monkeypatch.setattr(networks, '_predict', predict)
+    networks.figure6_digits(None)
+    ((total, came),) = bars
+    assert total == came == 6 * 3 * 100
+    assert [(network.name, network.model) for network in looked] == [(f'seed {i}', ('none', i)) for i in range(3)]
+    for network in looked:
+        ((images, labels),) = network.batches
+        assert network.length == 1
+        assert torch.equal(images, others[-200:]) and torch.equal(labels, networks.digit_images()[1][-200:])
+
+
+def test_images_of_checkpoints_come_by_class_unless_shuffled(comparison):
+    args = argparse.Namespace(checkpoint=[comparison / 'none' / f'seed{i}' / 'last.pth.tar' for i in (0, 1)])
+    vars(args).update(model=None, num_classes=None, img_size=None, device='cpu', dataset=None, data_dir=None)
+    vars(args).update(split=None, max_images=None, batch_size=6, workers=0)
+    for shuffled, given in ((False, {}), (True, {'shuffled': True})):
+        found = list(networks.checkpoint_networks(args, **given))
+        assert [network.name for network in found] == ['seed0/last.pth.tar', 'seed1/last.pth.tar']
+        for network in found:
+            labels = [label for _, batch in network.batches for label in batch.tolist()]
+            assert network.length == len(list(network.batches)) == 3 and len(labels) == 16
+            assert (labels != sorted(labels)) is shuffled

@@ -112,3 +112,65 @@ def test_figure_2_mixes_with_the_lambdas_that_it_names():
         shown = np.asarray(ax.images[0].get_array()).astype(float)
         expected = np.clip(lam * flower.astype(float) + (1 - lam) * temple, 0, 255)
         assert np.abs(shown - expected).max() <= 0.51
+
+
+def test_figure_4_draws_the_numbers_along_the_axis(figure4):
+    figure, numbers = figure4
+    curves = figure.axes[7].lines
+    for line, found in zip(curves, numbers.values(), strict=True):
+        assert line.get_xdata().tolist() == list(range(64))
+        for d, value in found.items():
+            assert line.get_ydata()[int(d)] == value
+    labels = [text.get_text() for text in figure.axes[7].get_legend().get_texts()]
+    titles = [ax.get_title().replace('\n', ' ') for ax in figure.axes[:7]]
+    assert labels == titles == [line.get_label() for line in curves]
+    for ax in figure.axes[:7]:
+        assert ax.images[0].get_array().shape == (127, 127) and ax.images[0].get_clim() == (0.0, 0.5)
+        assert ax.get_xticks().tolist() == ax.get_yticks().tolist() == [-48, 0, 48]
+    bottom, top = figure.axes[7].get_ylim()
+    assert bottom == 0.0 and top > max(line.get_ydata().max() for line in curves)
+    assert len(figure.axes) == 9  # and the scale
+
+
+def test_figure_5_has_a_panel_for_each_map_and_one_scale():
+    figure = plots.figure5({'a': np.ones((3, 5)), 'b': np.zeros((3, 5))}, 'the title')
+    assert len(figure.axes) == 3 and figure.get_suptitle() == 'the title'
+    assert [ax.get_title() for ax in figure.axes] == ['(a) a', '(b) b', '']
+
+
+def test_figure_3_is_of_imagenets_size():
+    figure, _ = plots.figure3(0.5)
+    assert {ax.images[0].get_array().shape[:2] for ax in figure.axes[:2]} == {(224, 224)}
+    assert figure.get_suptitle() == r'$\lambda = 0.5$'
+
+
+def test_figure_6_has_both_standard_errors_and_the_legend():
+    estimates = {name: plots.Estimate(i + 1.0, 0.25 * (i + 1)) for i, name in enumerate(plots.Prediction._fields)}
+    predicted = plots.Prediction(**estimates)
+    figure = plots.figure6({'mixup': predicted}, {'mixup': plots.Estimate(2.0, 0.5)}, 'the title')
+    assert figure.get_suptitle() == 'the title'
+    for ax, quantity in zip(figure.axes, ('coefficient', 'regularization', 'mixing'), strict=True):
+        (points,) = ax.containers
+        estimate = estimates[quantity]
+        horizontal, vertical = (bars.get_segments()[0] for bars in points.lines[2])
+        assert horizontal[:, 0] == pytest.approx([0.75 * estimate.value, 1.25 * estimate.value])
+        assert vertical[:, 1] == pytest.approx([1.5, 2.5])
+        assert ax.get_title() == ''
+    assert [ax.get_legend() is None for ax in figure.axes] == [True, True, False]
+    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ['Mixup']
+
+
+def test_figure_1_draws_both_losses(monkeypatch):
+    curves = {
+        law: {kind: np.linspace(start, 0.1, 101) for kind, start in (('original', 0.9), ('approximate', 0.8))}
+        for law in ('mixup', 'cutmix')
+    }
+    monkeypatch.setattr(plots, 'two_moons_curves', lambda steps: {100: curves}[steps])
+    figure, numbers = plots.figure1()
+    for ax, (law, pair) in zip(figure.axes, curves.items(), strict=True):
+        assert [line.get_linestyle() for line in ax.lines] == ['-', '--']
+        for line, (kind, curve) in zip(ax.lines, pair.items(), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), curve)
+            assert line.get_label().startswith(f'{kind} loss')
+            assert numbers[law][kind] == {str(step): curve[step] for step in (0, 10, 50, 100)}
+    assert 'Mixup' in figure.axes[0].get_title() and 'CutMix' in figure.axes[1].get_title()

@@ -210,3 +210,46 @@ def test_grey_images_are_read_as_one_channel(grey_levels):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(RunError, match='cannot read the images of --data-dir'):
         load_images(arguments(data_dir=tmp_path), {}, CONFIG)
+
+
+def test_a_data_set_of_another_kind_is_made_by_timm(image_folder):
+    settings = {'dataset': 'torch/image_folder', 'data_dir': str(image_folder)}
+    validation = load_images(arguments(), settings, CONFIG)
+    assert type(validation.dataset.dataset).__module__.startswith('torchvision.') and len(validation.dataset) == 16
+    assert len(load_images(arguments(split='train'), settings, CONFIG).dataset) == 32
+    named = arguments(dataset='torch/image_folder', data_dir=image_folder / 'train')
+    assert len(load_images(named, {'data_dir': 'nowhere'}, CONFIG).dataset) == 32
+    folder = load_images(arguments(dataset='folder'), settings, CONFIG)
+    assert isinstance(folder.dataset.dataset, timm.data.ImageDataset) and len(folder.dataset) == 16
+
+
+def test_the_validation_split_has_timms_names_in_timms_order(tmp_path):
+    for name in ('evaluation', 'eval', 'valid', 'val', 'validation'):
+        (tmp_path / name).mkdir()
+        assert split_folder(tmp_path, None) == tmp_path / name
+
+
+def test_no_more_than_eight_folders_are_named(tmp_path):
+    for index in range(9):
+        with pytest.raises(ValueError, match='it holds no folders$' if index == 0 else f'a{index - 1}$'):
+            split_folder(tmp_path, 'b')
+        (tmp_path / f'a{index}').mkdir()
+    with pytest.raises(ValueError, match=r': it holds a0, a1, a2, a3, a4, a5, a6, a7, …$'):
+        split_folder(tmp_path, 'b')
+    with pytest.raises(ValueError, match=r'there is no folder b in .*: it holds no folders$'):
+        split_folder(tmp_path / 'missing', 'b')
+
+
+def test_settings_that_cannot_be_read_say_why(tmp_path):
+    (path,) = files(tmp_path, 'run/x.pth')
+    (tmp_path / 'run' / 'args.yaml').write_text('model: [')
+    with pytest.raises(ValueError, match=r'run/args\.yaml cannot be read: while parsing'):
+        run_settings(path)
+
+
+def test_the_command_line_goes_before_the_run(checkpoints):
+    settings = {'model': 'no_such_model', 'num_classes': 7, 'img_size': 40, 'input_size': [3, 32, 32]}
+    model, config = load_model(arguments(model='test_resnet', num_classes=4), checkpoints[0], settings)
+    assert model.num_classes == 4 and config['input_size'] == (3, 32, 32)
+    more = {**settings, 'model': 'test_resnet', 'num_classes': 4, 'model_kwargs': {'drop_rate': 0.25}}
+    assert load_model(arguments(), checkpoints[0], more)[0].drop_rate == 0.25

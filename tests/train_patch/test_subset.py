@@ -1,5 +1,6 @@
 """A class-balanced subset: the first images of each class, pixel for pixel, or an error and no folder."""
 
+import os
 from pathlib import Path
 
 import numpy as np

@@ -341,3 +341,13 @@ def test_the_functions_themselves_build_networks_without_weights_of_others(name)
     with torch.device('meta'):
         model = getattr(train_patch.models, name)()
     assert model.num_classes == 100 and model.default_cfg['architecture'] == name
+
+
+def test_what_timm_is_told_of_each_network_is_so(name):
+    cfg = train_patch.models.default_cfgs[name].default
+    channels, size = FEATURES[name]
+    assert (cfg.num_classes, cfg.pool_size, cfg.input_size) == (100, (size, size), (3, 32, 32))
+    model = shape_only(name)
+    assert isinstance(model.get_submodule(cfg.first_conv), nn.Conv2d)
+    assert model.get_submodule(cfg.classifier) is model.get_classifier()
+    assert (cfg.interpolation, cfg.crop_pct) == ('bilinear', 1.0)

@@ -136,44 +136,44 @@ def test_defaults_are_timms(parser):
     }
 
 
-@pytest.mark.parametrize('name', FLAGS)
-def test_a_flag_takes_no_word(parser, name):
-    option = f'--{name.replace("_", "-")}'
-    assert value(parser, option) is True
-    args = parser.parse_args([option, 'folder'])
-    assert (getattr(args, name), args.data) == (True, 'folder')
+def test_a_flag_takes_no_word(parser):
+    for name in FLAGS:
+        args = parser.parse_args([f'--{name.replace("_", "-")}', 'folder'])
+        assert (getattr(args, name), args.data) == (True, 'folder'), name
 
 
-@pytest.mark.parametrize('option', TAKEN)
-def test_numbers_are_held_to_their_limits(parser, capsys, option):
-    taken, wrong = (words.split() for words in TAKEN[option])
-    kind = int if option in (*COUNTS, *NATURALS, '--seed', '--local-rank', '--local_rank') else float
-    for word in taken:
-        found = value(parser, f'{option}={word}')
-        assert found == float(word) and type(found) is kind
-    for word in wrong:
-        assert refused(parser, f'{option}={word}')
-        message = capsys.readouterr().err.strip().splitlines()[-1]
-        assert f': {word}: must be ' in message or f"invalid {kind.__name__} value: '{word}'" in message, message
+@pytest.mark.parametrize('kind', [int, float])
+def test_numbers_are_held_to_their_limits(parser, capsys, kind):
+    whole = (*COUNTS, *NATURALS, '--seed', '--local-rank', '--local_rank')
+    for option in whole if kind is int else TAKEN.keys() - whole:
+        taken, wrong = (words.split() for words in TAKEN[option])
+        for word in taken:
+            found = value(parser, f'{option}={word}')
+            assert found == float(word) and type(found) is kind, (option, word)
+        for word in wrong:
+            assert refused(parser, f'{option}={word}'), (option, word)
+            message = capsys.readouterr().err.strip().splitlines()[-1]
+            named = f'argument {"/".join(parser._option_string_actions[option].option_strings)}: '
+            reason = f'{word}: must be ', f"invalid {kind.__name__} value: '{word}'"
+            assert any(f'{named}{text}' in message for text in reason), message
 
 
-@pytest.mark.parametrize('option', CHOICES)
-def test_choices(parser, option):
-    assert [value(parser, option, word) for word in CHOICES[option]] == CHOICES[option]
-    assert refused(parser, option, 'cubic') and refused(parser, option, CHOICES[option][-1].upper())
+def test_choices(parser):
+    for option, words in CHOICES.items():
+        assert [value(parser, option, word) for word in words] == words
+        assert refused(parser, option, 'cubic') and refused(parser, option, words[-1].upper()), option
 
 
-@pytest.mark.parametrize('option', TEXTS)
-def test_texts_are_taken_as_they_are(parser, option):
-    assert value(parser, option, 'some/text') == 'some/text'
-    assert option == '--torchcompile' or refused(parser, option)
+def test_texts_are_taken_as_they_are(parser):
+    for option in TEXTS:
+        assert value(parser, option, 'some/text') == 'some/text'
+        assert option == '--torchcompile' or refused(parser, option), option
 
 
-@pytest.mark.parametrize('option', LISTS)
-def test_lists(parser, option):
-    words, values, wrong = LISTS[option]
-    assert value(parser, option, *words.split()) == values
-    assert refused(parser, option, *wrong.split())
+def test_lists(parser):
+    for option, (words, values, wrong) in LISTS.items():
+        assert value(parser, option, *words.split()) == values, option
+        assert refused(parser, option, *wrong.split()), option
 
 
 @pytest.mark.parametrize(('option', 'count'), [('--scale', 2), ('--ratio', 2), ('--input-size', 3)])
@@ -221,10 +221,10 @@ def test_what_is_refused_and_which_values_a_recipe_may_carry():
 
 
 @pytest.mark.parametrize('words', [[], ['1'], ['1', '2']])
-@pytest.mark.parametrize('option', LEFT_ALONE)
-def test_a_refused_option_is_named_whatever_follows_it(parser, capsys, option, words):
-    assert refused(parser, option, *words)
-    assert capsys.readouterr().err.splitlines()[-1] == f'{parser.prog}: error: {refusal(option)}'
+def test_a_refused_option_is_named_whatever_follows_it(parser, capsys, words):
+    for option in LEFT_ALONE:
+        assert refused(parser, option, *words), option
+        assert capsys.readouterr().err.splitlines()[-1] == f'{parser.prog}: error: {refusal(option)}'
 
 
 def test_a_refusal_names_the_option_and_what_takes_it():

@@ -96,8 +96,9 @@ def test_a_first_epoch_is_one_of_the_schedules(epoch, refused):
         check_arguments(arguments(line))
 
 
-def test_no_schedule_is_taken_at_its_word():
-    check_arguments(arguments('--sched none'))
+@pytest.mark.parametrize('line', ['none', 'step --sched-on-updates', 'cosine --sched-on-updates', 'multistep', 'tanh'])
+def test_schedules_that_work_are_let_through(line):
+    check_arguments(arguments(f'--sched {line} --epochs 3 --decay-epochs 1'))
 
 
 @pytest.mark.parametrize('opt', ['adamw', 'lamb', 'sgd'])

@@ -80,11 +80,11 @@ def test_any_other_script_is_told_apart_by_what_it_lacks(ways, script):
 
 
 def test_a_module_is_run_from_the_folder_one_is_in(ways, monkeypatch, tmp_path):
-    (tmp_path / 'own_module_of_a_test.py').write_text('')
+    (tmp_path / 'own_module.py').write_text('')
     monkeypatch.chdir(tmp_path)
-    command.main(['-m', 'own_module_of_a_test', 'word'])
+    command.main(['-m', 'own_module', 'word'])
     ((way, line, own, folder),) = ways
-    assert (way, line.script, line.is_module, folder) == ('any', 'own_module_of_a_test', True, str(tmp_path))
+    assert (way, line.script, line.is_module, folder) == ('any', 'own_module', True, str(tmp_path))
     assert own.asked == ''
 
 

@@ -268,7 +268,8 @@ def test_what_a_network_is_unless_it_is_asked_to_be_something_else():
 
 
 @pytest.mark.parametrize(
-    ('layers', 'rates'), [((1, 1), [0, 0.3]), ((2, 2), [0, 0.1, 0.2, 0.3]), ((1,), [0]), ((1, 2, 1), [0, 0.1, 0.2, 0.3])]
+    ('layers', 'rates'),
+    [((1, 1), [0, 0.3]), ((2, 2), [0, 0.1, 0.2, 0.3]), ((1,), [0]), ((1, 2, 1), [0, 0.1, 0.2, 0.3])],
 )
 @pytest.mark.parametrize('preact', [False, True])
 def test_stochastic_depth_grows_linearly_from_none(preact, layers, rates):

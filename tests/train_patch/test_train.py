@@ -54,7 +54,9 @@ def process(monkeypatch):
         (KeyboardInterrupt(), 130, 'Interrupted.'),
         (
             # as torch's loader brings an error of a worker
-            UnreadableImage('Traceback\n  a line\ntrain_patch.trainer.data.UnreadableImage: cannot read the image x\n\n'),
+            UnreadableImage(
+                'Traceback\n  a line\ntrain_patch.trainer.data.UnreadableImage: cannot read the image x\n\n'
+            ),
             *(1, 'ERROR: cannot read the image x'),
         ),
     ],
@@ -137,7 +139,11 @@ def test_a_plain_run(built, tmp_path, caplog, capsys):
 
 @pytest.mark.parametrize(
     ('line', 'precision'),
-    [('--amp', 'float16 autocast'), ('--amp --amp-dtype bfloat16', 'bfloat16 autocast'), ('--model-dtype bfloat16', 'bfloat16')],
+    [
+        ('--amp', 'float16 autocast'),
+        ('--amp --amp-dtype bfloat16', 'bfloat16 autocast'),
+        ('--model-dtype bfloat16', 'bfloat16'),
+    ],
 )
 def test_the_precision_is_said_and_used(built, caplog, line, precision):
     state, *_ = built(f'{line} --opt adamw --epochs 1')

@@ -59,7 +59,17 @@ def test_a_script_is_found_behind_our_options(line, expected):
 
 @pytest.mark.parametrize(
     'line',
-    ['', '--mix-mode hmix', '--epochs 3', 'folder', '--mix-mode hmix --data-dir x', '-m', '--mix-mode', '-x.py', '-c a.py'],
+    [
+        '',
+        '--mix-mode hmix',
+        '--epochs 3',
+        'folder',
+        '--mix-mode hmix --data-dir x',
+        '-m',
+        '--mix-mode',
+        '-x.py',
+        '-c a.py',
+    ],
 )
 def test_a_line_without_a_script_is_the_projects_own(line):
     assert split(line.split()) is None
@@ -70,7 +80,9 @@ def test_a_script_hidden_behind_a_word_that_is_not_ours_is_named(tmp_path, monke
     assert split(['--epochs', '3', 'main.py']) is None  # there is no such file
     (tmp_path / 'main.py').touch()
     for words in (['--epochs', 'main.py'], ['--epochs', '3', 'main.py'], ['--local-rank', '1', 'main.py', 'x']):
-        message = f'^{words[0]} stands before main.py and is no option of hmix-train: put it behind the script if it is '
+        message = (
+            f'^{words[0]} stands before main.py and is no option of hmix-train: put it behind the script if it is '
+        )
         with pytest.raises(RunError, match=message):
             split(words)
     (tmp_path / 'main.txt').touch()
@@ -92,7 +104,8 @@ def test_a_file_of_families_that_is_missing_is_named():
 
 
 @pytest.mark.parametrize(
-    ('line', 'name'), [(CommandLine([], 'a/main.py', False, []), 'main.py'), (CommandLine([], 'a.b', True, []), '-m a.b')]
+    ('line', 'name'),
+    [(CommandLine([], 'a/main.py', False, []), 'main.py'), (CommandLine([], 'a.b', True, []), '-m a.b')],
 )
 def test_messages_call_a_script_by_its_file_and_a_module_as_it_was_given(line, name):
     assert line.name == name
@@ -166,7 +179,9 @@ def test_an_option_of_ours_behind_a_script_is_refused(words, named):
 
 
 @pytest.mark.parametrize('like_timms', [False, True])
-@pytest.mark.parametrize('words', [[], ['--mixup', '.8', '--cutmix=1', 'mix-mode', '-m'], ['--remix-mode', '-mix-mode']])
+@pytest.mark.parametrize(
+    'words', [[], ['--mixup', '.8', '--cutmix=1', 'mix-mode', '-m'], ['--remix-mode', '-mix-mode']]
+)
 def test_a_scripts_own_options_are_its_own(words, like_timms):
     refuse_own_options(line_of(*words), like_timms)
 

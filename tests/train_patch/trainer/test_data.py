@@ -94,7 +94,11 @@ def test_data_that_do_not_fit_are_named_by_the_option(image_folder, line, messag
 @pytest.mark.parametrize(
     ('dataset', 'error', 'message'),
     [
-        ('torch/x', RuntimeError('not found.\n  use download=True'), '--dataset torch/x: not found. use --dataset-down'),
+        (
+            'torch/x',
+            RuntimeError('not found.\n  use download=True'),
+            '--dataset torch/x: not found. use --dataset-down',
+        ),
         ('', AssertionError(), '--data-dir {folder}: AssertionError'),
     ],
 )
@@ -187,7 +191,10 @@ def test_a_model_has_as_many_classes_as_the_data(number, class_map, fits):
     if fits:
         check_num_classes(number, dataset, class_map, given=True)
         return
-    for given, start in ((True, f'--num-classes {number}'), (False, f"--num-classes is missing, and the model's {number}")):
+    for given, start in (
+        (True, f'--num-classes {number}'),
+        (False, f"--num-classes is missing, and the model's {number}"),
+    ):
         with pytest.raises(ValueError, match=f'^{start}: the data has 3 classes; pass --num-classes 3$'):
             check_num_classes(number, dataset, class_map, given=given)
 

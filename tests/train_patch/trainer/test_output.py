@@ -116,7 +116,9 @@ def test_tables_are_written_before_the_checkpoint(tmp_path, monkeypatch):
     """So a run that is killed in between trains that epoch again, and never lacks a row."""
     output = make(tmp_path)
     seen = []
-    monkeypatch.setattr(output.saver, 'save_checkpoint', lambda *_: seen.append(list(read_table(tmp_path / 'summary.csv'))))
+    monkeypatch.setattr(
+        output.saver, 'save_checkpoint', lambda *_: seen.append(list(read_table(tmp_path / 'summary.csv')))
+    )
     record(output, 0, 50.0)
     assert seen == [[0]] and list(read_table(tmp_path / 'times.csv')) == [0]
 

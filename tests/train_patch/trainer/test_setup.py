@@ -180,9 +180,7 @@ def test_a_missing_file_of_weights_is_named_before_anything_is_built(asked, opti
 def test_what_a_model_does_not_know_is_said_in_one_line(tmp_path):
     with pytest.raises(WrongArguments) as refusal:
         build(f'{SMALL} --model-kwargs no_such=1')
-    assert re.fullmatch(
-        "--model test_resnet: cannot be built with these arguments: .*'no_such'.*", str(refusal.value)
-    )
+    assert re.fullmatch("--model test_resnet: cannot be built with these arguments: .*'no_such'.*", str(refusal.value))
     path = tmp_path / 'weights.pth'
     path.write_bytes(b'none')
     with pytest.raises(WrongArguments) as refusal:
@@ -195,7 +193,9 @@ def test_classes_left_to_the_model_are_its_own_and_the_datas():
     thousand = SimpleNamespace(class_to_idx={index: index for index in range(1000)})
     setup.build_model(args, thousand, CPU)
     assert args.num_classes == 1000
-    with pytest.raises(WrongArguments, match=r"^--num-classes is missing, and the model's 1000: the data has 4 classes"):
+    with pytest.raises(
+        WrongArguments, match=r"^--num-classes is missing, and the model's 1000: the data has 4 classes"
+    ):
         build('--model test_resnet')
     setup.build_model(args_of('--model test_resnet --class-map map.txt'), FOUR, CPU)  # may leave some out
 
@@ -244,7 +244,9 @@ def test_a_head_of_another_kind_is_named(line, named):
         def get_classifier(self):
             return nn.Linear(2, 2), nn.Linear(2, 2)
 
-    with pytest.raises(WrongArguments, match=f'^{named}: the model test_resnet has no head with one weight and one bias$'):
+    with pytest.raises(
+        WrongArguments, match=f'^{named}: the model test_resnet has no head with one weight and one bias$'
+    ):
         setup._convert_model(args_of(f'{SMALL} {line}'), TwoHeads())
 
 
@@ -321,10 +323,18 @@ def test_the_image_has_the_models_size_precision_and_no_gradients():
     ('line', 'model', 'message'),
     [
         ('', nn.Linear(5, 4), r'--model test_resnet: cannot take images of 3×32×40: mat1 and mat2 '),
-        ('-b 1', nn.Sequential(nn.Flatten(), nn.Linear(3840, 4), nn.BatchNorm1d(4)), '--batch-size 1: the model test_re'),
+        (
+            '-b 1',
+            nn.Sequential(nn.Flatten(), nn.Linear(3840, 4), nn.BatchNorm1d(4)),
+            '--batch-size 1: the model test_re',
+        ),
         ('-b 2', nn.Sequential(nn.Flatten(), nn.Linear(3840, 4), nn.BatchNorm1d(4)), None),
         ('', nn.Sequential(nn.Flatten(), nn.Linear(3840, 5)), r'--model test_resnet: gives (1, 5) for an image with'),
-        ('', nn.Identity(), r'--model test_resnet: gives (1, 3, 32, 40) for an image with these arguments, not 4 scores'),
+        (
+            '',
+            nn.Identity(),
+            r'--model test_resnet: gives (1, 3, 32, 40) for an image with these arguments, not 4 scores',
+        ),
     ],
 )
 def test_a_model_that_cannot_take_the_images_is_named(line, model, message):
@@ -537,9 +547,7 @@ def test_a_forward_pass_is_in_the_precision_that_is_asked_for(line, dtype):
     assert scaler is None
 
 
-@pytest.mark.parametrize(
-    ('line', 'scaled'), [('--amp', True), ('--amp --amp-dtype bfloat16', False), ('', False)]
-)
+@pytest.mark.parametrize(('line', 'scaled'), [('--amp', True), ('--amp --amp-dtype bfloat16', False), ('', False)])
 def test_float16_gradients_are_scaled_on_cuda(monkeypatch, line, scaled):
     monkeypatch.setattr(utils, 'NativeScaler', lambda device: ('scaler', device))
     _, scaler = setup.build_precision(args_of(line), torch.device('cuda'))

@@ -93,3 +93,10 @@ def test_a_table_with_another_systems_line_ends_is_read(tmp_path):
     path = tmp_path / 'summary.csv'
     path.write_bytes(b'epoch,lr\r\n0,0.1\r\n1,0.')
     assert read_table(path) == {0: {'epoch': '0', 'lr': '0.1'}}
+
+
+def test_a_row_may_be_longer_or_shorter_than_the_header(tmp_path):
+    """What is there is read: a table is no reason to end a run that has trained for days."""
+    path = tmp_path / 'summary.csv'
+    path.write_text('epoch,lr,eval_top1\n0,0.1\n1,0.2,50.0,7\n')
+    assert read_table(path) == {0: {'epoch': '0', 'lr': '0.1'}, 1: {'epoch': '1', 'lr': '0.2', 'eval_top1': '50.0'}}

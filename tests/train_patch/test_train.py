@@ -225,7 +225,7 @@ def test_weights_and_biases_are_started_where_that_is_asked_for(built, monkeypat
 
 def test_too_old_a_timm_is_named_first(monkeypatch):
     monkeypatch.setattr('timm.__version__', '1.0.19')
-    with pytest.raises(RunError, match='timm 1.0.19 at .* is too old'):
+    with pytest.raises(RunError, match=r'timm 1.0.19 at .* is too old'):
         train.run(SimpleNamespace(), '')
 
 

@@ -180,7 +180,7 @@ def test_an_option_of_ours_behind_a_script_is_refused(words, named):
 
 @pytest.mark.parametrize('like_timms', [False, True])
 @pytest.mark.parametrize(
-    'words', [[], ['--mixup', '.8', '--cutmix=1', 'mix-mode', '-m'], ['--remix-mode', '-mix-mode']]
+    'words', [[], ['--mixup', '.8', '--cutmix=1', 'mix-mode', '-m'], ['--remix-mode', '-mix-mode'], ['--help', '-h']]
 )
 def test_a_scripts_own_options_are_its_own(words, like_timms):
     refuse_own_options(line_of(*words), like_timms)
@@ -191,7 +191,9 @@ def test_a_recipe_of_timms_script_is_looked_into_where_timm_is_too_old(tmp_path)
     recipe.write_text('lr: 1\nmix_preset: imagenet\nmix_mode: hmix\n')
     refuse_own_options(line_of('-c', str(recipe)), like_timms=False)  # what it is to that script nobody knows
     for words in (['-c', str(recipe)], ['--lr', '1', '--config', str(recipe)], [f'--config={recipe}']):
-        with pytest.raises(RunError, match='^mix_mode stands in the recipe of main.py, which takes it there only with'):
+        with pytest.raises(
+            RunError, match=r'^mix_mode stands in the recipe of main.py, which takes it there only with'
+        ):
             refuse_own_options(line_of(*words), like_timms=True)
     recipe.write_text('lr: 1\nmixup: 0.8\n')
     refuse_own_options(line_of('-c', str(recipe)), like_timms=True)

@@ -63,7 +63,7 @@ def test_replacements_are_asked_for_at_each_construction():
 
 def test_a_mixer_that_cannot_be_made_as_asked_is_the_launchs_error():
     mixup, told = made_by({'cutmix_mode': 'hmix'})
-    with pytest.raises(RunError, match="^the script's Mixup cannot mix as asked: .*cutmix_alpha"):
+    with pytest.raises(RunError, match=r"^the script's Mixup cannot mix as asked: .*cutmix_alpha"):
         mixup(mixup_alpha=0.8, cutmix_alpha=0.0)
     assert told == []
     mixup, _ = made_by({})

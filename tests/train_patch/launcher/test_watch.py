@@ -97,7 +97,7 @@ def test_a_script_that_ends_without_what_was_asked_for_has_failed(watch, tmp_pat
     if not refused:
         return made.check_at_the_end()
     with pytest.raises(
-        RunError, match='^main.py has ended, and --mix-mode hmix had no effect: no mixer was called in its'
+        RunError, match=r'^main.py has ended, and --mix-mode hmix had no effect: no mixer was called in its'
     ):
         made.check_at_the_end()
 

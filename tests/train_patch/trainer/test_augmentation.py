@@ -101,7 +101,7 @@ def test_an_older_pillow_is_the_remedy_where_there_is_one(monkeypatch, version, 
 
     monkeypatch.setitem(auto_augment.NAME_TO_OP, 'Rotate', rotate)
     monkeypatch.setattr(PIL, '__version__', version)
-    with pytest.raises(ValueError, match='choose another policy$') as refusal:
+    with pytest.raises(ValueError, match=r'choose another policy$') as refusal:
         check_policy('rand-m5')
     assert ('pillow<13' in str(refusal.value)) == newer
 

@@ -217,7 +217,7 @@ def test_training_images_come_in_another_order_and_validation_images_all_in_thei
     train, validation = build_loaders(args_of('-b 4 --no-aug'), (Images(18), Images(7)), CONFIG, CPU, None)
     torch.manual_seed(0)
     batches = [target.tolist() for _, target in train]
-    drawn = sum(batches, [])
+    drawn = [index for batch in batches for index in batch]
     assert [len(batch) for batch in batches] == [4] * 4 and len(set(drawn)) == 16 and drawn != sorted(drawn)
     (images, first), (_, second) = validation
     assert first.tolist() + second.tolist() == list(range(7))

@@ -5,6 +5,11 @@ import pytest
 from train_patch.mixing import mix_dests
 from train_patch.trainer.options import REFUSED, build_parser, refusal
 
+
+def words(text):
+    return text.split()
+
+
 # As timm's train.py has them. Flags are not listed: each is False.
 DEFAULTS = {
     **{'config': '', 'data': None, 'data_dir': None, 'dataset': '', 'train_split': 'train'},
@@ -32,34 +37,34 @@ DEFAULTS = {
     **{'checkpoint_hist': 10, 'workers': 4, 'output': '', 'experiment': '', 'eval_metric': 'top1'},
     **{'wandb_project': None, 'wandb_tags': [], 'wandb_resume_id': '', 'train_padding': None},
 }
-FLAGS = (
+FLAGS = words(
     'dataset_download pretrained no_resume_opt channels_last grad_checkpointing fast_norm amp no_ddp_bb '
     'synchronize_step sched_on_updates warmup_prefix no_aug jsd_loss bce_loss bce_sum resplit sync_bn split_bn '
     'model_ema model_ema_force_cpu model_ema_warmup pin_mem no_prefetcher train_accuracy use_multi_epochs_loader '
     'log_wandb'
-).split()
+)
 
-COUNTS = (
+COUNTS = words(
     '--train-num-samples --val-num-samples --num-classes --img-size --in-chans --batch-size --validation-batch-size '
     '--grad-accum-steps --lr-base-size --epochs --recount --log-interval --val-interval --checkpoint-hist'
-).split()
-NATURALS = (
+)
+NATURALS = words(
     '--lr-cycle-limit --start-epoch --warmup-epochs --cooldown-epochs --patience-epochs --aug-splits --mixup-off-epoch '
     '--recovery-interval --workers'
-).split()
-REALS = (
+)
+REALS = words(
     '--head-init-scale --head-init-bias --layer-decay-min-scale --layer-decay-no-opt-scale --lr-noise-pct '
     '--lr-noise-std --lr-cycle-mul --lr-cycle-decay --lr-k-decay --decay-rate --dr --bce-target-thresh '
     '--bce-pos-weight --bn-momentum'
-).split()
-FROM_ZERO = (
+)
+FROM_ZERO = words(
     '--opt-eps --momentum --weight-decay --clip-grad --lr --lr-base --warmup-lr --min-lr --epoch-repeats '
     '--color-jitter --aug-repeats --bn-eps'
-).split()
-PARTS = (
+)
+PARTS = words(
     '--hflip --vflip --color-jitter-prob --grayscale-prob --gaussian-blur-prob --reprob --drop --drop-path '
     '--drop-block --model-ema-decay'
-).split()
+)
 # option → words that it takes, words that it refuses; what is 1.0 as a number of an epoch is a typo
 TAKEN = {
     **dict.fromkeys(COUNTS, ('1 7', '0 -1 1.0 x')),
@@ -92,11 +97,11 @@ CHOICES = {
     '--worker-seeding': ['all', 'part'],
     '--eval-metric': ['top1', 'top5', 'loss'],
 }
-TEXTS = (
+TEXTS = words(
     '--config --data-dir --dataset --train-split --val-split --class-map --input-img-mode --input-key --target-key '
     '--model --pretrained-path --initial-checkpoint --resume --gp --torchcompile --torchcompile-mode --device --opt '
     '--sched --aa --mixup-mode --output --experiment --wandb-project --wandb-resume-id'
-).split()
+)
 # option → words, values, line that is refused
 LISTS = {
     '--input-size': ('1 32 40', [1, 32, 40], '3 32'),
@@ -117,14 +122,14 @@ def parser():
     return build_parser()
 
 
-def value(parser, option, *words):
+def value(parser, option, *given):
     dest = parser._option_string_actions[option.partition('=')[0]].dest
-    return getattr(parser.parse_args([option, *words]), dest)
+    return getattr(parser.parse_args([option, *given]), dest)
 
 
-def refused(parser, option, *words):
+def refused(parser, option, *given):
     with pytest.raises(SystemExit) as stopped:
-        parser.parse_args([option, *words])
+        parser.parse_args([option, *given])
     return stopped.value.code == 2
 
 
@@ -146,7 +151,7 @@ def test_a_flag_takes_no_word(parser):
 def test_numbers_are_held_to_their_limits(parser, capsys, kind):
     whole = (*COUNTS, *NATURALS, '--seed', '--local-rank', '--local_rank')
     for option in whole if kind is int else TAKEN.keys() - whole:
-        taken, wrong = (words.split() for words in TAKEN[option])
+        taken, wrong = map(words, TAKEN[option])
         for word in taken:
             found = value(parser, f'{option}={word}')
             assert found == float(word) and type(found) is kind, (option, word)
@@ -159,9 +164,9 @@ def test_numbers_are_held_to_their_limits(parser, capsys, kind):
 
 
 def test_choices(parser):
-    for option, words in CHOICES.items():
-        assert [value(parser, option, word) for word in words] == words
-        assert refused(parser, option, 'cubic') and refused(parser, option, words[-1].upper()), option
+    for option, names in CHOICES.items():
+        assert [value(parser, option, name) for name in names] == names
+        assert refused(parser, option, 'cubic') and refused(parser, option, names[-1].upper()), option
 
 
 def test_texts_are_taken_as_they_are(parser):
@@ -171,8 +176,8 @@ def test_texts_are_taken_as_they_are(parser):
 
 
 def test_lists(parser):
-    for option, (words, values, wrong) in LISTS.items():
-        assert value(parser, option, *words.split()) == values, option
+    for option, (given, values, wrong) in LISTS.items():
+        assert value(parser, option, *given.split()) == values, option
         assert refused(parser, option, *wrong.split()), option
 
 
@@ -220,10 +225,10 @@ def test_what_is_refused_and_which_values_a_recipe_may_carry():
     assert REFUSED == LEFT_ALONE
 
 
-@pytest.mark.parametrize('words', [[], ['1'], ['1', '2']])
-def test_a_refused_option_is_named_whatever_follows_it(parser, capsys, words):
+@pytest.mark.parametrize('given', [[], ['1'], ['1', '2']])
+def test_a_refused_option_is_named_whatever_follows_it(parser, capsys, given):
     for option in LEFT_ALONE:
-        assert refused(parser, option, *words), option
+        assert refused(parser, option, *given), option
         assert capsys.readouterr().err.splitlines()[-1] == f'{parser.prog}: error: {refusal(option)}'
 
 

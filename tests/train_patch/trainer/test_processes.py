@@ -69,12 +69,16 @@ def test_one_process_shares_nothing():
     assert mean_over_processes(args, mean) is mean
 
 
-@pytest.mark.parametrize(('device', 'expected'), [('cuda', 'cuda:1'), ('cpu', 'cpu'), ('cuda:0', 'cuda:1')])
-def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, device, expected):
+@pytest.mark.parametrize(
+    ('device', 'expected'), [('cuda', 'cuda:1'), ('cpu', 'cpu'), ('cuda:0', 'cuda:1'), ('mps', 'mps:1')]
+)
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, caplog, device, expected):
+    caplog.set_level('INFO', 'train')
     chosen, joined = [], []
     monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
     monkeypatch.setattr(dist, 'init_process_group', lambda backend, **kwargs: joined.append((backend, kwargs)))
     monkeypatch.setattr(dist, 'get_backend', lambda: 'some')
+    monkeypatch.setattr(dist, 'get_default_backend_for_device', lambda where: f'for {where}')
     for name, value in (('RANK', '5'), ('LOCAL_RANK', '1'), ('WORLD_SIZE', '8')):
         monkeypatch.setenv(name, value)
     handler = signal.getsignal(signal.SIGTERM)
@@ -82,9 +86,9 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, device, exp
     assert join_processes(args) == torch.device(expected)
     assert (args.distributed, args.local_rank, args.rank, args.world_size) == (True, 1, 5, 8)
     assert chosen == ([torch.device(expected)] if 'cuda' in device else [])
-    backend = 'nccl' if 'cuda' in device else 'gloo'
     meeting = {'init_method': 'env://', 'rank': 5, 'world_size': 8, 'timeout': DIST_TIMEOUT}
-    assert joined == [(backend, meeting)]
+    assert joined == [(f'for {expected}', meeting)]
+    assert f'Process 5 of 8 on {expected}, some.' in caplog.text
     assert signal.getsignal(signal.SIGTERM) is handler  # one of several dies at once
     assert DIST_TIMEOUT.total_seconds() == 600
 

@@ -253,7 +253,7 @@ def test_a_head_of_another_kind_is_named(line, named):
 def test_checkpointing_is_turned_on_where_a_model_can():
     assert build(f'{SMALL} --grad-checkpointing').grad_checkpointing is True
     assert build().grad_checkpointing is False
-    with pytest.raises(WrongArguments, match='^--grad-checkpointing: the model test_resnet cannot do it$'):
+    with pytest.raises(WrongArguments, match=r'^--grad-checkpointing: the model test_resnet cannot do it$'):
         setup._convert_model(args_of(f'{SMALL} --grad-checkpointing'), nn.Linear(2, 2))
 
 
@@ -350,7 +350,7 @@ def test_batch_norm_over_one_value_is_named_by_the_batch_size():
         def forward(self, images):
             raise ValueError('Expected more than 1 value per channel when training')
 
-    with pytest.raises(WrongArguments, match='^--batch-size 128: the model test_resnet cannot train on so few images'):
+    with pytest.raises(WrongArguments, match=r'^--batch-size 128: the model test_resnet cannot train on so few images'):
         fits(SMALL, Norm())
 
 
@@ -388,7 +388,7 @@ def test_only_the_first_process_speaks_of_the_mixer(caplog):
 
 def test_images_that_cannot_be_cut_are_named():
     config = {'input_size': (3, 32, 40), 'std': (0.2, 0.3, 0.4)}
-    with pytest.raises(WrongArguments, match='^--mix-mode puzzlemix: '):
+    with pytest.raises(WrongArguments, match=r'^--mix-mode puzzlemix: '):
         setup.build_mixers(args_of(f'{SMALL} --mix-mode puzzlemix'), nn.Identity(), config, nullcontext, '')
 
 
@@ -488,7 +488,7 @@ def test_optimizer_options_reach_it():
 
 
 def test_an_optimizer_that_does_not_go_with_the_model_is_named():
-    with pytest.raises(WrongArguments, match='^--opt sgd: does not work with test_resnet: [^\n]*$'):
+    with pytest.raises(WrongArguments, match=r'^--opt sgd: does not work with test_resnet: [^\n]*$'):
         setup.build_optimizer(args_of(f'{SMALL} --opt-kwargs no_such=1 --lr .1'), nn.Linear(2, 2))
 
 

@@ -232,14 +232,16 @@ def test_too_old_a_timm_is_named_first(monkeypatch):
 # On several processes
 
 
-@pytest.mark.parametrize('rank', [0, 1])
-@pytest.mark.parametrize(('line', 'buffers'), [('', True), ('--no-ddp-bb', False)])
-def test_what_one_of_several_processes_holds(built, monkeypatch, tmp_path, capsys, rank, line, buffers):
+@pytest.mark.parametrize(
+    ('rank', 'line', 'buffers', 'device'),
+    [(0, '', True, 'cpu'), (1, '--no-ddp-bb', False, 'cpu'), (1, '', True, 'meta')],
+)
+def test_what_one_of_several_processes_holds(built, monkeypatch, tmp_path, capsys, rank, line, buffers, device):
     wrapped, left = [], []
 
     def join(args):
         vars(args).update(distributed=True, rank=rank, local_rank=rank, world_size=2)
-        return torch.device('cpu')
+        return torch.device(device)
 
     class Distributed:
         def __init__(self, model, **kwargs):
@@ -251,7 +253,8 @@ def test_what_one_of_several_processes_holds(built, monkeypatch, tmp_path, capsy
     monkeypatch.setattr('torch.nn.parallel.DistributedDataParallel', Distributed)
     state, *_ = built(f'{line} --epochs 1')
     assert type(state.train_model) is Distributed and state.eval_model is state.model
-    assert wrapped == [(state.model, {'device_ids': None, 'broadcast_buffers': buffers})]
+    device_ids = None if device == 'cpu' else [torch.device(device)]
+    assert wrapped == [(state.model, {'device_ids': device_ids, 'broadcast_buffers': buffers})]
     assert len(left) == 1 and '--result' not in left[0]
     assert (state.output is None) == bool(rank) == (not (tmp_path / 'run').exists())
     assert ('--result' in capsys.readouterr().out) == (rank == 0)

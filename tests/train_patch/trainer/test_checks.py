@@ -104,3 +104,74 @@ def test_schedules_that_work_are_let_through(line):
 @pytest.mark.parametrize('opt', ['adamw', 'lamb', 'sgd'])
 def test_layer_decay_waits_for_the_model(opt):
     check_arguments(arguments(f'--opt {opt} --layer-decay .5 --lr 0'))
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('--model resnet5O', '--model resnet5O: no such model in timm; the nearest is resnet50'),
+        ('--model qqqqqqqq', '--model qqqqqqqq: no such model in timm'),
+        ('--device no-such', '--device no-such: torch knows no such device'),
+        ('--in-chans 1 --input-img-mode XYZ', '--input-img-mode XYZ: PIL knows no such mode'),
+        ('--in-chans 1 --input-img-mode F', "--input-img-mode F: timm's loader takes channels of 8 bits: L, RGB, "),
+        ('--in-chans 1 --input-img-mode 1', "--input-img-mode 1: timm's loader takes channels of 8 bits: L, RGB, "),
+        ('--in-chans 1 --input-img-mode P', "--input-img-mode P: timm's loader takes channels of 8 bits: L, RGB, "),
+        ('--in-chans 2 --input-img-mode PA', "--input-img-mode PA: timm's loader takes channels of 8 bits: L, RGB, "),
+        ('--aa no-such', '--aa no-such: timm does not know this policy '),
+        ('--opt no-such', '--opt no-such: '),
+        ('--opt adamw --opt-betas 2 3', '--opt adamw: ValueError: Invalid beta'),
+        ('--opt sgd --opt-kwargs no_such=1', '--opt sgd: TypeError: '),
+        ('--sched no-such', '--sched no-such: '),
+        ('--lr-cycle-mul 0 --lr-cycle-limit 2', '--sched cosine: cannot '),
+        ('--sched step --decay-rate -1 --decay-epochs 9 --epochs 10 --warmup-epochs 0', '--sched step: cannot go to epoch 9: '),
+        ('--sched step --decay-rate -1 --decay-epochs 999 --epochs 1200', '--sched step: cannot go to epoch 999: ValueError: '),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_named(line, message):
+    found = refusal(line)
+    assert found.startswith(message) and '\n' not in found
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '--model hf-hub:timm/resnet18.a1_in1k',  # only the hub knows
+        '--model resnet18.a1_in1k',
+        '--model cifar_resnet56',
+        '--opt adamw --opt-betas .8 .9 --opt-eps 1e-6 --opt-kwargs amsgrad=True',
+        '--sched step --decay-rate -1 --decay-epochs 9 --epochs 9 --warmup-epochs 0',  # never comes to the step
+        '--sched step --decay-rate -1 --decay-epochs 1000 --epochs 1200',  # a thousand epochs are looked at
+        '--sched step --decay-rate 0 --decay-epochs 2 --epochs 5',  # a learning rate of 0 is one
+        '--aa rand-m9-mstd0.5 --in-chans 4 --input-img-mode RGBA',
+    ],
+)
+def test_what_can_work_is_let_through(line):
+    check_arguments(arguments(line))
+
+
+def test_a_learning_rate_that_is_no_number_is_named():
+    found = refusal('--sched step --decay-rate 1e300 --decay-epochs 1 --epochs 9 --warmup-epochs 0')
+    assert found == '--sched step: cannot go to epoch 2: ValueError: the learning rate would be inf' or (
+        'OverflowError' in found
+    )
+
+
+@pytest.mark.parametrize(('world_size', 'refused'), [('1', True), ('2', False)])
+def test_repeated_augmentation_needs_several_processes(monkeypatch, world_size, refused):
+    monkeypatch.setenv('WORLD_SIZE', world_size)
+    if refused:
+        expected = '--aug-repeats 2.5 works on several processes only: start with torchrun'
+        assert refusal('--aug-repeats 2.5') == expected
+    else:
+        check_arguments(arguments('--aug-repeats 2.5'))
+
+
+@pytest.mark.parametrize('installed', [True, False])
+def test_weights_and_biases_are_looked_for_where_they_are_asked_for(monkeypatch, installed):
+    looked_for = []
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: looked_for.append(name) or (installed or None))
+    if installed:
+        check_arguments(arguments('--log-wandb'))
+    else:
+        assert refusal('--log-wandb') == '--log-wandb: the package wandb is not installed'
+    assert looked_for == ['wandb']

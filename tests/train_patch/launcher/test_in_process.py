@@ -128,6 +128,7 @@ def test_what_each_process_of_a_launch_is_told(tmp_path, monkeypatch):
     own = OwnOptions('--mix-mode hmix', HMIX, 'my_masks.py')
     script = AnyScript(CommandLine([], 'a/main.py', False, ['x']), own)
     module = AnyScript(CommandLine([], 'a.b', True, ['x']), own)
+    assert os.path.basename(script.folder).startswith('hmix-train-')
     assert os.path.isdir(script.folder) and script.folder != module.folder and script.arguments == ['x']
     witness = os.path.join(script.folder, 'called')
     expected = Launch(f'{tmp_path}/a/main.py', False, 'main.py', '--mix-mode hmix', HMIX, 'my_masks.py', witness)

@@ -123,10 +123,10 @@ def test_layer_decay_waits_for_the_model(opt):
         ('--opt sgd --opt-kwargs no_such=1', '--opt sgd: TypeError: '),
         ('--sched no-such', '--sched no-such: '),
         ('--lr-cycle-mul 0 --lr-cycle-limit 2', '--sched cosine: cannot '),
-        ('--sched step --decay-rate -1 --decay-epochs 9 --epochs 10 --warmup-epochs 0', '--sched step: cannot go to epoch 9: '),
-        ('--sched step --decay-rate -1 --decay-epochs 999 --epochs 1200', '--sched step: cannot go to epoch 999: ValueError: '),
+        ('--sched step --decay-rate -1 --decay-epochs 9 --epochs 10', '--sched step: cannot go to epoch 9: ValueError'),
+        ('--sched step --decay-rate -1 --decay-epochs 999 --epochs 1200', '--sched step: cannot go to epoch 999: '),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_work_is_named(line, message):
     found = refusal(line)
     assert found.startswith(message) and '\n' not in found
@@ -139,7 +139,7 @@ def test_what_cannot_work_is_named(line, message):
         '--model resnet18.a1_in1k',
         '--model cifar_resnet56',
         '--opt adamw --opt-betas .8 .9 --opt-eps 1e-6 --opt-kwargs amsgrad=True',
-        '--sched step --decay-rate -1 --decay-epochs 9 --epochs 9 --warmup-epochs 0',  # never comes to the step
+        '--sched step --decay-rate -1 --decay-epochs 9 --epochs 9',  # never comes to the step
         '--sched step --decay-rate -1 --decay-epochs 1000 --epochs 1200',  # a thousand epochs are looked at
         '--sched step --decay-rate 0 --decay-epochs 2 --epochs 5',  # a learning rate of 0 is one
         '--aa rand-m9-mstd0.5 --in-chans 4 --input-img-mode RGBA',

@@ -185,6 +185,12 @@ def test_a_process_that_a_script_forked_leaves_the_folder_to_the_first(tmp_path)
     os.rmdir(launched.folder)
 
 
+def test_a_folder_that_is_gone_already_is_no_error(tmp_path):
+    launched = any_script_of(tmp_path, asked='')
+    os.rmdir(launched.folder)
+    launched.main()
+
+
 def test_options_of_a_script_are_listened_to_while_it_runs_only(tmp_path):
     end = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--mixup', default=7)\np.parse_args([])"
     before = argparse.ArgumentParser.parse_known_args

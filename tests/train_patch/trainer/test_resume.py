@@ -158,7 +158,7 @@ def test_tables_of_a_run_that_lost_its_checkpoints_do_not_outlive_a_start_from_t
 @pytest.mark.parametrize('part', ['state_dict', 'optimizer'])
 def test_a_checkpoint_of_another_run_is_named_in_one_line(tmp_path, part):
     run = run_of()
-    path = checkpoint_of(run, tmp_path, epoch=4, **{part: {f'{i}.weight\n': torch.zeros(1) for i in range(999)}})
+    path = checkpoint_of(run, tmp_path, epoch=4, **{part: {f'{i} {"x" * 30}\n': torch.zeros(1) for i in range(30)}})
     with pytest.raises(RunError) as refusal:
         resume.restore(run, path)
     text = str(refusal.value)

@@ -440,8 +440,8 @@ def test_binary_cross_entropy():
 
 
 def test_jensen_shannon_over_the_splits():
-    found = loss('--jsd-loss --aug-splits 3 --smoothing .3')
-    assert type(found) is JsdCrossEntropy and found.num_splits == 3
+    found = loss('--jsd-loss --aug-splits 4 --smoothing .3')
+    assert type(found) is JsdCrossEntropy and found.num_splits == 4
     assert found.cross_entropy_loss.smoothing == 0.3
 
 

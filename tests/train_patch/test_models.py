@@ -1,5 +1,7 @@
 """The CIFAR networks of Table 2: published sizes, timm's model interface, usable by name."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -239,3 +241,117 @@ def test_parameter_groups_for_layer_decay():
         blocks = [scale[id(p)] for n, p in model.named_parameters() if n.endswith('conv1.weight')]
         assert blocks == sorted(set(blocks)) and scale[id(model.stem.conv.weight)] < blocks[0]
         assert scale[id(model.head.fc.weight)] == 1.0
+
+
+# The same class on a network of two blocks, small enough to look at every number
+
+
+def tiny(preact=False, layers=(1, 1), **kwargs):
+    stage = train_patch.models.preact_stage if preact else train_patch.models.basic_stage
+    return train_patch.models.CifarResNet(layers, (4, 8, 12)[: len(layers)], 4, stage, preact, **kwargs).eval()
+
+
+def drop_paths(model):
+    """Drop path rate of each block; 0 where it has none."""
+    blocks = [module for module in model.modules() if type(module).__name__ in BLOCKS]
+    return [getattr(block.drop_path, 'drop_prob', 0) for block in blocks]
+
+
+def test_what_a_network_is_unless_it_is_asked_to_be_something_else():
+    model = tiny()
+    assert (model.num_classes, model.in_chans, model.drop_rate, model.grad_checkpointing) == (100, 3, 0, False)
+    assert model.stem.conv.weight.shape == (4, 3, 3, 3) and model.head.fc.weight.shape == (100, 8)
+    assert model.head.drop.p == 0 and model.head.global_pool.pool_type == 'avg'
+    assert not [module for module in model.modules() if type(module).__name__ == 'DropPath']
+    for block in (module for module in model.modules() if type(module).__name__ in BLOCKS):
+        assert all(module.weight.any() for module in block.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize(
+    ('layers', 'rates'),
+    [((1, 1), [0, 0.3]), ((2, 2), [0, 0.1, 0.2, 0.3]), ((1,), [0]), ((1, 2, 1), [0, 0.1, 0.2, 0.3])],
+)
+@pytest.mark.parametrize('preact', [False, True])
+def test_stochastic_depth_grows_linearly_from_none(preact, layers, rates):
+    model = tiny(preact, layers, drop_path_rate=0.3, drop_rate=0.2)
+    assert drop_paths(model) == pytest.approx(rates)
+    assert model.head.drop.p == model.drop_rate == 0.2
+
+
+@pytest.mark.parametrize('preact', [False, True])
+def test_feature_info_says_what_each_stage_gives(preact):
+    model = tiny(preact, (1, 1, 1))
+    x = torch.randn(2, 3, 16, 16)
+    _, outputs = model.forward_intermediates(x)
+    assert [info['num_chs'] for info in model.feature_info] == [output.shape[1] for output in outputs] == [4, 4, 8, 12]
+    assert [info['reduction'] for info in model.feature_info] == [16 // output.shape[2] for output in outputs]
+    seen = []
+    for info in model.feature_info:
+        model.get_submodule(info['module']).register_forward_hook(lambda module, args, output: seen.append(output))
+    model(x)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(seen, outputs, strict=True)) and len(seen) == 4
+
+
+def test_intermediates_come_in_one_format():
+    with pytest.raises(ValueError, match="output_fmt must be 'NCHW', got 'NLC'"):
+        tiny().forward_intermediates(torch.randn(1, 3, 16, 16), output_fmt='NLC')
+
+
+@pytest.mark.parametrize('preact', [False, True])
+def test_intermediates_are_those_that_are_asked_for(preact):
+    model, x = tiny(preact, (1, 1, 1)), torch.randn(1, 3, 16, 16)
+    final, outputs = model.forward_intermediates(x)
+    assert torch.equal(final, model.norm(outputs[3])) and torch.equal(final, model.forward_features(x))
+    for indices, expected in ([0], [0]), ([2], [2]), ([0, 3], [0, 3]), (2, [2, 3]), (None, [0, 1, 2, 3]):
+        for stop_early in (False, True):
+            last, found = model.forward_intermediates(x, indices, stop_early=stop_early)
+            assert all(torch.equal(ours, outputs[i]) for ours, i in zip(found, expected, strict=True))
+            assert torch.equal(last, outputs[expected[-1]] if stop_early and expected[-1] < 3 else final)
+    normed = model.forward_intermediates(x, [1, 3], norm=True, intermediates_only=True)
+    assert torch.equal(normed[0], outputs[1]) and torch.equal(normed[1], final)
+
+
+@pytest.mark.parametrize('preact', [False, True])
+def test_checkpointed_stages_give_the_same_and_keep_less(preact):
+    model, x = tiny(preact, (1, 1, 1)).train(), torch.randn(4, 3, 16, 16)
+    results, kept = [], []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, to=tensors: to.append(tensor) or tensor, lambda t: t
+        ):
+            results.append(model(x))
+        kept.append(len(tensors))
+    torch.testing.assert_close(results[0], results[1])
+    assert kept[1] < kept[0]
+    model.set_grad_checkpointing()
+    assert model.grad_checkpointing
+
+
+def test_layer_groups_count_stages_or_blocks():
+    model = tiny(True, (2, 1))
+    names = [name for name, _ in model.named_parameters()]
+    for coarse, count in ((False, 3), (True, 2)):
+        matcher = model.group_matcher(coarse)
+        (block, _), (norm, _) = matcher['blocks']
+        groups = {re.match(block, name).groups() for name in names if name.startswith('stages')}
+        assert len(groups) == count
+        assert re.match(norm, 'norm.weight') and not re.match(norm, 'head.fc.weight')
+        assert re.match(matcher['stem'], 'stem.conv.weight')
+
+
+def test_the_functions_themselves_build_networks_without_weights_of_others(name):
+    with torch.device('meta'):
+        model = getattr(train_patch.models, name)()
+    assert model.num_classes == 100 and model.default_cfg['architecture'] == name
+
+
+def test_what_timm_is_told_of_each_network_is_so(name):
+    cfg = train_patch.models.default_cfgs[name].default
+    size = FEATURES[name][1]
+    assert (cfg.num_classes, cfg.pool_size, cfg.input_size) == (100, (size, size), (3, 32, 32))
+    model = shape_only(name)
+    assert isinstance(model.get_submodule(cfg.first_conv), nn.Conv2d)
+    assert model.get_submodule(cfg.classifier) is model.get_classifier()
+    assert (cfg.interpolation, cfg.crop_pct) == ('bilinear', 1.0)

@@ -67,7 +67,7 @@ def write_table(path: str | Path, rows: Table) -> None:
         return
     ordered = [rows[epoch] for epoch in sorted(rows)]
     columns = dict.fromkeys(column for row in ordered for column in row)
-    text = io.StringIO(newline='')
+    text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator='\n')
     writer.writeheader()
     writer.writerows(ordered)

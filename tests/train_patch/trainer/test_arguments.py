@@ -309,3 +309,17 @@ def test_every_option_of_timms_is_taken_or_refused_with_timms_default():
         default = eval(compile(ast.Expression(keywords['default']), SCRIPT, 'eval'), {})
         assert ours[dest].default == default, dest
         assert set(flags) <= set(ours[dest].option_strings), flags
+
+
+@pytest.mark.parametrize(
+    ('line', 'folder'),
+    [('', None), ('one', 'one'), ('--data-dir one', 'one'), ('one --data-dir one', 'one')],
+)
+def test_a_folder_may_be_given_in_either_way_or_in_both(line, folder):
+    assert parse_arguments(line.split())[0].data_dir == folder
+
+
+@pytest.mark.parametrize('folders', [('one', 'two'), ('two', 'one')])
+def test_two_different_folders_are_named(errors, folders):
+    expected = f'--data-dir {folders[1]} and the positional {folders[0]} are two different folders'
+    assert errors(f'{folders[0]} --data-dir {folders[1]}').endswith(expected)

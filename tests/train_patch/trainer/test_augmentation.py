@@ -104,3 +104,32 @@ def test_unknown_policy():
 def test_a_policy_is_asked_about_where_the_run_carries_it_out(args, refused):
     with pytest.raises(ValueError) if refused else contextlib.nullcontext():
         check_augmentation(args)
+
+
+@pytest.mark.parametrize(
+    ('version', 'newer'), [('9.13.0', False), ('12.99.0', False), ('13.0.0', True), ('14.2.1', True)]
+)
+def test_an_older_pillow_is_the_remedy_where_there_is_one(monkeypatch, version, newer):
+    """Pillow 13 is the first that refuses what timm asks for; before it another policy is all that helps."""
+
+    def rotate(image, degrees, **kwargs):
+        raise OSError('out of paint')
+
+    monkeypatch.setitem(auto_augment.NAME_TO_OP, 'Rotate', rotate)
+    monkeypatch.setattr(PIL, '__version__', version)
+    with pytest.raises(ValueError, match=r'choose another policy$') as refusal:
+        check_policy('rand-m5')
+    assert ('pillow<13' in str(refusal.value)) == newer
+
+
+def test_a_strength_drawn_from_all_up_to_the_magnitude_can_be_none(monkeypatch):
+    """mstd101 is timm's way to say: uniform from 0 to the magnitude."""
+    asked = set()
+
+    def rotate(image, degrees, **kwargs):
+        asked.add(abs(degrees))
+        return image
+
+    monkeypatch.setitem(auto_augment.NAME_TO_OP, 'Rotate', rotate)
+    check_policy('rand-m8-mstd101')
+    assert asked == {0.0, 24.0}  # of 30 degrees at the strongest level, 10

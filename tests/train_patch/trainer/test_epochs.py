@@ -207,3 +207,63 @@ def test_gradients_are_clipped_as_asked_for(mode, limit):
     for ours, before, gradient in zip(run.model.parameters(), model.parameters(), gradients, strict=True):
         clipped = gradient * limit / norm if mode == 'norm' else gradient.clamp(-limit, limit)
         torch.testing.assert_close(ours.data, before.data - 0.1 * clipped, rtol=1e-4, atol=1e-6)
+
+
+class Clock:
+    """Time that passes where it is told to: while a batch is waited for, and while it is computed on."""
+
+    def __init__(self, monkeypatch, model, computing):
+        self.now, self.computing = 1000.0, iter(computing)
+        monkeypatch.setattr('time.perf_counter', lambda: self.now)
+        model.register_forward_hook(lambda *_: self.pass_by(next(self.computing)))
+
+    def pass_by(self, seconds):
+        self.now += seconds
+
+    def loader(self, given, waiting):
+        for seconds, batch in zip(waiting, given, strict=True):
+            self.pass_by(seconds)
+            yield batch
+
+
+@pytest.mark.parametrize(
+    ('world_size', 'rates'), [(1, ['0.35', '0.35', '0.13', '0.17']), (2, ['0.70', '0.70', '0.26', '0.34'])]
+)
+def test_the_log_says_what_an_update_took_and_what_its_batches_were_waited_for(monkeypatch, caplog, world_size, rates):
+    """Two batches an update: 8 images in 1 + 10 + 2 + 10 seconds, then 6 in 3 + 20 + 4 + 20."""
+    given = batches(4, 4, 4, 2)
+    run = make_run('--grad-accum-steps 2 --log-interval 1', given, lr=0.0)
+    run.args.world_size = world_size
+    losses = [F.cross_entropy(run.model(images), target).item() for images, target in given]
+    clock = Clock(monkeypatch, run.model, [10, 10, 20, 20])
+    run.train_loader = clock.loader(given, [1, 2, 3, 4])
+    with caplog.at_level(logging.INFO, 'train'):
+        train_one_epoch(run, epoch=0)
+    first, second = lines(caplog, 'Train: ')
+    assert f'Time: 23.000s,    {rates[0]}/s (23.000s,    {rates[1]}/s)' in first
+    assert f'Time: 47.000s,    {rates[2]}/s (35.000s,    {rates[3]}/s)' in second
+    assert first.endswith('Data: 2.000 (1.500)') and second.endswith('Data: 4.000 (2.500)')
+    assert f'Loss: {losses[1]:#.3g} ({(losses[0] + losses[1]) / 2:#.3g})' in first
+    mean = sum(loss * len(images) for loss, (images, _) in zip(losses, given, strict=True)) / 14
+    assert f'Loss: {losses[3]:#.3g} ({mean:#.3g})' in second
+
+
+def test_the_log_of_a_validation_says_what_a_batch_took_with_its_images(monkeypatch, caplog):
+    given = batches(5, 2, seed=1)
+    run = make_run('--log-interval 1', batches(4))
+    losses = [F.cross_entropy(run.model(images), target).item() for images, target in given]
+    clock = Clock(monkeypatch, run.model, [10, 20])
+
+    class Loader(list):
+        def __iter__(self):
+            return clock.loader(given, [1, 2])
+
+    run.eval_loader = Loader(given)
+    with caplog.at_level(logging.INFO, 'train'):
+        validate(run, run.model)
+    first, second = lines(caplog, 'Test')
+    assert 'Time: 11.000 (11.000)' in first and 'Time: 22.000 (16.500)' in second
+    mean = (5 * losses[0] + 2 * losses[1]) / 7
+    assert (
+        f'Loss: {losses[0]:>7.3f} ({losses[0]:>6.3f})' in first and f'Loss: {losses[1]:>7.3f} ({mean:>6.3f})' in second
+    )

@@ -74,3 +74,29 @@ def test_what_is_written_is_read(tmp_path_factory, rows):
     assert list(table) == sorted(rows)
     for epoch, row in rows.items():
         assert (float(table[epoch]['lr']), table[epoch]['note']) == (row['lr'], row['note'])
+
+
+@pytest.mark.parametrize('text', ['two\nlines', 'old\r\nlines', 'a "quoted" word', ' space '])
+def test_text_of_any_kind_comes_back_as_it_was(tmp_path, text):
+    path = tmp_path / 'summary.csv'
+    write_table(path, {0: {'epoch': 0, 'note': text, 'lr': 0.1}, 1: {'epoch': 1, 'note': '', 'lr': 0.2}})
+    assert {epoch: row['note'] for epoch, row in read_table(path).items()} == {0: text, 1: ''}
+
+
+def test_lines_end_as_timms_do_on_every_system(tmp_path):
+    path = tmp_path / 'summary.csv'
+    write_table(path, {0: {'epoch': 0, 'lr': 0.1}})
+    assert path.read_bytes() == b'epoch,lr\n0,0.1\n'
+
+
+def test_a_table_with_another_systems_line_ends_is_read(tmp_path):
+    path = tmp_path / 'summary.csv'
+    path.write_bytes(b'epoch,lr\r\n0,0.1\r\n1,0.')
+    assert read_table(path) == {0: {'epoch': '0', 'lr': '0.1'}}
+
+
+def test_a_row_may_be_longer_or_shorter_than_the_header(tmp_path):
+    """What is there is read: a table is no reason to end a run that has trained for days."""
+    path = tmp_path / 'summary.csv'
+    path.write_text('epoch,lr,eval_top1\n0,0.1\n1,0.2,50.0,7\n')
+    assert read_table(path) == {0: {'epoch': '0', 'lr': '0.1'}, 1: {'epoch': '1', 'lr': '0.2', 'eval_top1': '50.0'}}

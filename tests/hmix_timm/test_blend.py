@@ -1,5 +1,6 @@
 """Masks are applied exactly: on every dtype and memory layout, by either way of blending, and with little memory."""
 
+import importlib.util
 import itertools
 
 import numpy as np
@@ -11,7 +12,7 @@ from hmix_timm import blend
 from hmix_timm.benching.timing import extra_memory
 from hmix_timm.blend import blend_, compiled, mix_, mix_pairs_, mix_whole_
 from hmix_timm.families import cutmix_mask, gmix_mask, hmix_mask
-from hmix_timm.masks import BoxMask, ProductMask, mixup_mask
+from hmix_timm.masks import BoxMask, DenseMask, ProductMask, mixup_mask
 
 SIZE = (13, 9)
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -317,3 +318,58 @@ def test_masks_of_none_and_empty_boxes_leave_everything():
     for mix in (mix_, mix_pairs_, mix_whole_):
         for mask in (None, BoxMask(1.0), mixup_mask(1.0)):
             assert torch.equal(mix(x, [mask] * 4), before)
+
+
+def test_signals_take_a_mixup_for_each_pair_too():
+    x = torch.randn((5, 7), generator=torch.Generator().manual_seed(0))
+    lam = torch.tensor([0.3, 0.9, 1.0, 0.9, 0.3])[:, None]
+    masks = [mixup_mask(0.3), mixup_mask(0.9), None, mixup_mask(0.9), mixup_mask(0.3)]
+    for mix in (mix_pairs_, mix_whole_):
+        torch.testing.assert_close(mix(x.clone(), masks), lam * x + (1.0 - lam) * x.flip(0))
+
+
+def dense_masks(count, size=SIZE):
+    rng = np.random.default_rng(7)
+    return [DenseMask(rng.random(size)) for _ in range(count - 1)] + [DenseMask(rng.random(size) < 0.5)]
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('mix', [mix_pairs_, mix_whole_])
+def test_a_dense_mask_for_each_sample_is_applied_to_it(mix, dtype):
+    masks = dense_masks(4)
+    x = make_batch(4, dtype, 'contiguous')[0]
+    m = torch.from_numpy(np.stack([mask.values for mask in masks]).astype(float))[:, None]
+    exact = x.double() * m + x.double().flip(0) * (1 - m)
+    bound = torch.finfo(dtype).eps / 2 * exact.abs() + (1e-14 if dtype == torch.float64 else 1e-6)
+    assert ((mix(x, masks).double() - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize(
+    'layouts', [('contiguous',) * 4, ('channels_innermost',) * 4, ('contiguous',) * 2 + ('channels_innermost',) * 2]
+)
+@pytest.mark.parametrize('kind', ['dense', 'gmix', 'mixup'])
+@pytest.mark.parametrize('length', [2, 4])
+def test_uint8_samples_of_any_layout_take_masks_of_any_kind(layouts, kind, length, mix_uint8):
+    """Dense masks too, and partners that lie in memory in different ways."""
+    images = [read_only_images(1, layout, seed)[0] for seed, layout in enumerate(layouts)]
+    before = np.stack(images)
+    masks = {
+        'dense': dense_masks(4),
+        'gmix': [gmix_mask(SIZE, lam, (5, 2)) for lam in (0.2, 0.4, 0.6, 0.8)],
+        'mixup': [mixup_mask(lam) for lam in (0.2, 0.4, 0.6, 0.8)],
+    }[kind]
+    out = np.full((length, 3, *SIZE), 77, np.uint8)
+    mix_uint8(images, masks[:length], out)
+    m = np.stack([mask.array(SIZE) for mask in masks])[:length, None]
+    assert np.abs(out - (before[:length] * m + before[::-1][:length] * (1 - m))).max() <= 0.5 + 1e-3
+    assert np.array_equal(np.stack(images), before)
+
+
+def test_a_default_device_of_torch_does_not_move_what_is_mixed_on_the_host():
+    spec = importlib.util.find_spec('hmix_timm.blend.uint8_samples')
+    module = importlib.util.module_from_spec(spec)
+    with torch.device('meta'):
+        spec.loader.exec_module(module)
+    out = np.empty((2, 1, 1, 1), np.uint8)
+    module.mix_uint8([np.full((1, 1, 1), value, np.uint8) for value in (100, 200)], [mixup_mask(0.25)] * 2, out)
+    assert out.flatten().tolist() == [175, 125]

@@ -1,5 +1,7 @@
 """Masks by themselves: their arrays and means written out by hand, and which ones are not sound."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,25 @@ def test_values_lie_between_0_and_1(value, problem):
 )
 def test_what_is_no_mask_of_this_size_is_named(mask, problem):
     assert problem_with(mask, SIZE) == problem
+
+
+def test_the_share_that_is_wrong_is_told_with_its_box():
+    found = problem_with(BoxMask(0.6, (1, 3, 2, 4), 0.5), SIZE)
+    assert found == 'its box_fraction 0.5 is not the share of (1, 3, 2, 4) in 3×4 pixels'
+
+
+@pytest.mark.parametrize(
+    ('mask', 'field'),
+    [(BOX, 'outside'), (ProductMask(0.0, np.ones(3), np.ones(4)), 'y'), (DenseMask(np.ones(SIZE)), 'values')],
+)
+def test_a_mask_is_not_changed_once_it_is_drawn(mask, field):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(mask, field, None)
+
+
+def test_masks_of_arrays_are_told_apart_by_themselves():
+    """What is remembered for a mask is found again by it, and not by another one that holds the same array."""
+    values = np.ones(SIZE)
+    for make in (lambda: DenseMask(values), lambda: ProductMask(0.0, values[:, 0], values[0])):
+        mask, other = make(), make()
+        assert {mask: 1, other: 2}[mask] == 1

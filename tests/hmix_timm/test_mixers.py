@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from timm.data.mixup import FastCollateMixup as TimmFastCollateMixup
 from timm.data.mixup import Mixup as TimmMixup
 from timm.data.mixup import rand_bbox
 
@@ -449,3 +450,38 @@ def test_call_written_for_the_published_code_works():
 )
 def test_repr_names_the_slots_in_use(options, slots):
     assert repr(Mixup(**options)).startswith(f'Mixup({slots}, mode=batch, ')
+
+
+@pytest.mark.parametrize('lam', [0.0, 1.0])
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
+@pytest.mark.parametrize('collate', [False, True])
+def test_at_both_ends_of_lam_boxes_are_drawn_where_timm_draws_them(monkeypatch, lam, mode, collate):
+    """λ = 1 takes timm a box in the collate function's batch mode alone; λ = 0 always, which a border may clip."""
+    monkeypatch.setattr(np.random, 'beta', lambda a, b, size=None: lam if size is None else np.full(size, lam))
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (4, 3, 9, 14), dtype=np.uint8), np.arange(4)
+    arguments = {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'mode': mode, 'num_classes': 4, 'label_smoothing': 0.0}
+    for seed in range(5):
+        results = []
+        classes = (FastCollateMixup, TimmFastCollateMixup) if collate else (Mixup, TimmMixup)
+        for mixer in (cls(**arguments) for cls in classes):
+            np.random.seed(seed)
+            if collate:
+                images, target = mixer(
+                    [(image.copy(), int(label)) for image, label in zip(pixels, labels, strict=True)]
+                )
+            else:
+                images, target = mixer(torch.from_numpy(pixels).float(), torch.from_numpy(labels))
+            results.append((images, target, np.random.rand()))
+        assert torch.equal(results[0][0], results[1][0])
+        torch.testing.assert_close(results[0][1], results[1][1], check_dtype=False)
+        assert results[0][2] == results[1][2], 'as many numbers drawn'
+
+
+def test_repr_of_the_collate_function_is_that_of_the_mixer_and_its_loop():
+    options = {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'gmix', 'num_classes': 12}
+    mixer = repr(Mixup(**options))
+    collate = repr(FastCollateMixup(**options))
+    assert mixer == 'Mixup(GMix(alpha=1, kernel=reference), mode=batch, prob=1, label_smoothing=0.1, num_classes=12)'
+    assert collate.partition(', compiled by ')[0].rstrip(')') == f'FastCollate{mixer}'.rstrip(')')
+    assert collate.endswith(')')

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import timm
 
 import hmix_timm
 
@@ -50,3 +51,20 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         _ = hmix_timm.CutMix
     with pytest.raises(ImportError, match='cannot import name'):
         exec('from hmix_timm import CutMix')
+
+
+def test_an_old_timm_is_named_where_naflex_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'hmix_timm.naflex', None)  # cannot be imported
+    monkeypatch.delitem(vars(hmix_timm), 'NaFlexMixup', raising=False)
+    with pytest.raises(ImportError) as raised:
+        _ = hmix_timm.NaFlexMixup
+    assert str(raised.value) == f'NaFlexMixup needs timm 1.0.20 or newer, and this is {timm.__version__}'
+
+
+@pytest.mark.parametrize('name', ['BoxMask', 'PuzzleMix'])
+def test_what_fails_in_another_module_is_told_as_it_is(monkeypatch, name):
+    home = {'BoxMask': 'masks', 'PuzzleMix': 'puzzle'}[name]
+    monkeypatch.setitem(sys.modules, f'hmix_timm.{home}', None)
+    monkeypatch.delitem(vars(hmix_timm), name, raising=False)
+    with pytest.raises(ImportError, match=f'hmix_timm.{home}'):
+        getattr(hmix_timm, name)

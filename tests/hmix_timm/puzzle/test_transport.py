@@ -91,3 +91,10 @@ def test_an_image_is_moved_the_same_alone_and_in_a_batch():
     saliency, visible = random_problems(10, 8, 8, seed=8)
     alone = [solve(saliency[i : i + 1], visible[i : i + 1]) for i in range(10)]
     np.testing.assert_array_equal(np.concatenate(alone), solve(saliency, visible))
+
+
+@pytest.mark.parametrize(('worth', 'source'), [([1.0, 0.0], 0), ([0.5, 0.5], 1)])
+def test_the_farthest_way_that_pays_is_gone_too(worth, source):
+    """The last block alone is visible, at a price of 0.3 from beside it and of 0.6 from the first one."""
+    saliency, visible = np.array([[worth, [0.0, 0.0]]]), np.array([[[False, False], [False, True]]])
+    np.testing.assert_array_equal(solve(saliency, visible, t_eps=0.3), [[0, 1, 2, source]])

@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from hmix_timm import Mixup
+from hmix_timm.theory import prediction
 from hmix_timm.theory.approximation import original_loss, partner_moments, regularizers
 from hmix_timm.theory.laws import mixer_supports
 from hmix_timm.theory.prediction import predict, rank_correlation
@@ -132,3 +133,20 @@ def test_rank_correlation_is_spearmans():
     a, b = [0.3, 1.2, -4.0, 2.2, 0.9], [7.0, 6.0, 1.0, 9.0, 0.5]
     assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic)
     assert rank_correlation([1.0, 2.0], [1.0, 2.0]) is None
+
+
+def test_batches_and_repeats_draw_anew_and_mixers_the_same(monkeypatch):
+    drawn = []
+    draw_masks = prediction.draw_masks
+
+    def recorded(mixer, size, count):
+        if count == 8:  # those of images, not of the coefficient
+            drawn.append((mixer, np.random.get_state()[1][:4].tolist()))
+        return draw_masks(mixer, size, count)
+
+    monkeypatch.setattr(prediction, 'draw_masks', recorded)
+    x, y = data()
+    predict(TwoClasses(), [(x.view(-1, 1, *SIZE), y)] * 2, np.ones((3, 5)), MIXERS, repeats=3)
+    states = [[state for mixer, state in drawn if mixer is wanted] for wanted in MIXERS.values()]
+    assert states[0] == states[1] == states[2]
+    assert len({tuple(state) for state in states[0]}) == len(states[0]) == 2 * 3

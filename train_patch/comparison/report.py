@@ -48,7 +48,7 @@ def write_report(comparison: Comparison, outcome: Outcome) -> str:
     write_bytes(comparison.output / 'results.md', '\n\n'.join(document).encode() + b'\n')
     write_bytes(comparison.output / 'results.csv', csv_table(rows, baselines, comparison.seeds).encode())
     failed = [f'{failure.variant} seed {failure.seed}' for failure in outcome.failures]
-    named = f'\n{len(failed)} runs failed: {", ".join(failed)}' if failed else ''
+    named = f'\n{len(failed)} {"run" if len(failed) == 1 else "runs"} failed: {", ".join(failed)}' if failed else ''
     written = ', '.join(['results.md', 'results.csv', *(['results.png'] if results else [])])
     return f'\n{text}\n\n{explained}{named}\n\n{comparison.output}/{written}'
 

@@ -99,6 +99,7 @@ def test_the_table_has_a_row_for_each_mix_mode():
     assert second['mix mode'] == 'hmix' and second['gain (points)'] == '-1.000'
 
 
+@pytest.mark.slow
 def test_small_networks_are_trained_for_every_mix_mode_that_draws_masks(monkeypatch):
     trained = []
 

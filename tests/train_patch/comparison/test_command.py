@@ -63,7 +63,7 @@ def test_a_run_that_failed_is_status_1(call, capsys):
     call.scripts['hmix'] = 'exit 3'
     assert call() == 1
     shown = capsys.readouterr()
-    assert '1 runs failed: hmix seed 7' in shown.out and 'stopped' not in shown.err
+    assert '1 run failed: hmix seed 7' in shown.out and 'stopped' not in shown.err
     assert (call.output / 'results.md').exists()
 
 

@@ -154,6 +154,7 @@ def test_a_killed_comparison_leaves_the_lock_to_its_training_process(finished):
     ended.unlink()
 
 
+@pytest.mark.slow
 def test_runs_at_once_give_what_runs_one_after_another_give(finished, arguments, tmp_path, rows_of):
     argv = [*arguments(tmp_path), '--modes', *MODES, '--seeds', '3', '--jobs', '2']
     assert main(argv) == 0
@@ -165,6 +166,7 @@ def test_runs_at_once_give_what_runs_one_after_another_give(finished, arguments,
     assert '- trained 2 runs at once, 1 thread in each process' in (tmp_path / 'results.md').read_text()
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_go_on(arguments, tmp_path, capsys, rows_of):
     """The failing run finds a checkpoint that is none."""
     folder = tmp_path / 'hmix' / 'seed0'
@@ -179,6 +181,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(arguments, tmp_path, capsys,
     assert not (folder / 'finished.json').exists()
 
 
+@pytest.mark.slow
 def test_a_diverged_run_has_failed(arguments, tmp_path, capsys, rows_of):
     argv = [*arguments(tmp_path, '--lr', '1e30', '--opt', 'sgd', '--epochs', '1'), '--modes', 'hmix', '--seeds', '0']
     assert main(argv) == 1
@@ -191,6 +194,7 @@ def test_a_diverged_run_has_failed(arguments, tmp_path, capsys, rows_of):
     ]
 
 
+@pytest.mark.slow
 def test_what_stops_the_first_run_stops_the_comparison(work, arguments, tmp_path, capsys):
     """Of the images one cannot be read, which no check before the first run can see."""
     data = tmp_path / 'data'

@@ -143,7 +143,7 @@ def test_processes_that_a_script_spawns_mix_and_one_speaks(launch):
     assert len(run.mixing_lines) == 1
 
 
-@pytest.fixture(scope='module', params=['fork', 'spawn'])
+@pytest.fixture(scope='module', params=['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def module_run(request, launch):
     """A module whose loader's worker mixes, by timm's class and by a subclass in turns."""
     return launch('--mix-mode hmix', MODULE, f'{OUTPUT} --start-method {request.param}', cwd=SCRIPTS).passed()

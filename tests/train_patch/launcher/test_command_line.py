@@ -228,13 +228,18 @@ def test_a_module_that_is_there_is_not_run_by_looking(package, name):
 @pytest.mark.parametrize(
     ('name', 'missing'),
     [
-        *(('still_m2', 'still_m2.__main__'), ('none_m2', 'none_m2'), ('none_m2.part', 'none_m2.part')),
+        *(('none_m2', 'none_m2'), ('none_m2.part', 'none_m2.part')),
         *(('runs_m2.none', 'runs_m2.none'), ('runs_m2.part.none', 'runs_m2.part.none')),
     ],
 )
 def test_a_module_that_cannot_be_run_is_named(package, name, missing):
     with pytest.raises(RunError, match=f'^-m {missing}: there is no such module$'):
         check_module(name)
+
+
+def test_a_package_that_nothing_runs_is_named(package):
+    with pytest.raises(RunError, match=r'^-m still_m2: this is a package without a module __main__'):
+        check_module('still_m2')
 
 
 def test_what_a_package_lacks_itself_is_its_own_error(package):

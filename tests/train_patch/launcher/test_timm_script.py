@@ -170,7 +170,9 @@ def test_a_recipe_may_name_families_and_their_options(train, tmp_path):
     assert 'Corner(alpha=1, part=0.25)' in mixing_line(train(LIKE, f'-c {recipe}'))
 
 
-@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow), 'forkserver'])
+@pytest.mark.parametrize(
+    'method', ['fork', *(pytest.param(new, marks=pytest.mark.slow) for new in ('spawn', 'forkserver'))]
+)
 def test_loader_workers_mix_and_stop_under_every_start_method(train, tmp_path, method):
     run = train(LIKE, '--epochs 3 --mix-mode hmix -j 1 --mixup-off-epoch 2', start_method=method)
     mixing_line(run)

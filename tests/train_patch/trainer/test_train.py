@@ -106,7 +106,9 @@ def test_documented_command_line_is_taken(name):
 
 
 # Together they have every option that the nine have.
-@pytest.mark.parametrize('name', ['mixnet_xl', 'resnet50', 'mobilenetv3_large_100', 'resnext50_32x4d'])
+@pytest.mark.parametrize(
+    'name', ['mixnet_xl', pytest.param('resnet50', marks=pytest.mark.slow), 'mobilenetv3_large_100', 'resnext50_32x4d']
+)
 def test_documented_command_line_trains(lean, image_folder, tmp_path, name):
     documented = DOCUMENTED[name] if posterizes_to_no_bits() else DOCUMENTED[name].replace('-inc1', '')
     model = 'test_resnet' if 'res' in name else 'test_efficientnet'

@@ -96,6 +96,7 @@ def test_killed_at_random_moments(lean, stateful, tmp_path):
     assert_same_run(folder, stateful)
 
 
+@pytest.mark.slow
 def test_killed_before_every_touch_of_the_disk(lean, tmp_path):
     """Each write, rename, link and removal in turn is the one that a run does not live to see."""
     line = '-j 0 -b 32 --epochs 2 --checkpoint-hist 1 --eval-metric loss --resume auto'

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import re
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -43,7 +44,9 @@ def train_epochs(run: Run, start_epoch: int, start_batch: int) -> None:
     except Exception as error:
         line = next(iter(str(error).splitlines()), '')
         kept = 'What was finished is kept: --resume auto goes on from there.'
-        if 'DataLoader worker' in line:  # torch's words for a process that something else has ended
+        if isinstance(error, ConnectionError | EOFError):  # it has ended while its batch was being handed over
+            line = f'DataLoader worker has ended ({line or type(error).__name__})'
+        if re.match(r'DataLoader worker (\(pid|has ended)', line):  # torch's words where something else has ended it
             raise RunError(
                 f'epoch {epoch}: {line}; is there memory enough for --workers {run.args.workers}? {kept}'
             ) from error

@@ -5,6 +5,7 @@ import math
 import random
 import shlex
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from hmix_timm import Mixup
 from hmix_timm.errors import RunError
+from train_patch.trainer import loop
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.data import EpochSeeded
 from train_patch.trainer.loaders import start_draws
@@ -243,3 +245,41 @@ def test_the_ten_best_epochs_end_with_the_best(metric, expected):
     found = best_epochs(rows, metric)
     assert [result['epoch'] for result in found] == expected
     assert found[-1] == {'epoch': 11, 'train': {'loss': 1.0}, 'validation': {'loss': 60.0, 'top1': 40.0}}
+
+
+def ended_by(error, monkeypatch):
+    """What comes out of a training whose second epoch meets an error."""
+
+    def epoch(run, number, first_batch):
+        if number == 1:
+            raise error
+
+    monkeypatch.setattr(loop, 'start_draws', lambda *arguments: None)
+    monkeypatch.setattr(loop, '_epoch', epoch)
+    args = SimpleNamespace(workers=2, rank=0)
+    with pytest.raises(Exception) as caught:
+        loop.train_epochs(SimpleNamespace(num_epochs=3, args=args, train_loader=None, schedule=None), 0, 0)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ('error', 'said'),
+    [
+        (
+            RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. '),
+            '(pid 7) is killed by signal: Killed',
+        ),
+        (RuntimeError('DataLoader worker (pid(s) 7, 8) exited unexpectedly'), '(pid(s) 7, 8) exited unexpectedly'),
+        (ConnectionResetError(104, 'Connection reset by peer'), 'has ended ([Errno 104] Connection reset by peer)'),
+        (EOFError(), 'has ended (EOFError)'),
+    ],
+)
+def test_a_worker_that_something_else_has_ended_is_named(monkeypatch, error, said):
+    ended = ended_by(error, monkeypatch)
+    assert isinstance(ended, RunError)
+    assert str(ended).startswith(f'epoch 1: DataLoader worker {said}') and '--workers 2?' in str(ended)
+
+
+def test_an_error_in_a_worker_is_no_ended_worker(monkeypatch):
+    error = ValueError('Caught ValueError in DataLoader worker process 0.')
+    assert ended_by(error, monkeypatch) is error

@@ -81,6 +81,8 @@ def _check_channels(args: argparse.Namespace) -> None:
         raise WrongArguments(f'--input-img-mode {mode}: PIL knows no such mode') from error
     if described.typestr != '|u1' or mode in ('P', 'PA'):
         raise WrongArguments(f"--input-img-mode {mode}: timm's loader takes channels of 8 bits: L, RGB, RGBA, CMYK, …")
+    if args.input_size and args.in_chans not in (None, channels):
+        raise WrongArguments(f'--in-chans {args.in_chans}: --input-size has {channels} channels')
     found = len(described.bands)
     if found != channels:
         option = '--input-size' if args.input_size else '--in-chans'

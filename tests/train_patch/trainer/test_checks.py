@@ -67,7 +67,7 @@ def test_a_device_that_holds_no_numbers_cannot_be_used():
         ('--in-chans 1', 1, 'L'),
         ('--in-chans 3', 3, 'RGB'),
         ('--input-size 1 8 9', 1, 'L'),
-        ('--input-size 3 8 9 --in-chans 1', 3, 'RGB'),
+        ('--input-size 3 8 9 --in-chans 3', 3, 'RGB'),
         ('--in-chans 4 --input-img-mode CMYK', 4, 'CMYK'),
     ],
 )
@@ -112,6 +112,7 @@ def test_layer_decay_waits_for_the_model(opt):
         ('--model resnet5O', '--model resnet5O: no such model in timm; the nearest is resnet50'),
         ('--model qqqqqqqq', '--model qqqqqqqq: no such model in timm'),
         ('--device no-such', '--device no-such: torch knows no such device'),
+        ('--input-size 3 8 9 --in-chans 1', '--in-chans 1: --input-size has 3 channels'),
         ('--in-chans 1 --input-img-mode XYZ', '--input-img-mode XYZ: PIL knows no such mode'),
         ('--in-chans 1 --input-img-mode F', "--input-img-mode F: timm's loader takes channels of 8 bits: L, RGB, "),
         ('--in-chans 1 --input-img-mode 1', "--input-img-mode 1: timm's loader takes channels of 8 bits: L, RGB, "),

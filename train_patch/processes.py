@@ -20,6 +20,8 @@ def raise_on_sigterm() -> None:
     """Has SIGTERM raise `Terminated` in the main thread."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        # where the whole group is sent it, loader workers end, too: torch would raise an error for them on the way out
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)

@@ -251,6 +251,17 @@ def test_a_signal_ends_the_run_with_its_own_status(lean, tmp_path, number, statu
     assert len(run.rows) >= 1
 
 
+def test_a_signal_to_the_whole_group_ends_the_run_as_one_to_itself(lean, tmp_path):
+    """What `timeout` and schedulers of clusters send: its loader workers end at the same moment."""
+    run = lean.start(tmp_path / 'run', '--epochs 500 -j 2 --log-interval 1')
+    while 'Train: 1' not in run.log:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGTERM)
+    lean.wait(run)
+    assert (run.status, run.last_line) == (143, 'Terminated.')
+    assert 'Traceback' not in run.log
+
+
 def test_a_worker_that_is_killed_ends_the_run_with_one_line(lean, tmp_path):
     run = lean.start(tmp_path / 'run', '--epochs 500 -j 2 --log-interval 1')
     while 'Train: 1' not in run.log:

@@ -209,18 +209,18 @@ def package(tmp_path, monkeypatch):
     """Packages that nothing else has, on the path."""
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, content in {
-        'runs_m2/__init__.py': '', 'runs_m2/__main__.py': '', 'runs_m2/part.py': '', 'still_m2/__init__.py': '',
-        'still_m2/part.py': '', 'broken_m2/__init__.py': 'import no_such_thing_m2', 'broken_m2/part.py': '',
-        'file_m2.py': 'raise RuntimeError',
+        'runs_here/__init__.py': '', 'runs_here/__main__.py': '', 'runs_here/part.py': '', 'still_here/__init__.py': '',
+        'still_here/part.py': '', 'broken_here/__init__.py': 'import no_such_thing_here', 'broken_here/part.py': '',
+        'file_here.py': 'raise RuntimeError',
     }.items():  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     yield
-    for name in [name for name in sys.modules if name.partition('.')[0].endswith('_m2')]:
+    for name in [name for name in sys.modules if name.partition('.')[0].endswith('_here')]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize('name', ['runs_m2', 'runs_m2.part', 'still_m2.part', 'file_m2'])
+@pytest.mark.parametrize('name', ['runs_here', 'runs_here.part', 'still_here.part', 'file_here'])
 def test_a_module_that_is_there_is_not_run_by_looking(package, name):
     check_module(name)
 
@@ -228,8 +228,8 @@ def test_a_module_that_is_there_is_not_run_by_looking(package, name):
 @pytest.mark.parametrize(
     ('name', 'missing'),
     [
-        *(('none_m2', 'none_m2'), ('none_m2.part', 'none_m2.part')),
-        *(('runs_m2.none', 'runs_m2.none'), ('runs_m2.part.none', 'runs_m2.part.none')),
+        *(('none_here', 'none_here'), ('none_here.part', 'none_here.part')),
+        *(('runs_here.none', 'runs_here.none'), ('runs_here.part.none', 'runs_here.part.none')),
     ],
 )
 def test_a_module_that_cannot_be_run_is_named(package, name, missing):
@@ -238,13 +238,13 @@ def test_a_module_that_cannot_be_run_is_named(package, name, missing):
 
 
 def test_a_package_that_nothing_runs_is_named(package):
-    with pytest.raises(RunError, match=r'^-m still_m2: this is a package without a module __main__'):
-        check_module('still_m2')
+    with pytest.raises(RunError, match=r'^-m still_here: this is a package without a module __main__'):
+        check_module('still_here')
 
 
 def test_what_a_package_lacks_itself_is_its_own_error(package):
-    with pytest.raises(ModuleNotFoundError, match='no_such_thing_m2'):
-        check_module('broken_m2.part')
+    with pytest.raises(ModuleNotFoundError, match='no_such_thing_here'):
+        check_module('broken_here.part')
 
 
 def test_what_makes_a_script_timms_is_read_and_not_run(tmp_path):

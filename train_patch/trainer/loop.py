@@ -44,9 +44,10 @@ def train_epochs(run: Run, start_epoch: int, start_batch: int) -> None:
     except Exception as error:
         line = next(iter(str(error).splitlines()), '')
         kept = 'What was finished is kept: --resume auto goes on from there.'
-        if isinstance(error, ConnectionError | EOFError):  # it has ended while its batch was being handed over
-            line = f'DataLoader worker has ended ({line or type(error).__name__})'
-        if re.match(r'DataLoader worker (\(pid|has ended)', line):  # torch's words where something else has ended it
+        # met by who takes a batch from a worker that ends meanwhile; what a worker itself meets begins with "Caught"
+        if isinstance(error, ConnectionError | EOFError) and run.args.workers and not line.startswith('Caught '):
+            line = f'DataLoader worker seems to have ended ({line or type(error).__name__})'
+        if re.match(r'DataLoader worker (\(pid|seems)', line):  # torch's words where something else has ended it
             raise RunError(
                 f'epoch {epoch}: {line}; is there memory enough for --workers {run.args.workers}? {kept}'
             ) from error

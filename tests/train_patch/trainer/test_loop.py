@@ -247,7 +247,7 @@ def test_the_ten_best_epochs_end_with_the_best(metric, expected):
     assert found[-1] == {'epoch': 11, 'train': {'loss': 1.0}, 'validation': {'loss': 60.0, 'top1': 40.0}}
 
 
-def ended_by(error, monkeypatch):
+def ended_by(error, monkeypatch, workers=2):
     """What comes out of a training whose second epoch meets an error."""
 
     def epoch(run, number, first_batch):
@@ -256,7 +256,7 @@ def ended_by(error, monkeypatch):
 
     monkeypatch.setattr(loop, 'start_draws', lambda *arguments: None)
     monkeypatch.setattr(loop, '_epoch', epoch)
-    args = SimpleNamespace(workers=2, rank=0)
+    args = SimpleNamespace(workers=workers, rank=0)
     with pytest.raises(Exception) as caught:
         loop.train_epochs(SimpleNamespace(num_epochs=3, args=args, train_loader=None, schedule=None), 0, 0)
     return caught.value
@@ -270,8 +270,11 @@ def ended_by(error, monkeypatch):
             '(pid 7) is killed by signal: Killed',
         ),
         (RuntimeError('DataLoader worker (pid(s) 7, 8) exited unexpectedly'), '(pid(s) 7, 8) exited unexpectedly'),
-        (ConnectionResetError(104, 'Connection reset by peer'), 'has ended ([Errno 104] Connection reset by peer)'),
-        (EOFError(), 'has ended (EOFError)'),
+        (
+            ConnectionResetError(104, 'Connection reset by peer'),
+            'seems to have ended ([Errno 104] Connection reset by peer)',
+        ),
+        (EOFError(), 'seems to have ended (EOFError)'),
     ],
 )
 def test_a_worker_that_something_else_has_ended_is_named(monkeypatch, error, said):
@@ -280,6 +283,12 @@ def test_a_worker_that_something_else_has_ended_is_named(monkeypatch, error, sai
     assert str(ended).startswith(f'epoch 1: DataLoader worker {said}') and '--workers 2?' in str(ended)
 
 
-def test_an_error_in_a_worker_is_no_ended_worker(monkeypatch):
-    error = ValueError('Caught ValueError in DataLoader worker process 0.')
+@pytest.mark.parametrize('kind', [ValueError, EOFError, ConnectionResetError])
+def test_an_error_in_a_worker_is_no_ended_worker(monkeypatch, kind):
+    error = kind(f'Caught {kind.__name__} in DataLoader worker process 0.')
     assert ended_by(error, monkeypatch) is error
+
+
+def test_without_workers_none_has_ended(monkeypatch):
+    error = EOFError('a truncated file')
+    assert ended_by(error, monkeypatch, workers=0) is error

@@ -15,6 +15,7 @@ from timm.models import model_parameters
 from torch import nn
 
 from hmix_timm.errors import RunError
+from hmix_timm.files import first_line
 
 from .loaders import start_draws
 from .processes import mean_over_processes
@@ -39,20 +40,31 @@ def train_epochs(run: Run, start_epoch: int, start_batch: int) -> None:
             metric = _epoch(run, epoch, first_batch)
             if run.schedule is not None:
                 run.schedule.step(epoch + 1, metric)
-    except RunError:
-        raise
     except Exception as error:
-        line = next(iter(str(error).splitlines()), '')
         kept = 'What was finished is kept: --resume auto goes on from there.'
-        # met by who takes a batch from a worker that ends meanwhile; what a worker itself meets begins with "Caught"
-        if isinstance(error, ConnectionError | EOFError) and run.args.workers and not line.startswith('Caught '):
-            line = f'DataLoader worker seems to have ended ({line or type(error).__name__})'
-        if re.match(r'DataLoader worker (\(pid|seems)', line):  # torch's words where something else has ended it
+        ended = _ended_worker(error, run.args.workers)
+        if ended:
             raise RunError(
-                f'epoch {epoch}: {line}; is there memory enough for --workers {run.args.workers}? {kept}'
+                f'epoch {epoch}: {ended}; is there memory enough for --workers {run.args.workers}? {kept}'
             ) from error
-        _logger.error(f'Process {run.args.rank} stopped in epoch {epoch}: {type(error).__name__}: {line}. {kept}')
+        if not isinstance(error, RunError):
+            line = str(error).partition('\n')[0]
+            _logger.error(f'Process {run.args.rank} stopped in epoch {epoch}: {type(error).__name__}: {line}. {kept}')
         raise
+
+
+def _ended_worker(error: Exception, workers: int) -> str:
+    """What an error tells of a loader's worker that something else has ended; empty if nothing.
+
+    Torch says so in a signal handler, and so in the midst of whatever is being done, writing a checkpoint too.
+    """
+    text = str(error)
+    if found := re.search(r'DataLoader worker \(pid.*', text):
+        return found[0]
+    # met by who takes a batch from a worker that ends meanwhile; what a worker itself meets begins with "Caught"
+    if isinstance(error, ConnectionError | EOFError) and workers and not text.startswith('Caught '):
+        return f'DataLoader worker seems to have ended ({first_line(error)})'
+    return ''
 
 
 def _epoch(run: Run, epoch: int, first_batch: int) -> float | None:

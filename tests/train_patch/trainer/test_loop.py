@@ -272,9 +272,10 @@ def ended_by(error, monkeypatch, workers=2):
         (RuntimeError('DataLoader worker (pid(s) 7, 8) exited unexpectedly'), '(pid(s) 7, 8) exited unexpectedly'),
         (
             ConnectionResetError(104, 'Connection reset by peer'),
-            'seems to have ended ([Errno 104] Connection reset by peer)',
+            'seems to have ended (Connection reset by peer)',
         ),
         (EOFError(), 'seems to have ended (EOFError)'),
+        (RunError('cannot write last.pth.tar: DataLoader worker (pid 7) is killed by signal: K'), '(pid 7) is killed'),
     ],
 )
 def test_a_worker_that_something_else_has_ended_is_named(monkeypatch, error, said):
@@ -287,6 +288,11 @@ def test_a_worker_that_something_else_has_ended_is_named(monkeypatch, error, sai
 def test_an_error_in_a_worker_is_no_ended_worker(monkeypatch, kind):
     error = kind(f'Caught {kind.__name__} in DataLoader worker process 0.')
     assert ended_by(error, monkeypatch) is error
+
+
+def test_an_error_that_a_line_explains_stays_that_line(monkeypatch, caplog):
+    error = RunError('cannot write last.pth.tar: No space left on device')
+    assert ended_by(error, monkeypatch) is error and caplog.text == ''
 
 
 def test_without_workers_none_has_ended(monkeypatch):

@@ -105,13 +105,16 @@ linux = pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to of
 
 
 def test_sigterm_is_an_interrupt_of_its_own():
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
     try:
         raise_on_sigterm()
         with pytest.raises(Terminated):
             signal.raise_signal(signal.SIGTERM)
+        # nobody is told any more of loader workers that end, too
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert issubclass(Terminated, KeyboardInterrupt)  # what looks out for Ctrl-C need not look out for it
 
 

@@ -29,12 +29,13 @@ VARIABLES = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', '
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """No launcher's environment, and the handler of SIGTERM as it was."""
+    """No launcher's environment, and the handlers of signals as they were."""
     for name in (*VARIABLES, 'SLURM_LOCALID', 'PMI_SIZE', 'OMPI_COMM_WORLD_SIZE'):
         monkeypatch.delenv(name, raising=False)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def args_of(line=''):

@@ -21,10 +21,19 @@ def raise_on_sigterm() -> None:
 
     def terminate(number: int, frame: FrameType | None) -> None:
         # where the whole group is sent it, loader workers end, too: torch would raise an error for them on the way out
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, _ignore)
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
+
+
+def was_terminated() -> bool:
+    """Whether SIGTERM has come; what it raises is lost where it meets a finalizer."""
+    return signal.getsignal(signal.SIGCHLD) is _ignore
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Not SIG_DFL, at which Python complains of a signal that is on its way."""
 
 
 def end_child_with_parent() -> Callable[[], None] | None:

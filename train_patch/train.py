@@ -34,7 +34,7 @@ from typing import NoReturn
 from hmix_timm.errors import RunError
 
 from .imports import uncollected
-from .processes import Terminated, end_with_torchrun
+from .processes import Terminated, end_with_torchrun, was_terminated
 from .timm_version import require_timm_for_training
 from .trainer.arguments import WrongArguments, parse_arguments
 
@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except WrongArguments as error:
         _end(2, f'hmix-train: error: {error}')
     except RunError as error:
+        if was_terminated():  # and this is what the end of its workers looked like
+            _end(143, 'Terminated.')
         # from a loader worker the message comes with the worker's traceback before it
         line = str(error).strip().splitlines()[-1].removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')
         _end(1, f'ERROR: {line}')

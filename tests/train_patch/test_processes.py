@@ -19,6 +19,7 @@ from train_patch.processes import (
     end_with_torchrun,
     end_worker_with_parent,
     raise_on_sigterm,
+    was_terminated,
 )
 
 PARENT = """
@@ -108,10 +109,12 @@ def test_sigterm_is_an_interrupt_of_its_own():
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
     try:
         raise_on_sigterm()
+        signal.signal(signal.SIGCHLD, lambda number, frame: pytest.fail('was told of a worker'))
+        assert not was_terminated()
         with pytest.raises(Terminated):
             signal.raise_signal(signal.SIGTERM)
-        # nobody is told any more of loader workers that end, too
-        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        assert was_terminated()
+        signal.raise_signal(signal.SIGCHLD)  # nobody is told any more of loader workers that end, too
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -20,7 +20,7 @@ from torch import nn
 from hmix_timm import FastCollateMixup, Mixup
 from hmix_timm.errors import RunError
 from train_patch import train
-from train_patch.processes import Terminated
+from train_patch.processes import Terminated, raise_on_sigterm
 from train_patch.trainer import data, loaders, loop, processes, setup
 from train_patch.trainer.arguments import WrongArguments, parse_arguments
 from train_patch.trainer.data import UnreadableImage
@@ -35,9 +35,11 @@ def process(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     monkeypatch.setattr(utils, 'setup_default_logging', lambda: logging.getLogger('train').setLevel(logging.INFO))
-    handler, level = signal.getsignal(signal.SIGTERM), logging.getLogger('train').level
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
+    level = logging.getLogger('train').level
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     logging.getLogger('train').setLevel(level)
     gc.unfreeze()
 
@@ -69,6 +71,25 @@ def test_each_end_has_a_status_and_a_line_of_its_own(monkeypatch, capsys, error,
     with pytest.raises(SystemExit) as ended:
         train.main([])
     assert (ended.value.code, capsys.readouterr().err) == (status, f'{line}\n')
+
+
+def test_sigterm_is_what_ended_a_run_that_saw_its_workers_end_first(monkeypatch, capsys):
+    """What a signal's handler raises is lost in a finalizer, such as those of torch's loaders."""
+
+    class Dropping:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def fail(args, replaced):
+        raise_on_sigterm()
+        monkeypatch.setattr(sys, 'unraisablehook', lambda raised: None)
+        Dropping()
+        raise RunError('epoch 1: DataLoader worker (pid 7) is killed by signal: Terminated.')
+
+    monkeypatch.setattr(train, 'run', fail)
+    with pytest.raises(SystemExit) as ended:
+        train.main([])
+    assert (ended.value.code, capsys.readouterr().err) == (143, 'Terminated.\n')
 
 
 def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):

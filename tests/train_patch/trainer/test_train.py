@@ -258,8 +258,8 @@ def test_a_signal_to_the_whole_group_ends_the_run_as_one_to_itself(lean, tmp_pat
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGTERM)
     lean.wait(run)
-    assert (run.status, run.last_line) == (143, 'Terminated.')
-    assert 'Traceback' not in run.log
+    assert (run.status, run.last_line) == (143, 'Terminated.'), run.log[-3000:]
+    assert 'Traceback' not in run.log, run.log[-3000:]
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_one_line(lean, tmp_path):

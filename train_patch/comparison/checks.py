@@ -17,6 +17,7 @@ import yaml
 
 from hmix_timm.errors import RunError
 
+from ..recipes.files import SafeDumper, SafeLoader
 from ..timm_version import require_timm_for_training
 
 Arguments = dict[str, Any]
@@ -55,7 +56,7 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Argumen
     done = subprocess.run(command, input=json.dumps([*map(list, lines)]), capture_output=True, text=True)
     if done.returncode:
         raise ValueError(message_of(done.stderr))
-    return yaml.safe_load(done.stdout)
+    return yaml.load(done.stdout, SafeLoader)
 
 
 def _parsed(line: Sequence[str]) -> argparse.Namespace:
@@ -73,7 +74,7 @@ def _parsed(line: Sequence[str]) -> argparse.Namespace:
 
 
 def _plain(args: argparse.Namespace) -> Arguments:
-    return yaml.safe_load(yaml.safe_dump(vars(args)))
+    return yaml.load(yaml.dump(vars(args), Dumper=SafeDumper), SafeLoader)
 
 
 def main() -> None:
@@ -92,7 +93,7 @@ def main() -> None:
                 resolved.append(_plain(script.module._parse_args()[0]))
     except RunError as error:
         sys.exit(f'error: {error}')
-    yaml.safe_dump(resolved, sys.stdout)
+    yaml.dump(resolved, sys.stdout, SafeDumper)
 
 
 def message_of(said: str) -> str:

@@ -13,6 +13,7 @@ from hmix_timm.errors import RunError
 from hmix_timm.files import write_bytes, write_json
 
 from ..mixing import TIMM_DEFAULTS, mix_dests
+from ..recipes.files import SafeLoader
 from ..trainer.checkpoints import finished_checkpoints, holds_run
 from ..trainer.tables import read_table, write_table
 from .plan import Comparison, Variant
@@ -163,7 +164,7 @@ def read_arguments(folder: Path) -> dict[str, Any]:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        there = yaml.safe_load(path.read_text())
+        there = yaml.load(path.read_text(), SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f'{path} is damaged: {" ".join(str(error).split())}') from error
     if not isinstance(there, dict):

@@ -97,8 +97,9 @@ def _default_text(family: Family, option: Option) -> str:
 def _keep_abbreviations(parser: argparse.ArgumentParser, before: Sequence[str]) -> None:
     """Lets what abbreviated one option of a parser go on meaning it: `--cutmix-m` is still --cutmix-minmax."""
     for own in set(parser._option_string_actions) - set(before):
+        full = before
         for length in range(3, len(own)):
-            full = [option for option in before if option.startswith(own[:length])]
+            full = [option for option in full if option.startswith(own[:length])]
             if len({id(parser._option_string_actions[option]) for option in full}) == 1:
                 parser._option_string_actions.setdefault(own[:length], parser._option_string_actions[full[0]])
 

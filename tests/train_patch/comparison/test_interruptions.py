@@ -22,9 +22,9 @@ pytestmark = [
 ]
 
 SCRIPTS = [
-    pytest.param(None, id='lean'),
+    pytest.param(None, (signal.SIGTERM, signal.SIGKILL), id='lean'),
     pytest.param(
-        os.environ.get('TIMM_TRAIN_SCRIPT'),
+        *(os.environ.get('TIMM_TRAIN_SCRIPT'), (signal.SIGKILL,)),
         id='timm',
         marks=pytest.mark.skipif(not os.environ.get('TIMM_TRAIN_SCRIPT'), reason='TIMM_TRAIN_SCRIPT names no script'),
     ),
@@ -89,7 +89,7 @@ class Interrupted:
 
 def interrupted_in_time(lean, arguments, output, numbers, more, folders):
     """A comparison that each of the signals ended in time, however fast the machine is."""
-    for epochs in (12, 48, 192, 768, 3072):
+    for epochs in (12, 48, 192, 768, 3072)[len(folders) - 1 :]:  # two runs do not begin at once
         runs = [output / str(epochs) / folder for folder in folders]
         argv = arguments(output / str(epochs), '--epochs', epochs, '--checkpoint-hist', '1', *more)
         call = Interrupted(argv, runs, epochs)
@@ -104,10 +104,10 @@ def interrupted_in_time(lean, arguments, output, numbers, more, folders):
     raise AssertionError('the signals never came in time')
 
 
-@pytest.mark.parametrize('script', SCRIPTS)
-def test_ended_at_any_moment_it_goes_on_where_it_was(lean, arguments, tmp_path, rows_of, script):
+@pytest.mark.parametrize(('script', 'numbers'), SCRIPTS)
+def test_ended_at_any_moment_it_goes_on_where_it_was(lean, arguments, tmp_path, rows_of, script, numbers):
     more = ['--modes', 'gmix', '--seeds', '0', *(['--script', script] if script else [])]
-    call = interrupted_in_time(lean, arguments, tmp_path, (signal.SIGTERM, signal.SIGKILL), more, ['gmix/seed0'])
+    call = interrupted_in_time(lean, arguments, tmp_path, numbers, more, ['gmix/seed0'])
     (folder,) = call.folders
     times = rows_of(folder / 'times.csv') if script is None else []
 

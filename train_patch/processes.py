@@ -18,8 +18,11 @@ class Terminated(KeyboardInterrupt):
 
 def raise_on_sigterm() -> None:
     """Has SIGTERM raise `Terminated` in the main thread."""
+    own = os.getpid()
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a loader worker that has only begun: from there on, torch ends it without a word
+            os._exit(128 + number)
         # where the whole group is sent it, loader workers end, too: torch would raise an error for them on the way out
         signal.signal(signal.SIGCHLD, _ignore)
         raise Terminated

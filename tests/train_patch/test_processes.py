@@ -1,5 +1,6 @@
 """Processes that end with the one that they work for."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -119,6 +120,20 @@ def test_sigterm_is_an_interrupt_of_its_own():
         for number, handler in before.items():
             signal.signal(number, handler)
     assert issubclass(Terminated, KeyboardInterrupt)  # what looks out for Ctrl-C need not look out for it
+
+
+def test_sigterm_ends_a_worker_that_has_only_begun():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        raise_on_sigterm()
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(Terminated):
+                signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
 
 
 @linux

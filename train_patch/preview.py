@@ -151,7 +151,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _recipe_name(line: Sequence[str]) -> str | None:
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek = argparse.ArgumentParser(add_help=False)
     peek.add_argument('-c', '--config')
     return peek.parse_known_args(list(line))[0].config
 

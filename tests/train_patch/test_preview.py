@@ -430,6 +430,11 @@ def test_what_is_not_for_a_grid_is_refused(option, refused):
     )
 
 
+def test_options_of_timm_are_not_taken_for_abbreviations_of_the_group(drawn, capsys):
+    drawn('--grid', 'hmix', '--cutmix', '0.25')
+    assert 'replaced by --mix-mode none: --cutmix 0.25' in capsys.readouterr().out
+
+
 def test_the_seed_of_a_grid_decides_where_its_boxes_are(drawn):
     def shown(seed):
         _, panels = drawn('--grid', 'cutmix', '--seed', seed)
@@ -449,7 +454,11 @@ def test_there_are_four_rows_unless_others_are_asked_for(drawn, capsys, more, ro
 def test_a_recipe_that_mixes_by_itself_is_shown_as_it_is(drawn, tmp_path):
     path = tmp_path / 'recipe.yaml'
     path.write_text('model: test_resnet\nmixup: 0.25\n')
-    assert 'Mixup(alpha=0.25)' in drawn('-c', path, '--rows', '1')[0]
+    for option in ('-c', '--config', '--conf'):  # abbreviated as in training
+        assert 'Mixup(alpha=0.25)' in drawn(option, path, '--rows', '1')[0]
+    path.write_text('model: test_resnet\n')
+    with pytest.raises(SystemExit):
+        drawn('--conf', path, '--rows', '1')
 
 
 def test_the_words_of_the_process_are_taken_where_none_are_given(monkeypatch, capsys):

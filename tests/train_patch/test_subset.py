@@ -52,7 +52,7 @@ def test_the_first_of_each_class(labels, per_class):
 
 def test_images_are_the_data_sets_own(fashion, processes, tmp_path):
     root, splits = fashion
-    output = tmp_path / 'small'
+    output = tmp_path / 'not' / 'there' / 'small'
     argv = ['torch/fashion_mnist', output, '--data-dir', root, '--per-class', 3]
     result = processes.module('train_patch.subset', *argv).passed()
     assert result.stdout == f'{output}: 30 training and 120 validation images\n'

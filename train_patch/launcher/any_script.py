@@ -122,5 +122,4 @@ def execute_in_child(launch: str) -> dict[str, Any]:
 def say(message: str) -> None:
     """Writes a line for the log, from the first process; a script of unknown ways need not have a logger."""
     if is_first_process():
-        sys.stderr.write(f'{message}\n')
-        sys.stderr.flush()
+        print(message, file=sys.stderr)

@@ -125,7 +125,6 @@ class TimmScript:
         known, remaining = self.module.config_parser.parse_known_args()
         if known.config:
             try:
-                self.read_recipe()
                 sys.argv = [sys.argv[0], '--config', str(find_recipe(known.config)), *remaining]
             except ValueError as error:
                 self.module.parser.error(str(error))

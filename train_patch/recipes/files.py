@@ -80,7 +80,7 @@ class _Loader(SafeLoader):
     """YAML's safe loader, but a key that is there twice is an error; YAML takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.value != '<<']
+        keys = [self.construct_object(key) for key, _ in node.value if key.value != '<<']
         for number, key in enumerate(keys):
             if key in keys[:number]:
                 raise yaml.constructor.ConstructorError(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hmix_timm import FastCollateMixup, Mixup
 from train_patch.mixing import TIMM_DEFAULTS, constructor_overrides, mix_dests, mode_uses, resolve, resolve_group
+from train_patch.mixing.resolve import replaced_line
 
 # the table of the paper's section 5: (preset, mode) → mixup alpha, cutmix alpha, HMix's ratio
 PAPER = {
@@ -199,6 +200,28 @@ def test_wrong_values_are_named(typed, recipe, says):
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('typed', 'recipe', 'line'),
+    [
+        ({'mix_mode': 'hmix'}, {'mixup': 0.8, 'cutmix': 1.0}, 'replaced by --mix-mode hmix: --mixup 0.8'),
+        ({'mix_mode': 'hmix', 'mixup': 0.3}, {'mixup': 0.8}, 'replaced by --mix-mode hmix: --mixup 0.3'),
+        (
+            {'mix_mode': 'none'},
+            {'cutmix_minmax': [0.2, 0.7], 'cutmix_mode': 'gmix', 'cutmix': 0.5, 'mixup': None},
+            'replaced by --mix-mode none: --cutmix 0.5, --cutmix-minmax 0.2 0.7, --cutmix-mode gmix',
+        ),
+        # what is as it would be anyway was not replaced
+        ({'mix_mode': 'hmix', 'mixup': 0.0, 'cutmix': 1.0}, {}, ''),
+        ({'mix_mode': 'stochastic'}, {'mixup': 0.0}, ''),
+        ({}, {'mixup': 0.8, 'cutmix': 1.0}, ''),
+        ({'cutmix_mode': 'hmix'}, {'mixup': 0.8, 'cutmix': 1.0}, ''),
+    ],
+)
+def test_what_a_mode_replaces_is_said(typed, recipe, line):
+    said = replaced_line(typed, recipe, resolve(typed, recipe))
+    assert said == line
+
+
 def test_a_family_of_ones_own_is_resolved_like_the_others(stripes):
     values = resolve({'mix_families': str(stripes), 'mix_mode': 'stripes', 'stripes_period': '4'}, {})
     assert values['mix_families'] == str(stripes) and values['cutmix'] == 0.7
@@ -338,6 +361,9 @@ def test_a_mode_that_needs_a_model_resolves_to_what_makes_scripts_expect_soft_ta
             {'cutmix': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.4, 'mix_preset': 'cifar100'},
             {'cutmix_mode': None, 'hmix_ratio': 0.5, 'mix_preset': 'cifar100'},
         ),
+        # the recipe's alpha beside a mode that the line names
+        ({'mix_mode': 'mixup'}, {'mix_alpha': 0.25, 'mixup': 0.8}, {'mix_alpha': 0.25, 'mixup': 0.25}),
+        ({'mix_mode': 'none'}, {'mix_alpha': 0.25}, {'mix_alpha': None}),
         # timm's options, as text and in a list
         ({}, {'cutmix_minmax': ['2e-1', 0.75]}, {'cutmix_minmax': [0.2, 0.75], 'mixup_switch_prob': 0.5}),
         ({'mixup': 0.25}, {'mixup': 0.75, 'mixup_switch_prob': '0.125'}, {'mixup': 0.25, 'mixup_switch_prob': 0.125}),

@@ -24,7 +24,8 @@ pytestmark = [
 SCRIPTS = [
     pytest.param(None, (signal.SIGTERM, signal.SIGKILL), id='lean'),
     pytest.param(
-        *(os.environ.get('TIMM_TRAIN_SCRIPT'), (signal.SIGKILL,)),
+        os.environ.get('TIMM_TRAIN_SCRIPT'),
+        (signal.SIGKILL,),
         id='timm',
         marks=pytest.mark.skipif(not os.environ.get('TIMM_TRAIN_SCRIPT'), reason='TIMM_TRAIN_SCRIPT names no script'),
     ),

@@ -62,7 +62,7 @@ def data_config_of(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         WrongArguments: timm has no such model.
     """
-    found = get_pretrained_cfg(args.model, allow_unregistered=True)
+    found = get_pretrained_cfg(args.model)
     if found is None:
         raise WrongArguments(f'--model {args.model}: timm has no data configuration for it')
     return resolve_data_config(vars(args), pretrained_cfg=found.to_dict())

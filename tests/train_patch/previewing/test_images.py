@@ -102,6 +102,7 @@ def test_the_photographs_are_a_flower_and_a_temple_of_one_size():
     dataset.transform = np.asarray
     flower, temple = (Image.fromarray(image).resize((1, 1)) for image, _ in (dataset[0], dataset[1]))
     assert len(dataset) == 2 and [dataset[index][1] for index in (0, 1)] == [0, 1]
+    assert dataset.class_to_idx == {'flower': 0, 'temple': 1}
     assert dataset[0][0].shape == dataset[1][0].shape == (320, 320, 3)
     red, green, blue = flower.getpixel((0, 0))
     assert red > green > blue  # an orange flower before green leaves

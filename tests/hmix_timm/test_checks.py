@@ -49,10 +49,12 @@ def test_a_choice():
 def test_two_fractions_of_an_image():
     for value in ((0.0, 1.0), [0.2, 0.8], (0, 1), (np.float32(0.25), 0.5)):
         check_minmax('x', value)
+    # fmt: off
     wrong = (
-        *((0.5, 0.5), (0.8, 0.2), (-0.1, 0.5), (0.5, 1.1), (0.1,), (0.1, 0.2, 0.3), ()),
-        *((math.nan, 0.5), (0.5, math.nan), ('a', 'b'), (0.1, None), 0.5, None, '01', {0.1, 0.2}),
+        (0.5, 0.5), (0.8, 0.2), (-0.1, 0.5), (0.5, 1.1), (0.1,), (0.1, 0.2, 0.3), (),
+        (math.nan, 0.5), (0.5, math.nan), ('a', 'b'), (0.1, None), 0.5, None, '01', {0.1, 0.2},
     )
+    # fmt: on
     for value in wrong:
         message = f'x must be two image fractions, 0 <= min < max <= 1, got {value!r}'
         refuses(lambda value=value, message=message: check_minmax('x', value), message)

@@ -74,7 +74,11 @@ def test_imagenet_is_the_preset_where_none_is_named():
 )
 def test_puzzlemix_is_that_of_its_authors(preset, expected):
     assert puzzle_arguments(preset) == {
-        **{'alpha': 1.0, 'beta': 1.2, 'gamma': 0.5, 'eta': 0.2, 't_eps': 0.8},
+        'alpha': 1.0,
+        'beta': 1.2,
+        'gamma': 0.5,
+        'eta': 0.2,
+        't_eps': 0.8,
         **expected,
     }
 

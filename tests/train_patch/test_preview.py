@@ -256,8 +256,15 @@ def test_every_option_is_explained_with_what_holds_without_it():
     parser = build_parser()
     shown = {action.dest: (action.metavar, action.help) for action in parser._actions}
     assert {dest: metavar for dest, (metavar, _) in shown.items()} == {
-        **dict(help=None, version=None, output='FILE', rows='N', seed='S', data_dir='DIR', images=None),
-        **dict(grid='MODE', lam='L'),
+        'help': None,
+        'version': None,
+        'output': 'FILE',
+        'rows': 'N',
+        'seed': 'S',
+        'data_dir': 'DIR',
+        'images': None,
+        'grid': 'MODE',
+        'lam': 'L',
     }
     assert all(text for _, text in shown.values())
     for dest, default in {'output': 'preview.png', 'rows': '4', 'lam': '0.65'}.items():
@@ -279,7 +286,11 @@ def asked(*line):
 def test_what_is_asked_for_without_a_word():
     options, rest = asked()
     assert (str(options.output), options.rows, options.seed, options.images, options.data_dir) == (
-        *('preview.png', None, SEED, None, None),
+        'preview.png',
+        None,
+        SEED,
+        None,
+        None,
     )
     assert (options.grid, options.lam, rest) == (None, None, [])
 
@@ -287,14 +298,12 @@ def test_what_is_asked_for_without_a_word():
 @pytest.mark.parametrize(
     'line',
     [
-        *(
-            '--rows 1',
-            f'--rows {MAX_ROWS}',
-            '--seed 0',
-            f'--seed {2**32 - 1}',
-            '--grid hmix --lam 0',
-            '--grid hmix --lam 1',
-        ),
+        '--rows 1',
+        f'--rows {MAX_ROWS}',
+        '--seed 0',
+        f'--seed {2**32 - 1}',
+        '--grid hmix --lam 0',
+        '--grid hmix --lam 1',
         *(f'-o picture{suffix}' for suffix in ('.png', '.JPG', '.jpeg', '.pdf', '.svg', '.webp')),
     ],
 )

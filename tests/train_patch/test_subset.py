@@ -175,7 +175,8 @@ def test_splits_of_other_names_are_written_as_train_and_validation(photographs, 
     output = tmp_path / 'new' / 'small'
     assert capsys.readouterr().out == f'{output}: 2 training and 4 validation images\n'
     assert names_in(output) == [
-        *('train/0/0.png', 'train/1/3.png'),
+        'train/0/0.png',
+        'train/1/3.png',
         *(f'validation/{name}.png' for name in ('0/0', '0/1', '1/2', '1/3')),
     ]
     with Image.open(output / 'train/1/3.png') as image:

@@ -17,7 +17,10 @@ from train_patch.timm_version import (
 @pytest.mark.parametrize(
     ('found', 'expected'),
     [
-        *(('0.4.12', (0, 4, 12)), ('1.0.9', (1, 0, 9)), ('1.0.22.dev0', (1, 0, 22)), ('10.11.12', (10, 11, 12))),
+        ('0.4.12', (0, 4, 12)),
+        ('1.0.9', (1, 0, 9)),
+        ('1.0.22.dev0', (1, 0, 22)),
+        ('10.11.12', (10, 11, 12)),
     ],
 )
 def test_versions_are_numbers_and_the_oldest_that_will_do_does(monkeypatch, found, expected):

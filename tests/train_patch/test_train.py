@@ -59,7 +59,8 @@ def process(monkeypatch):
             UnreadableImage(
                 'Traceback\n  a line\ntrain_patch.trainer.data.UnreadableImage: cannot read the image x\n\n'
             ),
-            *(1, 'ERROR: cannot read the image x'),
+            1,
+            'ERROR: cannot read the image x',
         ),
     ],
 )

@@ -70,8 +70,12 @@ def test_each_mode_gets_the_options_that_it_has_a_use_for(elsewhere, lines):
         seen[options['--mix-mode']] = {option: options[option] for option in own if option in options}
     alpha = {'--mix-alpha': '0.3'}
     assert seen == {
-        **{'none': {}, 'mixup': alpha, 'cutmix': alpha, 'stochastic': alpha},
-        **{'hmix': {**alpha, '--hmix-ratio': '0.5'}, 'gmix': {**alpha, '--gmix-kernel': 'paper'}},
+        'none': {},
+        'mixup': alpha,
+        'cutmix': alpha,
+        'stochastic': alpha,
+        'hmix': {**alpha, '--hmix-ratio': '0.5'},
+        'gmix': {**alpha, '--gmix-kernel': 'paper'},
     }
 
 
@@ -236,9 +240,21 @@ def test_every_option_is_explained_with_what_holds_without_it():
     assert all(text for _, text in shown.values())
     letters = {dest: metavar for dest, (metavar, _) in shown.items()}
     assert letters == {
-        **dict(help=None, recipe='RECIPE', modes='MODE', cutmix_modes='MASK', seeds='K', output='DIR', jobs='N'),
-        **dict(script='TRAIN.PY', dry_run=None, version=None, mix_alpha='A', mix_literal=None, hmix_ratio='R'),
-        **dict(hmix_gamma='G', gmix_kernel='{reference,paper}'),
+        'help': None,
+        'recipe': 'RECIPE',
+        'modes': 'MODE',
+        'cutmix_modes': 'MASK',
+        'seeds': 'K',
+        'output': 'DIR',
+        'jobs': 'N',
+        'script': 'TRAIN.PY',
+        'dry_run': None,
+        'version': None,
+        'mix_alpha': 'A',
+        'mix_literal': None,
+        'hmix_ratio': 'R',
+        'hmix_gamma': 'G',
+        'gmix_kernel': '{reference,paper}',
         **dict.fromkeys((option[2:].replace('-', '_') for option in TORCHRUN_OPTIONS), 'X'),
     }
     for dest, default in {'modes': ' '.join(MODES), 'seeds': '0 1 2', 'jobs': '1', 'recipe': 'digits'}.items():
@@ -381,12 +397,14 @@ def test_the_command_of_a_run_holds_all_of_it_in_order(arguments, plan, tmp_path
     comparison = plan([*arguments(tmp_path, '--lr', '0.5'), '--modes', 'hmix', '--seeds', '3', '--nproc-per-node', '2'])
     comparison = dataclasses.replace(comparison, script=Path('/timm/train.py'))
     words = comparison.command(comparison.variants[0], 3, tmp_path / 'a' / 'b', {'X': '1', 'Y': '2'})
+    # fmt: off
     assert words == [
-        *('env', 'X=1', 'Y=2', sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2'),
-        *('-m', 'train_patch', '/timm/train.py', '-c', str(comparison.recipe), '--mix-mode', 'hmix'),
-        *('--data-dir', comparison.training['data_dir'], '--lr', '0.5'),
-        *('--seed', '3', '--output', str(tmp_path / 'a'), '--experiment', 'b'),
+        'env', 'X=1', 'Y=2', sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2',
+        '-m', 'train_patch', '/timm/train.py', '-c', str(comparison.recipe), '--mix-mode', 'hmix',
+        '--data-dir', comparison.training['data_dir'], '--lr', '0.5',
+        '--seed', '3', '--output', str(tmp_path / 'a'), '--experiment', 'b',
     ]
+    # fmt: on
     assert comparison.command(comparison.variants[0], 3, tmp_path, {})[0] == sys.executable
 
 

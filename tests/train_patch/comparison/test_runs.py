@@ -265,10 +265,12 @@ def test_other_machines_keep_logs_of_their_own(runs, arguments, plan, tmp_path):
 
 
 # everything that says where and how a run is trained, and not what
+# fmt: off
 ELSEWHERE = [
-    *('--workers', '7', '--pin-mem', '--log-interval', '1', '--recovery-interval', '3', '--checkpoint-hist', '1'),
-    *('--dataset-download', '--log-wandb', '--wandb-project', 'mine', '--wandb-tags', 'a', 'b'),
+    '--workers', '7', '--pin-mem', '--log-interval', '1', '--recovery-interval', '3', '--checkpoint-hist', '1',
+    '--dataset-download', '--log-wandb', '--wandb-project', 'mine', '--wandb-tags', 'a', 'b',
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize('trainer', [lambda run: run, by_timms_script], ids=['lean', 'script'])
@@ -280,8 +282,15 @@ def test_where_and_how_a_run_is_trained_is_not_held_against_it(runs, trainer):
     again = trainer(runs(*ELSEWHERE)[0]).comparison
     changed = {key for key, value in again.training.items() if there[key] != value} - {'seed', 'resume'}
     assert changed == {
-        *('workers', 'pin_mem', 'log_interval', 'recovery_interval', 'checkpoint_hist', 'dataset_download'),
-        *('log_wandb', 'wandb_project', 'wandb_tags'),
+        'workers',
+        'pin_mem',
+        'log_interval',
+        'recovery_interval',
+        'checkpoint_hist',
+        'dataset_download',
+        'log_wandb',
+        'wandb_project',
+        'wandb_tags',
     }
     check_same_comparison(again)
 

@@ -228,8 +228,10 @@ def test_a_module_that_is_there_is_not_run_by_looking(package, name):
 @pytest.mark.parametrize(
     ('name', 'missing'),
     [
-        *(('none_here', 'none_here'), ('none_here.part', 'none_here.part')),
-        *(('runs_here.none', 'runs_here.none'), ('runs_here.part.none', 'runs_here.part.none')),
+        ('none_here', 'none_here'),
+        ('none_here.part', 'none_here.part'),
+        ('runs_here.none', 'runs_here.none'),
+        ('runs_here.part.none', 'runs_here.part.none'),
     ],
 )
 def test_a_module_that_cannot_be_run_is_named(package, name, missing):
@@ -256,9 +258,7 @@ def test_what_makes_a_script_timms_is_read_and_not_run(tmp_path):
     )
     assert names_missing(str(path)) == ['train_one_epoch']
     path.write_text('def main(): pass\nparser.x = 3\n')
-    assert names_missing(str(path)) == [
-        *('_parse_args', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch')
-    ]
+    assert names_missing(str(path)) == ['_parse_args', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch']
 
 
 @pytest.mark.parametrize('content', [b'def main(:\n', b'\0'])

@@ -188,11 +188,13 @@ def test_augmentation_splits_without_mixing_pass(parse):
 
 def resolved(**changes):
     """Arguments as a script of an old timm leaves them: it has no augmentation splits and no NaFlex."""
+    # fmt: off
     args = dict(
-        **dict(mixup=0.0, cutmix=0.0, cutmix_minmax=None, mixup_switch_prob=0.25, mixup_prob=0.75, mixup_mode='elem'),
-        **dict(smoothing=0.125, num_classes=None, mix_mode=None, cutmix_mode=None, mix_preset=None, mix_alpha=None),
-        **dict(mix_literal=False, hmix_ratio=None, hmix_gamma=None, gmix_kernel=None),
+        mixup=0.0, cutmix=0.0, cutmix_minmax=None, mixup_switch_prob=0.25, mixup_prob=0.75, mixup_mode='elem',
+        smoothing=0.125, num_classes=None, mix_mode=None, cutmix_mode=None, mix_preset=None, mix_alpha=None,
+        mix_literal=False, hmix_ratio=None, hmix_gamma=None, gmix_kernel=None,
     )
+    # fmt: on
     return argparse.Namespace(**{**args, **changes})
 
 
@@ -228,8 +230,15 @@ def test_a_mixer_is_made_of_timms_arguments_and_of_the_slots(changes, slot):
         slot = {'cutmix_mode': args.mix_mode, **slot}
     assert slot_arguments_from(args) == slot
     assert mixer_arguments_from(args) == {
-        **dict(mixup_alpha=0.5, cutmix_alpha=2.0, cutmix_minmax=None, switch_prob=0.25, prob=0.75, mode='elem'),
-        **dict(label_smoothing=0.125, num_classes=7, **slot),
+        'mixup_alpha': 0.5,
+        'cutmix_alpha': 2.0,
+        'cutmix_minmax': None,
+        'switch_prob': 0.25,
+        'prob': 0.75,
+        'mode': 'elem',
+        'label_smoothing': 0.125,
+        'num_classes': 7,
+        **slot,
     }
 
 
@@ -309,9 +318,15 @@ def test_what_puzzlemix_cannot_go_with_is_named(changes, says):
 @pytest.mark.parametrize(
     ('argument', 'option'),
     [
-        *(('mixup_alpha', '--mixup'), ('cutmix_alpha', '--cutmix'), ('cutmix_minmax', '--cutmix-minmax')),
-        *(('switch_prob', '--mixup-switch-prob'), ('prob', '--mixup-prob'), ('mode', '--mixup-mode')),
-        *(('label_smoothing', '--smoothing'), ('num_classes', '--num-classes'), ('hmix_ratio', '--hmix-ratio')),
+        ('mixup_alpha', '--mixup'),
+        ('cutmix_alpha', '--cutmix'),
+        ('cutmix_minmax', '--cutmix-minmax'),
+        ('switch_prob', '--mixup-switch-prob'),
+        ('prob', '--mixup-prob'),
+        ('mode', '--mixup-mode'),
+        ('label_smoothing', '--smoothing'),
+        ('num_classes', '--num-classes'),
+        ('hmix_ratio', '--hmix-ratio'),
     ],
 )
 def test_a_mixers_complaint_is_said_in_options(argument, option):
@@ -326,7 +341,16 @@ def test_a_puzzle_mixer_of_another_class_gets_the_same_arguments():
     assert given == (
         ('saliency',),
         {
-            **dict(alpha=0.5, beta=1.2, gamma=0.5, eta=0.2, neigh_size=4, t_eps=0.8, t_size=4),
-            **dict(prob=0.75, label_smoothing=0.125, num_classes=7, std=(0.5,)),
+            'alpha': 0.5,
+            'beta': 1.2,
+            'gamma': 0.5,
+            'eta': 0.2,
+            'neigh_size': 4,
+            't_eps': 0.8,
+            't_size': 4,
+            'prob': 0.75,
+            'label_smoothing': 0.125,
+            'num_classes': 7,
+            'std': (0.5,),
         },
     )

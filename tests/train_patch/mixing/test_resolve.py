@@ -339,7 +339,11 @@ def test_each_mode_reads_its_own_parameters(mode):
 def test_a_mode_that_needs_a_model_resolves_to_what_makes_scripts_expect_soft_targets():
     values = resolve({'mix_mode': 'puzzlemix', 'mix_alpha': '0.3'}, {'mixup': 0.8})
     assert {dest: values[dest] for dest in (*TIMM_DEFAULTS, 'mix_alpha', 'hmix_ratio')} == {
-        **{'mixup': 0.0, 'cutmix': 0.3, 'cutmix_minmax': None, 'mixup_switch_prob': 0.5, 'mix_alpha': 0.3},
+        'mixup': 0.0,
+        'cutmix': 0.3,
+        'cutmix_minmax': None,
+        'mixup_switch_prob': 0.5,
+        'mix_alpha': 0.3,
         'hmix_ratio': None,
     }
     with pytest.raises(ValueError, match=r'^--mix-mode puzzlemix asks the model in training what to keep'):

@@ -96,7 +96,8 @@ def errors(capsys):
         ('--aa no-such-policy', '--aa no-such-policy: timm does not know this policy'),
         ('--device no-such-device', '--device no-such-device: torch knows no such device'),
         pytest.param(
-            *('--device cuda', '--device cuda: CUDA is not available'),
+            '--device cuda',
+            '--device cuda: CUDA is not available',
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA'),
         ),
         ('--amp --model-dtype bfloat16', '--model-dtype bfloat16 does not go with --amp'),

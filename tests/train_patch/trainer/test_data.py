@@ -49,8 +49,14 @@ def test_timm_is_asked_for_what_the_options_say(asked):
     line += '--dataset-download --class-map map.txt --input-img-mode L --in-chans 1 --input-key i --target-key t -b 9 '
     train, validation = asked(f'{line} --seed 3 --epoch-repeats 2.5')
     shared = {
-        **{'name': 'hfds/x', 'root': 'folder', 'class_map': 'map.txt', 'download': True, 'batch_size': 9},
-        **{'input_img_mode': 'L', 'input_key': 'i', 'target_key': 't'},
+        'name': 'hfds/x',
+        'root': 'folder',
+        'class_map': 'map.txt',
+        'download': True,
+        'batch_size': 9,
+        'input_img_mode': 'L',
+        'input_key': 'i',
+        'target_key': 't',
     }
     repeated = {'seed': 3, 'repeats': 2.5}
     assert train == {**shared, **repeated, 'split': 'a', 'is_training': True, 'num_samples': 5}

@@ -23,7 +23,10 @@ from .test_loop import arguments
 
 CPU = torch.device('cpu')
 CONFIG = {
-    **{'input_size': (3, 8, 10), 'mean': (0.1, 0.2, 0.3), 'std': (0.4, 0.5, 0.6), 'interpolation': 'bicubic'},
+    'input_size': (3, 8, 10),
+    'mean': (0.1, 0.2, 0.3),
+    'std': (0.4, 0.5, 0.6),
+    'interpolation': 'bicubic',
     'crop_pct': 0.9,
 }
 
@@ -72,8 +75,14 @@ def asked(monkeypatch):
 
 
 SHARED = {
-    **{'input_size': (3, 8, 10), 'mean': (0.1, 0.2, 0.3), 'std': (0.4, 0.5, 0.6), 'pin_memory': False},
-    **{'img_dtype': torch.float32, 'device': CPU, 'distributed': False, 'use_prefetcher': True},
+    'input_size': (3, 8, 10),
+    'mean': (0.1, 0.2, 0.3),
+    'std': (0.4, 0.5, 0.6),
+    'pin_memory': False,
+    'img_dtype': torch.float32,
+    'device': CPU,
+    'distributed': False,
+    'use_prefetcher': True,
 }
 # option → what timm's loader is asked for in its place
 OPTIONS = {
@@ -102,15 +111,17 @@ OPTIONS = {
     '--pin-mem': {'pin_memory': True},
     '--model-dtype bfloat16': {'img_dtype': torch.bfloat16},
 }
+# fmt: off
 PLAIN = {
     **SHARED,
-    **{'is_training': True, 'no_aug': False, 're_prob': 0.0, 're_mode': 'pixel', 're_count': 1, 're_split': False},
-    **{'train_crop_mode': None, 'scale': [0.08, 1.0], 'ratio': [3 / 4, 4 / 3], 'hflip': 0.5, 'vflip': 0.0},
-    **{'color_jitter': 0.4, 'color_jitter_prob': None, 'grayscale_prob': None, 'gaussian_blur_prob': None},
-    **{'auto_augment': None, 'interpolation': 'random', 'batch_size': 128, 'num_workers': 0, 'num_aug_repeats': 0},
-    **{'num_aug_splits': 0, 'persistent_workers': False, 'collate_fn': None, 'use_multi_epochs_loader': False},
+    'is_training': True, 'no_aug': False, 're_prob': 0.0, 're_mode': 'pixel', 're_count': 1, 're_split': False,
+    'train_crop_mode': None, 'scale': [0.08, 1.0], 'ratio': [3 / 4, 4 / 3], 'hflip': 0.5, 'vflip': 0.0,
+    'color_jitter': 0.4, 'color_jitter_prob': None, 'grayscale_prob': None, 'gaussian_blur_prob': None,
+    'auto_augment': None, 'interpolation': 'random', 'batch_size': 128, 'num_workers': 0, 'num_aug_repeats': 0,
+    'num_aug_splits': 0, 'persistent_workers': False, 'collate_fn': None, 'use_multi_epochs_loader': False,
     'worker_seeding': 'all',
 }
+# fmt: on
 
 
 @pytest.mark.parametrize('line', ['', *OPTIONS])
@@ -137,7 +148,11 @@ def test_validation_is_asked_for_without_augmentation(asked, line, more):
     assert type(found.pop('dataset')) is Images
     expected = {
         **SHARED,
-        **{'batch_size': 128, 'is_training': False, 'interpolation': 'bicubic', 'num_workers': 0, 'crop_pct': 0.9},
+        'batch_size': 128,
+        'is_training': False,
+        'interpolation': 'bicubic',
+        'num_workers': 0,
+        'crop_pct': 0.9,
         'persistent_workers': False,
     }
     assert found == {**expected, **more}
@@ -155,8 +170,13 @@ def test_what_the_prefetcher_and_the_processes_are_asked_for(asked):
 @pytest.mark.parametrize(
     ('dataset', 'distributed', 'workers', 'expected'),
     [
-        *(('tfds/x', True, 5, 2), ('wds/x', True, 5, 2), ('hfids/x', True, 5, 2), ('wds/x', True, 1, 1)),
-        *(('wds/x', False, 5, 5), ('hfds/x', True, 5, 5), ('', True, 5, 5)),
+        ('tfds/x', True, 5, 2),
+        ('wds/x', True, 5, 2),
+        ('hfids/x', True, 5, 2),
+        ('wds/x', True, 1, 1),
+        ('wds/x', False, 5, 5),
+        ('hfds/x', True, 5, 5),
+        ('', True, 5, 5),
     ],
 )
 def test_iterable_validation_data_have_few_workers_on_several_processes(

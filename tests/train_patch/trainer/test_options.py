@@ -11,32 +11,34 @@ def words(text):
 
 
 # As timm's train.py has them. Flags are not listed: each is False.
+# fmt: off
 DEFAULTS = {
-    **{'config': '', 'data': None, 'data_dir': None, 'dataset': '', 'train_split': 'train'},
-    **{'val_split': 'validation', 'train_num_samples': None, 'val_num_samples': None, 'class_map': ''},
-    **{'input_img_mode': None, 'input_key': None, 'target_key': None, 'model': 'resnet50', 'pretrained_path': None},
-    **{'initial_checkpoint': '', 'resume': '', 'num_classes': None, 'gp': None, 'img_size': None, 'in_chans': None},
-    **{'input_size': None, 'crop_pct': None, 'mean': None, 'std': None, 'interpolation': '', 'batch_size': 128},
-    **{'validation_batch_size': None, 'grad_accum_steps': 1, 'model_kwargs': {}, 'head_init_scale': None},
-    **{'head_init_bias': None, 'torchcompile': None, 'torchcompile_mode': None, 'device': None},
-    **{'amp_dtype': 'float16', 'model_dtype': None, 'local_rank': 0, 'opt': 'sgd', 'opt_eps': None, 'opt_betas': None},
-    **{'momentum': 0.9, 'weight_decay': 2e-5, 'clip_grad': None, 'clip_mode': 'norm', 'layer_decay': None},
-    **{'layer_decay_min_scale': 0, 'layer_decay_no_opt_scale': None, 'opt_kwargs': {}, 'sched': 'cosine', 'lr': None},
-    **{'lr_base': 0.1, 'lr_base_size': 256, 'lr_base_scale': '', 'lr_noise': None, 'lr_noise_pct': 0.67},
-    **{'lr_noise_std': 1.0, 'lr_cycle_mul': 1.0, 'lr_cycle_decay': 0.5, 'lr_cycle_limit': 1, 'lr_k_decay': 1.0},
-    **{'warmup_lr': 1e-5, 'min_lr': 0, 'epochs': 300, 'epoch_repeats': 0.0, 'start_epoch': None, 'decay_epochs': 90},
-    **{'decay_milestones': [90, 180, 270], 'warmup_epochs': 5, 'cooldown_epochs': 0, 'patience_epochs': 10},
-    **{'decay_rate': 0.1, 'train_crop_mode': None, 'scale': [0.08, 1.0], 'ratio': [3 / 4, 4 / 3], 'hflip': 0.5},
-    **{'vflip': 0.0, 'color_jitter': 0.4, 'color_jitter_prob': None, 'grayscale_prob': None, 'aa': None},
-    **{'gaussian_blur_prob': None, 'aug_repeats': 0, 'aug_splits': 0, 'bce_target_thresh': None},
-    **{'bce_pos_weight': None, 'reprob': 0.0, 'remode': 'pixel', 'recount': 1, 'mixup': 0.0, 'cutmix': 0.0},
-    **{'cutmix_minmax': None, 'mixup_prob': 1.0, 'mixup_switch_prob': 0.5, 'mixup_mode': 'batch'},
-    **{'mixup_off_epoch': 0, 'smoothing': 0.1, 'train_interpolation': 'random', 'drop': 0.0, 'drop_path': None},
-    **{'drop_block': None, 'bn_momentum': None, 'bn_eps': None, 'dist_bn': 'reduce', 'model_ema_decay': 0.9998},
-    **{'seed': 42, 'worker_seeding': 'all', 'log_interval': 50, 'val_interval': 1, 'recovery_interval': 0},
-    **{'checkpoint_hist': 10, 'workers': 4, 'output': '', 'experiment': '', 'eval_metric': 'top1'},
-    **{'wandb_project': None, 'wandb_tags': [], 'wandb_resume_id': '', 'train_padding': None},
+    'config': '', 'data': None, 'data_dir': None, 'dataset': '', 'train_split': 'train',
+    'val_split': 'validation', 'train_num_samples': None, 'val_num_samples': None, 'class_map': '',
+    'input_img_mode': None, 'input_key': None, 'target_key': None, 'model': 'resnet50', 'pretrained_path': None,
+    'initial_checkpoint': '', 'resume': '', 'num_classes': None, 'gp': None, 'img_size': None, 'in_chans': None,
+    'input_size': None, 'crop_pct': None, 'mean': None, 'std': None, 'interpolation': '', 'batch_size': 128,
+    'validation_batch_size': None, 'grad_accum_steps': 1, 'model_kwargs': {}, 'head_init_scale': None,
+    'head_init_bias': None, 'torchcompile': None, 'torchcompile_mode': None, 'device': None,
+    'amp_dtype': 'float16', 'model_dtype': None, 'local_rank': 0, 'opt': 'sgd', 'opt_eps': None, 'opt_betas': None,
+    'momentum': 0.9, 'weight_decay': 2e-5, 'clip_grad': None, 'clip_mode': 'norm', 'layer_decay': None,
+    'layer_decay_min_scale': 0, 'layer_decay_no_opt_scale': None, 'opt_kwargs': {}, 'sched': 'cosine', 'lr': None,
+    'lr_base': 0.1, 'lr_base_size': 256, 'lr_base_scale': '', 'lr_noise': None, 'lr_noise_pct': 0.67,
+    'lr_noise_std': 1.0, 'lr_cycle_mul': 1.0, 'lr_cycle_decay': 0.5, 'lr_cycle_limit': 1, 'lr_k_decay': 1.0,
+    'warmup_lr': 1e-5, 'min_lr': 0, 'epochs': 300, 'epoch_repeats': 0.0, 'start_epoch': None, 'decay_epochs': 90,
+    'decay_milestones': [90, 180, 270], 'warmup_epochs': 5, 'cooldown_epochs': 0, 'patience_epochs': 10,
+    'decay_rate': 0.1, 'train_crop_mode': None, 'scale': [0.08, 1.0], 'ratio': [3 / 4, 4 / 3], 'hflip': 0.5,
+    'vflip': 0.0, 'color_jitter': 0.4, 'color_jitter_prob': None, 'grayscale_prob': None, 'aa': None,
+    'gaussian_blur_prob': None, 'aug_repeats': 0, 'aug_splits': 0, 'bce_target_thresh': None,
+    'bce_pos_weight': None, 'reprob': 0.0, 'remode': 'pixel', 'recount': 1, 'mixup': 0.0, 'cutmix': 0.0,
+    'cutmix_minmax': None, 'mixup_prob': 1.0, 'mixup_switch_prob': 0.5, 'mixup_mode': 'batch',
+    'mixup_off_epoch': 0, 'smoothing': 0.1, 'train_interpolation': 'random', 'drop': 0.0, 'drop_path': None,
+    'drop_block': None, 'bn_momentum': None, 'bn_eps': None, 'dist_bn': 'reduce', 'model_ema_decay': 0.9998,
+    'seed': 42, 'worker_seeding': 'all', 'log_interval': 50, 'val_interval': 1, 'recovery_interval': 0,
+    'checkpoint_hist': 10, 'workers': 4, 'output': '', 'experiment': '', 'eval_metric': 'top1',
+    'wandb_project': None, 'wandb_tags': [], 'wandb_resume_id': '', 'train_padding': None,
 }
+# fmt: on
 FLAGS = words(
     'dataset_download pretrained no_resume_opt channels_last grad_checkpointing fast_norm amp no_ddp_bb '
     'synchronize_step sched_on_updates warmup_prefix no_aug jsd_loss bce_loss bce_sum resplit sync_bn split_bn '
@@ -191,7 +193,12 @@ def test_lists_of_a_fixed_length_take_no_other(parser, option, count):
 def test_keywords_may_be_none_and_are_told_apart(parser, option, capsys):
     assert value(parser, option) == {}
     assert value(parser, option, 'a=1e-3', 'b=text', "c='2'", 'd=', 'e=(1, 2)', 'f=a b') == {
-        **{'a': 0.001, 'b': 'text', 'c': '2', 'd': '', 'e': (1, 2), 'f': 'a b'}
+        'a': 0.001,
+        'b': 'text',
+        'c': '2',
+        'd': '',
+        'e': (1, 2),
+        'f': 'a b',
     }
     for word in ('=1', 'key'):
         assert refused(parser, option, word)
@@ -207,18 +214,20 @@ def test_an_option_with_two_names_and_a_place_without_one(parser):
 
 
 # As timm's train.py has them: a recipe may carry these values and no others.
+# fmt: off
 LEFT_ALONE = {
-    **{'--amp-impl': 'native', '--dataset-trust-remote-code': False, '--device-modules': None, '--fuser': ''},
-    **{'--distill-loss-weight': None, '--drop-connect': None, '--kd-distill-type': 'logit', '--kd-loss-type': 'kl'},
-    **{'--kd-model-name': None, '--kd-student-feature-dim': None, '--kd-teacher-feature-dim': None},
-    **{'--kd-temperature': 4.0, '--kd-token-distill-type': 'soft', '--naflex-loader': False},
-    **{'--naflex-loss-scale': 'linear', '--naflex-max-seq-len': 576, '--naflex-patch-size-probs': None},
-    **{'--naflex-patch-sizes': None, '--naflex-patchify-channels-first': False, '--save-images': False},
-    **{'--naflex-train-seq-lens': [128, 256, 576, 784, 1024], '--task-loss-weight': None, '--torchscript': False},
-    **{'--train-batch-sizes': None, '--train-batches-per-epoch': None, '--train-img-sizes': None, '--tta': 0},
-    **{'--train-size-probs': None, '--train-size-random-mix': 0.1, '--train-size-schedule': 'constant'},
-    **{'--train-size-schedule-spread': 0.65, '--train-steps-per-epoch': None, '--variable-batch-loss-scale': 'none'},
+    '--amp-impl': 'native', '--dataset-trust-remote-code': False, '--device-modules': None, '--fuser': '',
+    '--distill-loss-weight': None, '--drop-connect': None, '--kd-distill-type': 'logit', '--kd-loss-type': 'kl',
+    '--kd-model-name': None, '--kd-student-feature-dim': None, '--kd-teacher-feature-dim': None,
+    '--kd-temperature': 4.0, '--kd-token-distill-type': 'soft', '--naflex-loader': False,
+    '--naflex-loss-scale': 'linear', '--naflex-max-seq-len': 576, '--naflex-patch-size-probs': None,
+    '--naflex-patch-sizes': None, '--naflex-patchify-channels-first': False, '--save-images': False,
+    '--naflex-train-seq-lens': [128, 256, 576, 784, 1024], '--task-loss-weight': None, '--torchscript': False,
+    '--train-batch-sizes': None, '--train-batches-per-epoch': None, '--train-img-sizes': None, '--tta': 0,
+    '--train-size-probs': None, '--train-size-random-mix': 0.1, '--train-size-schedule': 'constant',
+    '--train-size-schedule-spread': 0.65, '--train-steps-per-epoch': None, '--variable-batch-loss-scale': 'none',
 }
+# fmt: on
 
 
 def test_what_is_refused_and_which_values_a_recipe_may_carry():

@@ -169,8 +169,12 @@ def test_weights_and_biases_are_told_of_the_run_and_of_every_epoch(tmp_path, mon
     output.start_wandb()
     assert wandb.started == [
         {
-            **{'project': 'p', 'name': 'run', 'config': {**ARGUMENTS, **arguments}, 'tags': ['a', 'b']},
-            **{'resume': resume, 'id': number},
+            'project': 'p',
+            'name': 'run',
+            'config': {**ARGUMENTS, **arguments},
+            'tags': ['a', 'b'],
+            'resume': resume,
+            'id': number,
         }
     ]
     record(output, 1, 60.0)

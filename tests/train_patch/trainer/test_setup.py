@@ -71,7 +71,9 @@ def test_the_prefetcher_is_used_unless_it_is_refused(line, prefetcher):
 @pytest.mark.parametrize(
     ('line', 'distributed', 'device', 'refused'),
     [
-        *(('--sync-bn', True, 'cpu', True), ('--sync-bn', False, 'cpu', False), ('', True, 'cpu', False)),
+        ('--sync-bn', True, 'cpu', True),
+        ('--sync-bn', False, 'cpu', False),
+        ('', True, 'cpu', False),
         ('--sync-bn', True, 'meta', False),
     ],
 )
@@ -141,8 +143,16 @@ def asked(monkeypatch):
 
 
 NOTHING = {
-    **{'name': 'test_resnet', 'pretrained': False, 'in_chans': 3, 'num_classes': 4, 'drop_rate': 0.0},
-    **{'drop_path_rate': None, 'drop_block_rate': None, 'global_pool': None, 'bn_momentum': None, 'bn_eps': None},
+    'name': 'test_resnet',
+    'pretrained': False,
+    'in_chans': 3,
+    'num_classes': 4,
+    'drop_rate': 0.0,
+    'drop_path_rate': None,
+    'drop_block_rate': None,
+    'global_pool': None,
+    'bn_momentum': None,
+    'bn_eps': None,
 }
 MODEL_OPTIONS = {
     '': {},
@@ -235,7 +245,8 @@ def test_a_new_head_is_scaled_and_its_bias_set():
 @pytest.mark.parametrize(
     ('line', 'named'),
     [
-        *(('--head-init-scale 2', '--head-init-scale'), ('--head-init-bias 1', '--head-init-bias')),
+        ('--head-init-scale 2', '--head-init-scale'),
+        ('--head-init-bias 1', '--head-init-bias'),
         ('--head-init-scale 2 --head-init-bias 1', '--head-init-scale'),
     ],
 )

@@ -122,4 +122,4 @@ def execute_in_child(launch: str) -> dict[str, Any]:
 def say(message: str) -> None:
     """Writes a line for the log, from the first process; a script of unknown ways need not have a logger."""
     if is_first_process():
-        print(message, file=sys.stderr)
+        sys.stderr.write(f'{message}\n')  # in one piece, beside what others write

@@ -1,5 +1,7 @@
 """The table of options, one by one: timm's defaults, what each takes, and what each refuses."""
 
+import argparse
+
 import pytest
 
 from train_patch.mixing import mix_dests
@@ -251,3 +253,10 @@ def test_refused_options_are_neither_in_the_arguments_nor_in_the_help(parser):
     assert not names & vars(parser.parse_args([])).keys()
     text = parser.format_help()
     assert not [option for option in LEFT_ALONE if f'  {option} ' in text or f'  {option}\n' in text]
+
+
+def test_what_an_option_takes_has_a_short_name_in_the_help():
+    """Not argparse's own, which is the option's once more: --bce-target-thresh BCE_TARGET_THRESH."""
+    actions = [action for action in build_parser()._actions if action.help != argparse.SUPPRESS]
+    unnamed = [action.dest for action in actions if action.nargs != 0 and not (action.choices or action.metavar)]
+    assert len(actions) > 100 and unnamed == []

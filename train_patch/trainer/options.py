@@ -173,7 +173,12 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     _add('--no-ddp-bb', action='store_true', help='do not broadcast buffers between processes at each step')
     _add('--synchronize-step', action='store_true', help='wait for the GPU after each step')
     _add(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by old launchers; the environment is what counts'
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        metavar='N',
+        help='set by old launchers; the environment is what counts',
     )
 
 

@@ -126,6 +126,11 @@ def test_layer_decay_waits_for_the_model(opt):
         ('--lr-cycle-mul 0 --lr-cycle-limit 2', '--sched cosine: cannot '),
         ('--sched step --decay-rate -1 --decay-epochs 9 --epochs 10', '--sched step: cannot go to epoch 9: ValueError'),
         ('--sched step --decay-rate -1 --decay-epochs 999 --epochs 1200', '--sched step: cannot go to epoch 999: '),
+        (
+            '--sched step --decay-rate -1 --decay-epochs 9 --epochs 10 --sched-on-updates',
+            '--sched step: cannot go to epoch 9: ValueError',
+        ),
+        ('--in-chans 3 --input-img-mode RGBA', '--in-chans: 3 channels, but images of PIL mode RGBA have 4; '),
     ],
 )
 def test_what_cannot_work_is_named(line, message):

@@ -1,5 +1,6 @@
 """What several test files share: a folder of real images, and the processes they start and their environment."""
 
+import gc
 import json
 import os
 import signal
@@ -23,6 +24,17 @@ CHECKOUT = Path(__file__).parents[1]
 # no test may depend on the speed of the machine
 settings.register_profile('any_machine', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('any_machine')
+
+
+def pytest_collection():
+    """What is imported lives as long as the process: the collector need not look through a million objects for it."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """From here on it looks at what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope='session')

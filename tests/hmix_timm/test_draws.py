@@ -54,6 +54,9 @@ def test_naflex_boxes_have_the_rounded_sides_and_reach_every_edge():
     # √(1 − 0.75) = 0.5 of 5 and 8 pixels: 2 × 4
     boxes = {NAFLEX_DRAWS.box((5, 8), 0.75) for _ in range(2000)}
     assert boxes == {(y, y + 2, x, x + 4) for y in range(4) for x in range(5)}
+    # √(1 − 0.19) = 0.9: 4 × 7
+    boxes = {NAFLEX_DRAWS.box((5, 8), 0.19) for _ in range(200)}
+    assert boxes == {(y, y + 4, x, x + 7) for y in range(2) for x in range(2)}
 
 
 def test_a_placement_is_one_box_or_one_centre():

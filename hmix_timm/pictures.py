@@ -60,18 +60,10 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
         ax.set_title(name, fontsize=11)
         shown = ax_mask.imshow(mask.array(size), vmin=0.0, vmax=1.0, cmap='viridis')
         ax_mask.set_title(f'A {mask.mean:.3f}, B {1.0 - mask.mean:.3f}', fontsize=9)
-    for row, text in ((0, 'Mixed images'), (1, 'Mixing masks M')):
-        position = axes[row, 0] if row == 0 else axes[row, 1]
-        position.text(
-            -0.08 if row == 0 else 0.5,
-            0.5,
-            text if row == 0 else 'Mixing masks M\n(share of A),\nlabel weights',
-            rotation=90 if row == 0 else 0,
-            ha='right' if row == 0 else 'center',
-            va='center',
-            transform=position.transAxes,
-            fontsize=10,
-        )
+    beside, within = axes[0, 0], axes[1, 1]
+    beside.text(-0.08, 0.5, 'Mixed images', transform=beside.transAxes, rotation=90, ha='right', va='center')
+    words = 'Mixing masks M\n(share of A),\nlabel weights'
+    within.text(0.5, 0.5, words, transform=within.transAxes, ha='center', va='center')
     figure.colorbar(shown, ax=axes, fraction=0.012, pad=0.01, ticks=[0.0, 0.5, 1.0])
     figure.suptitle(title, fontsize=12)
     return figure

@@ -200,6 +200,13 @@ def test_what_is_measured_without_arguments():
     }
 
 
+def test_every_argument_is_explained_with_what_holds_without_it():
+    actions = bench.build_parser()._actions
+    assert all(action.help for action in actions)
+    given = [action for action in actions if action.nargs != 0]
+    assert len(given) > 10 and all('(default: ' in action.help for action in given)
+
+
 def test_arguments_have_their_kinds():
     parser = bench.build_parser()
     for name in ('batch-size', 'size', 'threads', 'repeats', 'workers', 'epochs', 'images'):

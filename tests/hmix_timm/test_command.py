@@ -61,6 +61,14 @@ def test_ctrl_c_ends_the_process_and_keeps_what_was_printed(monkeypatch, capsys)
     assert capsys.readouterr().err == '\nhmix-x: interrupted\n'
 
 
+def test_what_commands_share_is_explained():
+    parser = argparse.ArgumentParser(add_help=False)
+    command.add_version(parser)
+    command.add_families(parser)
+    explained = {action.dest: action.help for action in parser._actions}
+    assert 'version' in explained['version'] and '(default: none)' in explained['mix_families']
+
+
 def test_version(capsys):
     parser = argparse.ArgumentParser(prog='hmix-x')
     command.add_version(parser)

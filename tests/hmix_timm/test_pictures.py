@@ -1,6 +1,8 @@
 """What is drawn in the grid of mixes, and how a figure becomes a file."""
 
 import importlib.util
+import io
+import itertools
 
 import numpy as np
 import pytest
@@ -44,6 +46,27 @@ def test_the_grid_has_originals_mixes_and_their_masks_below():
     assert [text.get_text() for text in axes[1, 1].texts] == ['Mixing masks M\n(share of A),\nlabel weights']
     assert [(len(ax.images), len(ax.texts)) for ax in axes[1, :2]] == [(0, 0), (0, 1)]
     assert figure.axes[8].get_yticks().tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize('count', [1, 6])
+def test_words_of_the_grid_stand_beside_its_pictures_and_within_the_figure(count):
+    figure = mix_grid(OWN, OTHER, {f'mask {i}': BoxMask(0.5) for i in range(count)}, 'the title')
+    assert figure.get_size_inches().tolist() == pytest.approx([1.9 * (2 + count) + 0.6, 4.6])
+    figure.savefig(io.BytesIO())  # lays it out
+    axes = np.array(figure.axes[:-1]).reshape(2, 2 + count)
+    (beside,), (within,) = axes[0, 0].texts, axes[1, 1].texts
+    at, picture = beside.get_window_extent(), axes[0, 0].get_window_extent()
+    assert at.height > 3 * at.width and 0 < at.x0 < at.x1 < picture.x0
+    assert (at.y0 + at.y1) / 2 == pytest.approx((picture.y0 + picture.y1) / 2, abs=2)
+    at, place = within.get_window_extent(), axes[1, 1].get_window_extent()
+    assert at.width > 1.2 * at.height
+    assert [(at.x0 + at.x1) / 2, (at.y0 + at.y1) / 2] == pytest.approx(
+        [(place.x0 + place.x1) / 2, (place.y0 + place.y1) / 2], abs=2
+    )
+    for row in axes:
+        titles = [ax.title.get_window_extent() for ax in row if ax.get_title()]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(titles))
+    assert figure.axes[-1].get_position().width < 0.025
 
 
 def test_a_figure_has_its_inches_and_layout():

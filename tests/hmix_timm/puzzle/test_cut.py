@@ -116,6 +116,12 @@ def test_without_edges_every_block_takes_its_cheapest_label_and_ties_go_to_the_p
     np.testing.assert_array_equal(mask, [[[1.0, 0.5], [0.0, 0.0]]])
 
 
+@pytest.mark.parametrize(('costs', 'cheapest'), [((0.0, 1.0, 2.0), 1.0), ((2.0, 1.0, 0.0), 0.0)])
+def test_a_tie_does_not_decide_for_the_block_beside_it(costs, cheapest):
+    unaries = np.stack((np.array(costs), np.ones(3)), 1).reshape(1, 3, 1, 2)
+    assert minimum_cut(unaries, np.zeros((1, 0, 2)), np.zeros((1, 1, 1))).tolist() == [[[cheapest, 0.0]]]
+
+
 def test_tensors_give_a_tensor_of_the_unaries_dtype():
     problems = [torch.from_numpy(part).float() for part in random_problems(8, 4, 4, seed=4)]
     masks = minimum_cut(*problems)

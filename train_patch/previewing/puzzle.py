@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from timm.utils import random_seed
 
@@ -16,7 +15,7 @@ from ..mixing import puzzle_mixer_from
 from ..trainer.augmentation import check_augmentation
 from ..trainer.setup import build_model
 from .images import class_names, data_config_of, load_images, make_loader
-from .record import Sample
+from .record import Sample, as_pixels
 
 _logger = logging.getLogger('preview')
 
@@ -70,9 +69,9 @@ def record_puzzle_samples(args: argparse.Namespace, seed: int, rows: int) -> tup
 def _samples(loader: Any, mixer: RecordingPuzzleMix, names: Sequence[str]) -> Iterator[Sample]:
     """The samples of a loader's batches of two, epoch after epoch, mixed."""
     for images, target in itertools.chain.from_iterable(itertools.repeat(loader)):
-        came = _as_pixels(loader, images)
+        came = as_pixels(loader, images)
         mixer.last = None
-        mixed = _as_pixels(loader, mixer(images, target)[0])
+        mixed = as_pixels(loader, mixer(images, target)[0])
         size = images.shape[-2:]
         saliency, masks = mixer.last or (torch.zeros(len(images), *size), torch.ones(len(images), 1, 1))
         shown = torch.nn.functional.interpolate(masks[:, None], size, mode='nearest')[:, 0].numpy()
@@ -89,8 +88,3 @@ def _samples(loader: Any, mixer: RecordingPuzzleMix, names: Sequence[str]) -> It
                 mixed=mixed[i],
                 saliency=(saliency[i].numpy(), saliency[j].numpy()),
             )
-
-
-def _as_pixels(loader: Any, images: torch.Tensor) -> np.ndarray:
-    """Normalization undone, uint8."""
-    return (images * loader.std + loader.mean).round().clamp(0, 255).byte().numpy()

@@ -86,6 +86,11 @@ class RecordingMixup(FastCollateMixup):
         return masks, np.where(white, targets[:, 0].numpy(), targets[:, 1].numpy())
 
 
+def as_pixels(loader: Any, images: torch.Tensor) -> np.ndarray:
+    """Images as timm's prefetching loader delivers them, its normalization undone, as uint8."""
+    return (images * loader.std + loader.mean).round().clamp(0, 255).byte().numpy()
+
+
 def recorded_samples(loader: Any, mixer: RecordingMixup, names: Sequence[str]) -> Iterator[Sample]:
     """The samples that a loader delivers, epoch after epoch.
 
@@ -96,7 +101,7 @@ def recorded_samples(loader: Any, mixer: RecordingMixup, names: Sequence[str]) -
     """
     # the loader works one batch ahead, so that records are counted, not taken from the end
     for number, (x, _) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
-        delivered = (x * loader.std + loader.mean).round().clamp(0, 255).byte().numpy()
+        delivered = as_pixels(loader, x)
         record = mixer.records[number]
         last = len(record.images) - 1
         for i, mixed in enumerate(delivered):

@@ -1,7 +1,5 @@
 """hmix-preview of PuzzleMix: saliency, masks and mixed images of one batch after the other."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import timm
@@ -9,7 +7,7 @@ import torch
 
 from train_patch.preview import main
 from train_patch.previewing.images import Photographs
-from train_patch.previewing.puzzle import _as_pixels, record_puzzle_samples
+from train_patch.previewing.puzzle import record_puzzle_samples
 from train_patch.trainer.arguments import parse_arguments
 
 LINE = ['--mix-mode', 'puzzlemix', '--model', 'test_resnet', '--img-size', '32', '--no-aug']
@@ -139,15 +137,3 @@ def test_blocks_are_chosen_from_both_images(recorded):
         shown = {tuple(pixel) for pixel in sample.mixed[:, kept].T.tolist()}
         near = sum(any(abs(np.subtract(pixel, other)).max() <= 1 for other in moved) for pixel in list(shown)[:20])
         assert near >= min(len(shown), 20) * 0.9
-
-
-def test_pixels_are_those_that_were_normalized():
-    loader = SimpleNamespace(
-        mean=torch.tensor([100.0, 110.0, 120.0]).view(1, 3, 1, 1), std=torch.tensor([50.0, 60.0, 70.0]).view(1, 3, 1, 1)
-    )
-    pixels = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5) * 2.0
-    pixels[0, 0, 0, :4] = torch.tensor([-1.0, 256.0, 0.6, 254.4])
-    shown = _as_pixels(loader, (pixels - loader.mean) / loader.std)
-    pixels[0, 0, 0, :4] = torch.tensor([0.0, 255.0, 1.0, 254.0])
-    assert shown.dtype == np.uint8
-    np.testing.assert_array_equal(shown, pixels.numpy())

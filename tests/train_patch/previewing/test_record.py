@@ -1,5 +1,7 @@
 """What a preview records is what the mixer did, and what it shows is what the loader delivers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from timm.utils import random_seed
 
 from hmix_timm import FastCollateMixup
 from train_patch.previewing.images import Photographs
-from train_patch.previewing.record import Record, RecordingMixup, recorded_samples
+from train_patch.previewing.record import Record, RecordingMixup, as_pixels, recorded_samples
 
 SIZE = (24, 20)
 SLOTS = {
@@ -158,3 +160,15 @@ def test_recording_leaves_the_mixer_as_it_is(smoothing):
     mixer(batch(4))
     assert (repr(mixer), mixer.num_classes, mixer.label_smoothing) == (before, 7, smoothing)
     assert len(mixer.records) == 1
+
+
+def test_pixels_are_those_that_were_normalized():
+    loader = SimpleNamespace(
+        mean=torch.tensor([100.0, 110.0, 120.0]).view(1, 3, 1, 1), std=torch.tensor([50.0, 60.0, 70.0]).view(1, 3, 1, 1)
+    )
+    pixels = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5) * 2.0
+    pixels[0, 0, 0, :4] = torch.tensor([-1.0, 256.0, 0.6, 254.4])
+    shown = as_pixels(loader, (pixels - loader.mean) / loader.std)
+    pixels[0, 0, 0, :4] = torch.tensor([0.0, 255.0, 1.0, 254.0])
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown, pixels.numpy())

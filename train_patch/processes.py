@@ -32,7 +32,7 @@ def raise_on_sigterm() -> None:
 
 def was_terminated() -> bool:
     """Whether SIGTERM has come; what it raises is lost where it meets a finalizer."""
-    return signal.getsignal(signal.SIGCHLD) is _ignore
+    return hasattr(signal, 'SIGCHLD') and signal.getsignal(signal.SIGCHLD) is _ignore  # Windows has none
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

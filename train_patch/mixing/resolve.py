@@ -3,6 +3,7 @@
 Which mix modes and families there are, and which options they have, is read from their tables.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from numbers import Real
@@ -246,7 +247,7 @@ def _timms_value(dest: str, typed: Mapping[str, Any], recipe: Mapping[str, Any])
         limits = [_as_number(name, limit) for limit in value] if isinstance(value, (list, tuple)) else value
         check_minmax(name, limits)
         return limits
-    check_number(name, number := _as_number(name, value))
+    check_number(name, number := _as_number(name, value), high=1.0 if dest == 'mixup_switch_prob' else math.inf)
     return number
 
 

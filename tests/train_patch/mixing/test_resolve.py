@@ -187,6 +187,7 @@ WRONG = [
     ({'cutmix_mode': 'gmix', 'hmix_ratio': '0.5'}, DEIT, ['--hmix-ratio', '--cutmix-mode hmix', 'gmix']),
     ({'cutmix_mode': 'cutmix'}, DEIT, ['--cutmix-mode', 'bbox, hmix, gmix', 'cutmix']),
     ({'mixup': -1.0}, {}, ['--mixup', '-1.0', '>= 0']),
+    ({}, {'mixup': 1, 'mixup_switch_prob': 2}, ['--mixup-switch-prob', '2', 'between 0 and 1']),
     ({'cutmix_minmax': [0.5]}, {}, ['--cutmix-minmax', '0.5']),
     ({}, {'cutmix_minmax': 0.5}, ['--cutmix-minmax', '0.5']),
 ]

@@ -52,7 +52,7 @@ def small_network() -> nn.Sequential:
 
 
 def train_digits(
-    mode: str, seed: int, epochs: int = 15, train_images: int = _TRAIN_IMAGES, progress: Any = None
+    mode: str, seed: int, epochs: int, train_images: int = _TRAIN_IMAGES, progress: Any = None
 ) -> tuple[nn.Module, torch.Tensor, float]:
     """Trains `small_network` on digits through `hmix_timm.Mixup.from_mode(mode, 'cifar100')`.
 

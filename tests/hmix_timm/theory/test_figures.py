@@ -84,7 +84,9 @@ def test_figure_5_of_checkpoints(tmp_path, image_folder, checkpoints, capsys):
     expected = horizontal_products(model, [image for image, _ in dataset])
     assert found['run1/model_best.pth.tar'] == pytest.approx(expected, rel=1e-4)
     assert pixels(tmp_path / 'figure5.png').std() > 20
-    assert '6/6' in capsys.readouterr().err  # the progress of 16 images in batches of 3
+    progress = capsys.readouterr().err
+    assert '6/6' in progress  # 16 images in batches of 3
+    assert 'figure 5: run0/model_best.pth.tar: ' in progress
 
 
 def test_checkpoints_of_a_comparison_need_no_more_than_their_paths(tmp_path, comparison):
@@ -134,12 +136,11 @@ def test_a_family_of_ones_own_is_in_figure_3(tmp_path, processes):
     assert numbers(tmp_path)['figure3']['mask_mean']['faint'] == pytest.approx(0.325)
 
 
-def test_digits_training_learns_the_same_from_the_same_seed():
+def test_digits_training_learns():
     model, images, accuracy = digits.train_digits('cutmix', seed=0, epochs=3)
     assert not model.training
     assert images.shape == (797, 1, 16, 16)
     assert accuracy > 50  # of ten classes
-    assert digits.train_digits('cutmix', seed=0, epochs=3)[2] == accuracy
 
 
 def test_digits_training_takes_as_many_images_as_it_is_told():
@@ -301,6 +302,14 @@ except SystemExit:
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith('imported: []\n'), done.stderr
+
+
+def test_every_option_is_explained():
+    actions = make_parser()._actions
+    assert all(action.help for action in actions)
+    given = [action for action in actions if action.nargs != 0 and not action.required]
+    assert len(given) > 10 and all('(default: ' in action.help for action in given)
+    assert [action.dest for action in given if action.metavar is None and not action.choices] == ['device']
 
 
 def test_help_says_what_each_figure_is(capsys):

@@ -1,12 +1,14 @@
 """The numbers behind the plots, on maps that are not square, and what the plots show of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from hmix_timm import BoxMask, register_family
 from hmix_timm.families import FAMILIES, make_slot
 from hmix_timm.theory import plots
-from hmix_timm.theory.coefficients import placed_masks
+from hmix_timm.theory.coefficients import CoefficientMap, placed_masks
 
 
 @pytest.fixture
@@ -93,6 +95,29 @@ def test_figure_4_numbers(figure4):
         assert numbers['mixup'][str(d)] == 0.25
         assert numbers['cutmix'][str(d)] == pytest.approx((rest[:, :, : 64 - d] * rest[:, :, d:]).mean(), abs=1e-12)
         assert numbers['gmix_eq11'][str(d)] == pytest.approx(0.5 * np.exp(-np.pi * d**2 / (4 * 0.5 * 64**2)))
+
+
+def check_layout(figure):
+    """Panels lie beside each other within the figure and fill it; the last axes are a narrow scale beside them."""
+    figure.draw_without_rendering()
+    *panels, scale = [ax.get_position() for ax in figure.axes if ax.axison]
+    assert all(0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 for box in (*panels, scale))
+    assert not any(a.overlaps(b) for a, b in itertools.combinations((*panels, scale), 2))
+    left, right = min(box.x0 for box in panels), max(box.x1 for box in panels)
+    assert right - left > 0.8
+    assert scale.width < 0.03 and max(left - scale.x1, scale.x0 - right) < 0.1
+
+
+def test_panels_lie_beside_each_other_and_their_scale():
+    check_layout(plots.figure5({'a': np.ones((9, 9)), 'b': np.zeros((9, 9)), 'c': np.ones((9, 9))}, 'the title'))
+
+
+def test_places_without_a_panel_stay_empty(monkeypatch):
+    maps = {name: CoefficientMap(np.ones((127, 127)), None, 0) for name in ('mixup', 'cutmix', 'hmix')}
+    monkeypatch.setattr(plots, 'coefficient_maps', lambda lam, size: (maps, {name: name for name in maps}))
+    figure, _ = plots.figure4()
+    assert [ax.axison for ax in figure.axes] == [True] * 5 + [False] * 3 + [True]
+    check_layout(figure)
 
 
 def test_figure_4_says_which_panel_no_mixer_draws(figure4):

@@ -91,6 +91,26 @@ def test_no_mixing_regularizes_nothing():
     assert all(estimate.value == estimate.standard_error == 0 for estimate in found['none'])
 
 
+def test_the_first_regularizer_draws_to_the_mean_of_the_images():
+    """Of a linear f and Mixup it is E[2 λ (1 − λ)] (p − y) w·(mean of x − x), pixels having means of their own."""
+    w = torch.tensor([0.5, -1.0, 0.3, 0.8, -0.2, 0.6], dtype=torch.float64)
+
+    class Linear(nn.Module):
+        def forward(self, x):
+            value = x.flatten(1) @ w
+            return torch.stack((torch.zeros_like(value), value), dim=1)
+
+    x, y = data()
+    x = x + torch.arange(6.0) / 3
+    batch = x.view(-1, 1, *SIZE).repeat(100, 1, 1, 1), y.repeat(100)
+    mixer = Mixup(2.0, 0.0)
+    found = predict(Linear(), [batch], np.ones((3, 5)), {'mixup': mixer}, repeats=2)['mixup'].r1
+    share = 2 / (2 * 2 + 1)  # α / (2 α + 1) for λ ~ Beta(α, α)
+    expected = share * ((torch.sigmoid(x @ w) - y) * ((x.mean(dim=0) - x) @ w)).mean().item()
+    assert 0 < found.standard_error < abs(expected) / 10
+    assert abs(found.value - expected) < 4 * found.standard_error
+
+
 @pytest.mark.parametrize('layers', [[], [nn.ReLU(), nn.Linear(8, 3)]])
 def test_a_network_without_curvature_has_no_third_regularizer(layers):
     torch.manual_seed(0)
@@ -106,7 +126,7 @@ def test_images_of_several_batches_count_alike():
     y = y.repeat(40)
     large, small = (x, y), (0.1 * x[:80], y[:80])
     together, first, second = (
-        predict(TwoClasses(), batches, np.ones((3, 5)), MIXERS, repeats=8)['mixup'].r2
+        predict(TwoClasses(), batches, np.ones((3, 5)), {'mixup': MIXERS['mixup']}, repeats=8)['mixup'].r2
         for batches in ([large, small], [large], [small])
     )
     expected = (320 * first.value + 80 * second.value) / 400

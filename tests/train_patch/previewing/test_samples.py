@@ -26,6 +26,12 @@ def test_there_are_as_many_samples_as_rows(rows):
     assert {label for sample in samples for label in sample.labels} == {'flower', 'temple'}
 
 
+def test_progress_is_shown_and_taken_away_again(capsys):
+    record('--mixup', '1', rows=3)
+    shown = capsys.readouterr().err
+    assert re.search(r'0/3 .*row/s', shown) and shown.endswith('\r') and not shown.split('\r')[-2].strip()
+
+
 def test_the_seed_alone_decides():
     """Crops, flips and all that mixing draws."""
 

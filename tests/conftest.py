@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -40,6 +39,8 @@ def pytest_collection_finish():
 @pytest.fixture(scope='session')
 def image_folder(tmp_path_factory):
     """An ImageFolder of JPEG crops of two photographs, of different sizes: 4 classes, 8 train and 4 validation each."""
+    from sklearn.datasets import load_sample_images  # takes a second, and what mixes is tested without
+
     root = tmp_path_factory.mktemp('images')
     photographs = load_sample_images().images
     rng = np.random.default_rng(0)

@@ -266,35 +266,29 @@ def test_older_timm_beside_the_script_takes_our_options_before_it_only(tmp_path,
     assert ('--mix-mode' if inside == 'argument' else 'mix_mode') in message and '1.0.20' in message
 
 
-@needs_real
-@pytest.mark.parametrize('mode', MODES)
-def test_timms_script_in_every_mode(train, tmp_path, mode):
-    assert mixing_line(train(REAL, f'--mix-mode {mode}')).startswith(expected_line(mode))
-    assert len(summary(tmp_path / 'output' / 'run')) == 2
+NAFLEX_MODEL = '--model naflexvit_base_patch16_gap --model-kwargs embed_dim=32 depth=1 num_heads=2'
 
 
 @needs_real
 @pytest.mark.parametrize(
-    ('line', 'mixer'),
+    ('mode', 'line', 'mixer'),
     [
-        ('--no-prefetcher --mixup-mode elem', 'Mixup('),
-        ('--mixup-mode pair --bce-loss', 'FastCollateMixup('),
-        ('--mixup-mode half', 'FastCollateMixup('),
-        ('--naflex-loader --model test_vit --naflex-train-seq-lens 4 9 --naflex-max-seq-len 9', 'NaFlexMixup('),
+        ('none', '', ''),
+        ('cutmix', '', 'FastCollateMixup('),
+        ('hmix', '--no-prefetcher --mixup-mode elem', 'Mixup('),
+        ('stochastic', '--mixup-mode pair --bce-loss', 'FastCollateMixup('),
+        ('mixup', '--mixup-mode half', 'FastCollateMixup('),
+        ('gmix', f'--naflex-loader {NAFLEX_MODEL} --naflex-train-seq-lens 4 9 --naflex-max-seq-len 9', 'NaFlexMixup('),
     ],
 )
-def test_timms_script_with_every_loader(train, tmp_path, line, mixer):
-    if 'naflex' in line:
-        line = line.replace('test_vit', 'naflexvit_base_patch16_gap --model-kwargs embed_dim=32 depth=1 num_heads=2')
-    run = train(REAL, f'--mix-mode hmix --mixup-off-epoch 1 {line}')
-    assert mixing_line(run).startswith(f'{mixer}HMix(alpha=1, ratio=0.75)')
+def test_timms_script_in_every_mode_and_with_every_loader(train, tmp_path, mode, line, mixer):
+    run = train(REAL, f'--mix-mode {mode} --mixup-off-epoch 1 {line}')
+    assert mixing_line(run).startswith(f'{mixer}{MODES[mode] or "none"}')
     assert len(summary(tmp_path / 'output' / 'run')) == 2
 
 
 @needs_real
-@pytest.mark.parametrize(
-    'line', ['--mixup 0.8 --cutmix 1.0', '--cutmix 1 --mixup-mode elem', '--mixup 1 --no-prefetcher']
-)
+@pytest.mark.parametrize('line', ['--mixup 0.8 --cutmix 1.0', '--cutmix 1 --mixup-mode elem --no-prefetcher'])
 def test_timms_script_without_a_mode_is_plain_pythons(train, tmp_path, line):
     train(REAL, line, 'plain', plain=True).passed()
     train(REAL, line, 'ours').passed()

@@ -8,8 +8,6 @@ import pickle
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -317,12 +315,9 @@ def test_timms_checkpoint_is_resumed(lean, timms_checkpoint, tmp_path):
     assert [row['epoch'] for row in run.rows] == ['4', '5']
 
 
-def test_the_command_trains_on_whatever_device_there_is(image_folder, run_environment, tmp_path):
-    """As a user starts it, without the server of these tests."""
+def test_the_command_trains_on_whatever_device_there_is(image_folder, processes, tmp_path):
     line = f'--data-dir {image_folder} --model test_resnet --num-classes 4 --img-size 32 -b 16 -j 1 --epochs 1'
-    command = [sys.executable, '-m', 'train_patch', *line.split(), '--output', str(tmp_path), '--experiment', 'a']
-    done = subprocess.run(command, env=run_environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    done = processes.module('train_patch', *line.split(), '--output', tmp_path, '--experiment', 'a').passed()
     assert 'Training with a single process on ' in done.stderr and '(no --device given)' in done.stderr
     assert len(read_table(tmp_path / 'a/summary.csv')) == 1
 

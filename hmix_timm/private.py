@@ -4,7 +4,7 @@ What would break if timm changed it stands beside each name; `tests/hmix_timm/te
 
 * `timm.data.mixup.rand_bbox`, `rand_bbox_minmax`, `cutmix_bbox_and_lam`: the boxes. Called by these names, so that what
   somebody puts in their place is what is drawn.
-* `timm.data.mixup.mixup_target`: smoothed soft targets. Up to timm 0.9.0 it takes the device, 'cuda' by default; from
+* `timm.data.mixup.mixup_target`: smoothed soft targets. Up to timm 0.6.13 it takes the device, 'cuda' by default; from
   1.0.31 on `multi_label`.
 * `Mixup._params_per_batch`, `_params_per_elem`: λ and the switch, in timm's order. Up to 0.6.13 the latter uses
   `np.bool`, which numpy 1.24 to 1.26 do not have.

@@ -31,9 +31,10 @@ def pytest_collection():
 
 
 def pytest_collection_finish():
-    """From here on it looks at what the tests make."""
+    """From here on it looks at what the tests make, and not at every 700 objects of it."""
     gc.freeze()
     gc.enable()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture(scope='session')

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from timm import utils
 from torch import nn
 from torch.nn import functional as F
 
@@ -103,6 +104,23 @@ def test_accumulated_gradients_are_those_of_the_images_together(count, accum_ste
     train_one_epoch(run, epoch=0)
     for ours, theirs in zip(run.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('line', ['--clip-grad 0.1', '--clip-grad 0.01 --clip-mode value'])
+def test_scaled_gradients_are_clipped_as_others_are(line):
+    """Float16's scale, which is a power of two, leaves nothing behind."""
+    weights = []
+    for options, scaler in ((line, utils.NativeScaler('cpu')), (line, None), ('', None)):
+        run = make_run(f'--grad-accum-steps 2 {options}', batches(4, 4, 4))
+        run.scaler = scaler
+        train_one_epoch(run, epoch=0)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(weights[1], weights[2], rtol=1e-2)
+
+
+def test_there_is_nothing_to_wait_for_on_a_cpu():
+    assert train_one_epoch(make_run('--synchronize-step', batches(4)), epoch=0).keys() == {'loss'}
 
 
 def test_train_loss_is_the_mean_over_images():

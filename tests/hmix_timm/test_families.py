@@ -346,6 +346,13 @@ def test_titles_colours_and_help_of_families_of_ones_own(table):
     assert found[0].source == __file__ and not found[0].timms_own
 
 
+def test_there_are_colours_for_any_number_of_families_of_ones_own(table):
+    for number in range(8):
+        register_family(f'number_{number}')(lambda size, lam, options, draws: BoxMask(lam))
+    colours = [FAMILIES[f'number_{number}'].colour for number in range(8)]
+    assert len(set(colours[:6])) == 6 and colours[6:] == colours[:2]
+
+
 def test_only_the_first_mask_is_drawn_twice(table):
     drawn = []
 

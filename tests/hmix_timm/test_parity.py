@@ -16,6 +16,7 @@ OPTIONS = {
     'cutmix': {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0},
     'cutmix_raw_lam': {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'correct_lam': False},
     'minmax': {'mixup_alpha': 0.0, 'cutmix_minmax': (0.2, 0.8)},
+    'minmax_raw_lam': {'mixup_alpha': 0.0, 'cutmix_minmax': (0.2, 0.8), 'correct_lam': False},
     'minmax_and_mixup': {'mixup_alpha': 0.2, 'cutmix_minmax': (0.3, 0.9), 'switch_prob': 0.7},
     'both': {'mixup_alpha': 0.8, 'cutmix_alpha': 1.0},
     'both_sometimes': {'mixup_alpha': 0.4, 'cutmix_alpha': 0.6, 'prob': 0.6, 'switch_prob': 0.3},

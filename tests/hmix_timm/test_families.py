@@ -348,8 +348,8 @@ def test_titles_colours_and_help_of_families_of_ones_own(table):
 
 def test_there_are_colours_for_any_number_of_families_of_ones_own(table):
     for number in range(8):
-        register_family(f'number_{number}')(lambda size, lam, options, draws: BoxMask(lam))
-    colours = [FAMILIES[f'number_{number}'].colour for number in range(8)]
+        register_family(f'number{number}')(lambda size, lam, options, draws: BoxMask(lam))
+    colours = [FAMILIES[f'number{number}'].colour for number in range(8)]
     assert len(set(colours[:6])) == 6 and colours[6:] == colours[:2]
 
 

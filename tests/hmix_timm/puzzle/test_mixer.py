@@ -75,8 +75,9 @@ def test_the_pixels_are_the_blocks_that_mask_and_transport_choose(dtype, memory_
     torch.testing.assert_close(mixed, expected.to(dtype))
 
 
-def test_a_large_batch_is_mixed_part_by_part(monkeypatch):
-    images, _ = make_batch(9)
+@pytest.mark.parametrize('count', [8, 9])
+def test_a_large_batch_is_mixed_part_by_part(monkeypatch, count):
+    images, _ = make_batch(count)
     saliency = local_contrast(images, None)
     mixer = make_mixer(t_eps=0.1)
     mask = mixer.solve_masks(images, saliency, 0.5, 8)

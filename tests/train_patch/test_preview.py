@@ -358,6 +358,11 @@ def test_the_digits_are_taken_as_their_recipe_takes_them(cache):
     assert vars(alone) == vars(own)
 
 
+@pytest.mark.parametrize('recipe', ['cifar100_wrn28_2', 'imagenet_resnet50'])
+def test_no_other_recipe_takes_the_digits_by_itself(cache, recipe):
+    assert training('-c', recipe, '--mix-mode', 'hmix').data_dir is None
+
+
 def test_the_digits_may_be_taken_as_another_recipe_would(cache):
     args = training('-c', 'cifar100_wrn28_2', '--images', 'digits', '--mix-mode', 'hmix')
     assert args.data_dir == str(digits_path()) and args.train_padding == 4 and args.model == 'cifar_wrn28_2'

@@ -337,6 +337,22 @@ def test_the_scripts_functions_stay_its_own_unless_something_is_asked_of_them(ti
     assert padded.module.train_one_epoch == padded.train_one_epoch
 
 
+def test_puzzlemix_is_given_the_padded_crop_that_is_asked_for(timms, image_folder):
+    script, _ = timms('--mix-mode puzzlemix --train-padding 2 --num-classes 4')
+    dataset = timm.data.create_dataset('', root=str(image_folder), split='train')
+    script.module.create_loader(
+        dataset,
+        input_size=(3, 32, 32),
+        batch_size=8,
+        is_training=True,
+        num_workers=0,
+        persistent_workers=False,
+        device=torch.device('cpu'),
+    )
+    (crop,) = (step for step in dataset.transform.transforms if 'Crop' in type(step).__name__)
+    assert (type(crop).__name__, crop.padding) == ('RandomCrop', 2)
+
+
 def test_puzzlemix_goes_around_the_loop_and_leaves_the_scripts_mixers_unsaid(timms, caplog):
     script, lines = timms('--mix-mode puzzlemix --num-classes 4')
     assert lines == []

@@ -187,6 +187,15 @@ def test_resuming_an_earlier_epoch_gives_up_the_recoveries_ahead_of_it(tmp_path)
     assert recovery_checkpoints(tmp_path) == []
 
 
+def test_what_a_run_goes_on_from_stays_in_mid_epoch_too(tmp_path):
+    saver = Saver(tmp_path, decreasing=False, max_history=1)
+    for batch in (4, 5, 6):
+        saver.save_recovery({'state_dict': {}, 'optimizer': {}}, 1, batch)
+    path = tmp_path / 'recovery-1-5.pth.tar'
+    Saver(tmp_path, decreasing=False, max_history=1).restore(path, read_checkpoint(path))
+    assert names(recovery_checkpoints(tmp_path)) == ['recovery-1-5']
+
+
 def test_the_first_batches_alone_can_be_gone_on_from(tmp_path):
     """Nothing is finished yet: a recovery from the first epoch is all there is."""
     write(tmp_path, 'recovery-0-3', -1, batches_done=3)
@@ -262,6 +271,18 @@ def test_the_best_model_is_taken_along_into_another_folder(tmp_path, lost):
     assert taken.exists() is (len(lost) < 2)
     if taken.exists():
         assert read_checkpoint(taken)['epoch'] == 1
+
+
+def test_the_best_epochs_of_another_folder_take_no_place_in_this_one(tmp_path):
+    save_epochs(tmp_path / 'first', 5.0, 6.0, max_history=2)
+    path = tmp_path / 'first/last.pth.tar'
+    saver = Saver(tmp_path, decreasing=False, max_history=2)
+    saver.restore(path, read_checkpoint(path))
+    for epoch, metric in ((2, 1.0), (3, 2.0), (4, 3.0)):
+        saver.save_checkpoint({'state_dict': {}, 'optimizer': {}}, epoch, metric)
+    assert kept(tmp_path) == [1, 4]  # the one that was gone on from came along
+    assert kept(tmp_path / 'first') == [0, 1]
+    assert (saver.best_epoch, saver.best_metric) == (1, 6.0)
 
 
 def test_the_numbered_checkpoint_of_the_best_epoch_is_what_restores_the_best_model(tmp_path):

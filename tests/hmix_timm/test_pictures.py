@@ -83,6 +83,8 @@ def test_a_figure_becomes_a_file_of_its_names_kind(tmp_path):
         with Image.open(path) as image:
             assert image.format == 'PNG' and image.size == (450, 300)
     assert [entry.name for entry in path.parent.iterdir()] == ['figure.PNG']
+    save_figure(new_figure((3.0, 2.0), None), tmp_path / 'figure.svg')
+    assert (tmp_path / 'figure.svg').read_bytes().startswith(b'<?xml')
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -18,6 +18,9 @@ import traceback
 from train_patch.imports import uncollected
 
 with uncollected():  # all that a process imports, before the forks
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+    import sklearn.datasets  # noqa: F401
     import torch
 
     import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision

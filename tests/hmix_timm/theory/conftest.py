@@ -7,6 +7,14 @@ import timm
 import torch
 import yaml
 
+from hmix_timm.theory import prediction
+
+
+@pytest.fixture
+def few_samples(monkeypatch):
+    """Coefficients from 128 masks in place of 2,048: rougher, and soon there."""
+    monkeypatch.setattr(prediction._weighted_coefficient, '__defaults__', (2**7,))
+
 
 @pytest.fixture
 def checkpoints(tmp_path):

@@ -103,7 +103,7 @@ def test_modes_of_a_comparison_have_a_panel_each(tmp_path, comparison):
     assert list(numbers(tmp_path / 'out')['figure5']) == ['none/seed0/last.pth.tar', 'cutmix/seed0/last.pth.tar']
 
 
-def test_figure_6_of_a_comparison(tmp_path, comparison, capsys):
+def test_figure_6_of_a_comparison(tmp_path, comparison, few_samples, capsys):
     paths = [comparison / 'none' / f'seed{seed}' / 'last.pth.tar' for seed in (0, 1)]
     line = ['--figures', '6', '-j', '0', '-b', '16', '--results', comparison / 'results.csv', '--checkpoint', *paths]
     assert figures('--output', tmp_path / 'out', *line) == 0

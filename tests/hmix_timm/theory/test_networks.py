@@ -100,7 +100,7 @@ def test_the_table_has_a_row_for_each_mix_mode():
 
 
 @pytest.mark.slow
-def test_small_networks_are_trained_for_every_mix_mode_that_draws_masks(monkeypatch):
+def test_small_networks_are_trained_for_every_mix_mode_that_draws_masks(monkeypatch, few_samples):
     trained = []
 
     def train_digits(mode, seed, epochs, images, progress):

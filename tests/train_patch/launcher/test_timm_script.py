@@ -56,9 +56,9 @@ def batches(folder):
     return [(int(epoch), float(loss), mixed == 'True') for epoch, loss, mixed in rows]
 
 
-def expected_line(mode):
-    """How the line about a mix mode starts with timm's default loader."""
-    return 'none' if MODES[mode] is None else f'FastCollateMixup({MODES[mode]}, '
+def expected_line(mode, mixer='FastCollateMixup'):
+    """How the line about a mix mode starts, with timm's default loader or with another mixer."""
+    return 'none' if MODES[mode] is None else f'{mixer}({MODES[mode]}, '
 
 
 @pytest.mark.parametrize('mode', ['none', 'stochastic', 'hmix', 'gmix'])
@@ -273,17 +273,17 @@ NAFLEX_MODEL = '--model naflexvit_base_patch16_gap --model-kwargs embed_dim=32 d
 @pytest.mark.parametrize(
     ('mode', 'line', 'mixer'),
     [
-        ('none', '', ''),
-        ('cutmix', '', 'FastCollateMixup('),
-        ('hmix', '--no-prefetcher --mixup-mode elem', 'Mixup('),
-        ('stochastic', '--mixup-mode pair --bce-loss', 'FastCollateMixup('),
-        ('mixup', '--mixup-mode half', 'FastCollateMixup('),
-        ('gmix', f'--naflex-loader {NAFLEX_MODEL} --naflex-train-seq-lens 4 9 --naflex-max-seq-len 9', 'NaFlexMixup('),
+        ('none', '', None),
+        ('cutmix', '', 'FastCollateMixup'),
+        ('hmix', '--no-prefetcher --mixup-mode elem', 'Mixup'),
+        ('stochastic', '--mixup-mode pair --bce-loss', 'FastCollateMixup'),
+        ('mixup', '--mixup-mode half', 'FastCollateMixup'),
+        ('gmix', f'--naflex-loader {NAFLEX_MODEL} --naflex-train-seq-lens 4 9 --naflex-max-seq-len 9', 'NaFlexMixup'),
     ],
 )
 def test_timms_script_in_every_mode_and_with_every_loader(train, tmp_path, mode, line, mixer):
     run = train(REAL, f'--mix-mode {mode} --mixup-off-epoch 1 {line}')
-    assert mixing_line(run).startswith(f'{mixer}{MODES[mode] or "none"}')
+    assert mixing_line(run).startswith(expected_line(mode, mixer))
     assert len(summary(tmp_path / 'output' / 'run')) == 2
 
 

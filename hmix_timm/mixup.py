@@ -18,7 +18,7 @@ from .blend import compiled
 from .checks import check_choice, check_count, check_number
 from .families import FAMILIES, Slot, check_slots, is_family_option, resolve_options
 from .masks import Mask, Size, mixup_mask
-from .presets import mixer_arguments
+from .modes import mixer_arguments
 from .register import load_families
 from .switch import SharedSwitch
 

@@ -16,7 +16,7 @@ import timm
 answers['before'] = timm.list_models()
 with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter('always')
-    import train_patch.models
+    import train_patch.data.cifar_networks
 answers['warnings'] = [str(warning.message) for warning in warned]
 answers['after'] = timm.list_models()
 print(json.dumps(answers))

@@ -16,11 +16,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hmix_timm.errors import RunError
-
+from .common.errors import RunError
+from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
 from .launcher import command_line
 from .launcher.command_line import CommandLine
-from .timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,19 +20,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from hmix_timm.command import problem_with_output
-from hmix_timm.errors import RunError
-from hmix_timm.files import first_line
-
+from .common.command import problem_with_output
+from .common.errors import RunError
+from .common.files import first_line
 from .comparison.checks import look_ahead
 from .comparison.plan import DIGITS_RECIPE, Comparison, build_parser, read_comparison
 from .comparison.processes import ENDING_SIGNALS, FolderInUse, locked
 from .comparison.report import write_report
 from .comparison.runs import all_runs, check_same_comparison, claim_folder
 from .comparison.training import Environment, environments, train_all
-from .digits import digits_folder
+from .data.digits import digits_folder
 from .mixing import load_mix_families
-from .recipes.files import read_recipe
+from .recipes.reader import read_recipe
 
 UNCHECKED = 'the data are not on this machine or not downloaded yet, so they were not checked'
 

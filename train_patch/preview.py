@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from hmix_timm.checks import check_number
-from hmix_timm.command import add_version, problem_with_output, run_command
-from hmix_timm.presets import mix_modes
+from hmix_timm.modes import mix_modes
 
-from .digits import digits_folder
+from .common.command import add_version, problem_with_output, run_command
+from .common.timm_version import require_timm_for_training
+from .data.digits import digits_folder
+from .drawing.grid import grid_masks, grid_slots
 from .mixing import declare, load_mix_families, mixing_active, needs_model, option_name, remember_typed, typed_options
-from .previewing.grid import grid_masks, grid_slots
-from .recipes.files import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
-from .timm_version import require_timm_for_training
+from .recipes.reader import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
 from .trainer.arguments import WrongArguments, parse_arguments
 
 PROGRAM = 'hmix-preview'
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             figure = (_grid_figure if options.grid else _samples_figure)(options, line)
         except (ValueError, WrongArguments) as error:
             parser.error(str(error))
-        from hmix_timm.pictures import save_figure
+        from .drawing.pictures import save_figure
 
         save_figure(figure, options.output)
         print(options.output)
@@ -202,12 +202,12 @@ def _samples_figure(options: argparse.Namespace, line: list[str]) -> Any:
             raise ValueError('nothing is mixed: the recipe does not, and there is no --mix-mode')
         args = parse_training(options, [*line, '--mix-mode', 'hmix'])
     require_timm_for_training()  # takes seconds to import timm, for which no typo waits
-    from .previewing.plot import plot_samples
+    from .drawing.preview_plot import plot_samples
 
     if needs_model(vars(args)):
-        from .previewing.puzzle import record_puzzle_samples as record
+        from .drawing.puzzle_samples import record_puzzle_samples as record
     else:
-        from .previewing.samples import record_samples as record
+        from .drawing.samples import record_samples as record
     samples, mixer = record(args, options.seed, 4 if options.rows is None else options.rows)
     print(f'Mixing: {mixer}', flush=True)
     return plot_samples(samples, mixer)
@@ -227,10 +227,9 @@ def _grid_figure(options: argparse.Namespace, line: list[str]) -> Any:
     slots = grid_slots(options.grid, typed, recipe)
     args = parse_training(options, [*others, '--mix-mode', 'none'])
     require_timm_for_training()
-    from hmix_timm.pictures import mix_grid
-
-    from .previewing.plot import to_rgb
-    from .previewing.samples import record_samples
+    from .drawing.pictures import mix_grid
+    from .drawing.preview_plot import to_rgb
+    from .drawing.samples import record_samples
 
     (sample, *_), _ = record_samples(args, options.seed, 1)
     own, other = to_rgb(sample.own), to_rgb(sample.other)

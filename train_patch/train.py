@@ -31,11 +31,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hmix_timm.errors import RunError
-
+from .common.errors import RunError
+from .common.processes import Terminated, end_with_torchrun, was_terminated
+from .common.timm_version import require_timm_for_training
 from .imports import uncollected
-from .processes import Terminated, end_with_torchrun, was_terminated
-from .timm_version import require_timm_for_training
 from .trainer.arguments import WrongArguments, parse_arguments
 
 _logger = logging.getLogger('train')
@@ -89,7 +88,8 @@ def run(args: argparse.Namespace, replaced: str) -> None:
         from timm.data import resolve_data_config
         from torch.nn.parallel import DistributedDataParallel
 
-        from .trainer import data, loaders, loop, output, processes, resume, setup
+        from .trainer import data, loaders, loop, output, resume, setup
+        from .trainer import distributed as processes
         from .trainer.checks import check_arguments
         from .trainer.state import Run, Updates
 

@@ -21,7 +21,7 @@ from ..checks import check_choice, check_number
 from ..draws import NotEnumerable, PlacedDraws, numpy_seed
 from ..families import Slot, make_slot
 from ..masks import DenseMask, Mask, Size, mixup_mask
-from ..presets import mix_modes
+from ..modes import mix_modes
 
 EXACT_PLACEMENTS = 2**16
 """Images of up to so many pixels (256 × 256) have every placement of a mask enumerated."""
@@ -72,7 +72,7 @@ def coefficient_map(
     and wherever `samples` is given.
 
     Args:
-        mix_mode: one of `hmix_timm.presets.mix_modes()` that mixes; the coefficients of 'none' are 0.
+        mix_mode: one of `hmix_timm.modes.mix_modes()` that mixes; the coefficients of 'none' are 0.
         lam: λ, 0 to 1.
         size: height and width in pixels.
         switch_prob: Stochastic Mixup & CutMix's probability of CutMix; its coefficients are the average.

@@ -3,8 +3,8 @@
 Each is called in a process of its own, because families that a file registers stay registered.
 """
 
-from hmix_timm import bench as bench_command
-from hmix_timm.theory import figures as figures_command
+from train_patch import bench as bench_command
+from train_patch import figures as figures_command
 from train_patch.trainer.arguments import parse_arguments
 
 

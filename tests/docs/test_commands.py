@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from train_patch.digits import digits_folder
+from train_patch.data.digits import digits_folder
 from train_patch.recipes.published import PAPER_MODES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ NOT_RUN = {
     'python3 -m venv .venv': 'makes one; .ci/run does',
     '.venv/bin/python -m pytest -q -n 2 --dist worksteal': 'these tests',
     '.venv/bin/python -m pytest -m slow': 'more of them',
-    'python -m train_patch.subset torch/fashion_mnist fashion_mnist_1000 --data-dir data --per-class 100': (
+    'python -m train_patch.data.subset torch/fashion_mnist fashion_mnist_1000 --data-dir data --per-class 100': (
         'needs 60,000 images; test_subset.py makes a smaller one'
     ),
     (

@@ -73,7 +73,7 @@ def test_label_weights_are_the_means_of_the_masks(my_masks, name, mode):
 @pytest.mark.parametrize('mode', ['fmix', 'fade'])
 def test_the_command_trains_on_digits(my_masks, tmp_path, processes, mode):
     """The document's own command line for the first of them, cut down to one epoch."""
-    from train_patch.digits import digits_folder
+    from train_patch.data.digits import digits_folder
 
     line = next(line for line in DOCUMENT.read_text(encoding='utf-8').splitlines() if '-c digits' in line)
     words = line.replace('DIGITS', str(digits_folder())).split()

@@ -9,10 +9,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hmix_timm import blend
-from hmix_timm.benching.timing import extra_memory
 from hmix_timm.blend import blend_, compiled, mix_, mix_pairs_, mix_whole_
 from hmix_timm.families import cutmix_mask, gmix_mask, hmix_mask
 from hmix_timm.masks import BoxMask, DenseMask, ProductMask, mixup_mask
+from train_patch.benching.timing import extra_memory
 
 SIZE = (13, 9)
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

@@ -12,7 +12,7 @@ from timm.data.mixup import rand_bbox
 
 from hmix_timm import FastCollateMixup, Mixup
 from hmix_timm.families import PRESETS, hmix_mask
-from hmix_timm.presets import mix_modes
+from hmix_timm.modes import mix_modes
 
 CLASSES = 5
 SHAPES = [(6, 3, 16, 16), (8, 1, 9, 21), (5, 3, 14, 6), (4, 2, 1, 1), (3, 3, 1, 7)]

@@ -24,7 +24,7 @@ def test_a_public_name_is_what_its_module_calls_so(name):
     assert value.__module__.startswith('hmix_timm.')
 
 
-@pytest.mark.parametrize('statement', ['import hmix_timm', 'import hmix_timm.families', 'import hmix_timm.presets'])
+@pytest.mark.parametrize('statement', ['import hmix_timm', 'import hmix_timm.families', 'import hmix_timm.modes'])
 def test_the_table_of_families_needs_no_torch(statement):
     code = f'{statement}, sys; print([name for name in ("torch", "timm") if name in sys.modules])'
     assert in_a_new_process(code) == '[]'

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import timm
 
-from hmix_timm.errors import RunError
 from train_patch import __main__ as command
 from train_patch import train
+from train_patch.common.errors import RunError
 from train_patch.launcher import any_script, timm_script
 
 LIKE = Path(__file__).parent / 'launcher' / 'timm_like.py'

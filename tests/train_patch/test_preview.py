@@ -11,7 +11,7 @@ from PIL import Image
 
 from hmix_timm import FastCollateMixup
 from hmix_timm.families import FAMILIES
-from train_patch.digits import digits_path
+from train_patch.data.digits import digits_path
 from train_patch.preview import MAX_ROWS, SEED, _check_options, _read_shown_recipe, build_parser, main, parse_training
 
 
@@ -409,7 +409,7 @@ def test_a_recipe_of_what_cannot_be_shown_is_refused(key, tmp_path):
 def drawn(monkeypatch):
     """`drawn(…)`: the headline of the picture that a command line asks for, and its panels."""
     figures = []
-    monkeypatch.setattr('hmix_timm.pictures.save_figure', lambda figure, path: figures.append(figure))
+    monkeypatch.setattr('train_patch.drawing.pictures.save_figure', lambda figure, path: figures.append(figure))
 
     def call(*line):
         assert main([*map(str, line), '--img-size', '32']) == 0

@@ -18,10 +18,11 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import nn
 
 from hmix_timm import FastCollateMixup, Mixup
-from hmix_timm.errors import RunError
 from train_patch import train
-from train_patch.processes import Terminated, raise_on_sigterm
-from train_patch.trainer import data, loaders, loop, processes, setup
+from train_patch.common.errors import RunError
+from train_patch.common.processes import Terminated, raise_on_sigterm
+from train_patch.trainer import data, loaders, loop, setup
+from train_patch.trainer import distributed as processes
 from train_patch.trainer.arguments import WrongArguments, parse_arguments
 from train_patch.trainer.data import UnreadableImage
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import yaml
 
-from hmix_timm.errors import RunError
-
-from ..recipes.files import SafeDumper, SafeLoader
-from ..timm_version import require_timm_for_training
+from ..common.errors import RunError
+from ..common.timm_version import require_timm_for_training
+from ..recipes.reader import SafeDumper, SafeLoader
 
 Arguments = dict[str, Any]
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hmix_timm.command import add_version, at_least
 from hmix_timm.families import FAMILIES
-from hmix_timm.presets import mix_modes
+from hmix_timm.modes import mix_modes
 
-from ..digits import digits_path
+from ..common.command import add_version, at_least
+from ..data.digits import digits_path
 from ..mixing import declare, mix_dests, mode_uses, option_name
 from ..mixing.resolve import family_options
-from ..recipes.files import RECIPE_FOLDER, find_recipe, shipped_recipes
 from ..recipes.published import PAPER_MODES
+from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .checks import resolve
 
 DIGITS_RECIPE = RECIPE_FOLDER / 'digits.yaml'

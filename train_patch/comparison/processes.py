@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from ..processes import end_child_with_parent
+from ..common.processes import end_child_with_parent
 
 STOP_SECONDS = 40  # torchrun grants the processes that it started 30
 ORPHAN_SECONDS = 60

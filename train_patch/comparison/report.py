@@ -3,10 +3,9 @@
 import shlex
 from collections import Counter
 
-from hmix_timm.files import write_atomically, write_bytes
-
-from ..recipes.files import RECIPE_FOLDER
+from ..common.files import write_atomically, write_bytes
 from ..recipes.published import PUBLISHED
+from ..recipes.reader import RECIPE_FOLDER
 from .plan import Comparison
 from .plot import plot_results
 from .results import Row, RunResult, csv_table, markdown_table, table

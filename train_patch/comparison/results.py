@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..trainer.tables import read_table
+from ..trainer.summary import read_table
 
 METRIC = 'eval_top1'
 CONFIDENCE = 0.95

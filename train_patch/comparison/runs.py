@@ -9,13 +9,12 @@ from typing import Any
 
 import yaml
 
-from hmix_timm.errors import RunError
-from hmix_timm.files import write_bytes, write_json
-
+from ..common.errors import RunError
+from ..common.files import write_bytes, write_json
 from ..mixing import TIMM_DEFAULTS, mix_dests
-from ..recipes.files import SafeLoader
+from ..recipes.reader import SafeLoader
 from ..trainer.checkpoints import finished_checkpoints, holds_run
-from ..trainer.tables import read_table, write_table
+from ..trainer.summary import read_table, write_table
 from .plan import Comparison, Variant
 from .results import METRIC, RunResult, epoch_seconds
 

@@ -18,8 +18,8 @@ from hmix_timm.register import load_families
 
 from .children import reach_children
 from .command_line import CommandLine, OwnOptions
+from .first_process import is_first_process
 from .mixers import WitnessedFastCollateMixup, WitnessedMixup, launch_class, put_in_place
-from .processes import is_first_process
 from .watch import Watch
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hmix_timm.errors import RunError
-
+from ..common.errors import RunError
 from ..mixing import (
     constructor_overrides,
     declare,
@@ -26,7 +25,7 @@ from ..mixing import (
     resolve_group,
     typed_options,
 )
-from ..recipes.files import read_recipe
+from ..recipes.reader import read_recipe
 
 PREFIXES = ('--mix-', '--hmix-', '--gmix-')
 """How options of ours begin; a script that drops unknown options would drop them without a word."""

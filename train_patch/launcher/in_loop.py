@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from hmix_timm import PuzzleMix, input_gradient
-from hmix_timm.errors import RunError
 
+from ..common.errors import RunError
 from ..mixing import puzzle_mixer_from
 
 

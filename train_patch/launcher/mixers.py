@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import hmix_timm
-from hmix_timm.errors import RunError
+
+from ..common.errors import RunError
 
 HOMES = {
     'Mixup': ('timm.data', 'timm.data.mixup'),

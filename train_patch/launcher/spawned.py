@@ -6,7 +6,7 @@ Such a process finds here what it would find in the script: what it unpickles na
 import os
 
 if __name__ == '__mp_main__':
-    from train_patch.launcher.any_script import execute_in_child
-    from train_patch.launcher.children import VARIABLE
+    from .any_script import execute_in_child
+    from .children import VARIABLE
 
     globals().update(execute_in_child(os.environ[VARIABLE]))

@@ -14,10 +14,10 @@ from typing import Any
 import timm.data.naflex_loader
 
 import hmix_timm
-from hmix_timm.errors import RunError
 
-from .. import models  # noqa: F401  # registers the CIFAR networks
-from ..crop import check_padding, declare_padding, padded_crop_loader
+from ..common.errors import RunError
+from ..data import cifar_networks as models  # noqa: F401  # registers the CIFAR networks
+from ..data.crop import check_padding, declare_padding, padded_crop_loader
 from ..mixing import (
     check_recipe_keys,
     declare,
@@ -28,12 +28,12 @@ from ..mixing import (
     resolve_parsed,
     slot_arguments_from,
 )
-from ..recipes.files import find_recipe, read_recipe, shipped_recipes
+from ..recipes.reader import find_recipe, read_recipe, shipped_recipes
 from ..trainer.augmentation import check_augmentation
 from .command_line import names_missing
+from .first_process import is_first_process
 from .in_loop import InLoopMixing
 from .mixers import launch_class, put_in_place
-from .processes import is_first_process
 
 _logger = logging.getLogger('train_patch')
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from hmix_timm.errors import RunError
+from ..common.errors import RunError
 
 _MIXING_OPTION = re.compile(r'--?(mixup|cutmix)([-_]alpha)?')
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hmix_timm.presets import mix_modes, puzzle_arguments
+from hmix_timm.modes import mix_modes, puzzle_arguments
 
 from .resolve import CONSTRUCTOR_NAMES, option_name, slot_overrides
 

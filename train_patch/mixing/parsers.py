@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hmix_timm.families import FAMILIES, PRESETS, Family, Option
-from hmix_timm.presets import mix_modes
+from hmix_timm.modes import mix_modes
 
 from .mixers import check_mixing
 from .resolve import TIMM_DEFAULTS, family_options, load_file, mix_dests, option_name, replaced_line, resolve

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hmix_timm.errors import RunError
-
-from ..crop import check_padding
+from ..common.errors import RunError
+from ..data.crop import check_padding
 from ..mixing import TIMM_DEFAULTS, load_mix_families, mix_dests, remember_typed, resolve_parsed
-from ..recipes.files import read_recipe
+from ..recipes.reader import read_recipe
 from .options import DATASET_TYPES, PROGRAM, REFUSED, USAGE, Keywords, build_parser, refusal
 
 

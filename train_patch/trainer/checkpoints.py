@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hmix_timm.errors import RunError
-from hmix_timm.files import first_line
+from ..common.errors import RunError
+from ..common.files import first_line
 
 _logger = logging.getLogger('train')
 

@@ -13,7 +13,7 @@ from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 
-from .. import models  # noqa: F401  # registers the CIFAR networks with timm
+from ..data import cifar_networks as models  # noqa: F401  # registers the CIFAR networks with timm
 from .arguments import WrongArguments
 from .augmentation import check_augmentation
 

@@ -12,8 +12,7 @@ from PIL import Image
 from timm.data import ImageDataset, create_dataset
 from torch.utils.data import Dataset, get_worker_info
 
-from hmix_timm.errors import RunError
-
+from ..common.errors import RunError
 from ..private import search_split
 from .arguments import WrongArguments
 from .checks import image_mode

@@ -12,8 +12,8 @@ from timm import utils
 from timm.data import AugMixDataset, create_loader
 from torch.utils.data import IterableDataset
 
-from ..crop import padded_crop_loader
-from ..processes import end_worker_with_parent
+from ..common.processes import end_worker_with_parent
+from ..data.crop import padded_crop_loader
 from .arguments import WrongArguments
 from .data import EpochSeeded, draw_seed
 

@@ -14,11 +14,10 @@ from timm import utils
 from timm.models import model_parameters
 from torch import nn
 
-from hmix_timm.errors import RunError
-from hmix_timm.files import first_line
-
+from ..common.errors import RunError
+from ..common.files import first_line
+from .distributed import mean_over_processes
 from .loaders import start_draws
-from .processes import mean_over_processes
 from .state import Run
 
 _logger = logging.getLogger('train')

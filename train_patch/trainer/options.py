@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from hmix_timm.command import add_version
-
-from ..crop import declare_padding
+from ..common.command import add_version
+from ..data.crop import declare_padding
 from ..mixing import declare
-from ..recipes.files import shipped_recipes
+from ..recipes.reader import shipped_recipes
 
 PROGRAM = 'hmix-train'
 DATASET_TYPES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')

@@ -12,13 +12,12 @@ from typing import Any
 import yaml
 from timm.models import safe_model_name
 
-from hmix_timm.errors import RunError
-from hmix_timm.files import write_bytes
-
+from ..common.errors import RunError
+from ..common.files import write_bytes
 from .arguments import WrongArguments
 from .checkpoints import holds_run
 from .saver import Saver
-from .tables import Table, read_table, write_table
+from .summary import Table, read_table, write_table
 
 _logger = logging.getLogger('train')
 

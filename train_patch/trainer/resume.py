@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from timm import utils
 
-from hmix_timm.errors import RunError
-
+from ..common.errors import RunError
 from .checkpoints import find_checkpoint, position, read_checkpoint
-from .processes import from_first
+from .distributed import from_first
 from .state import Run
 
 _logger = logging.getLogger('train')

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from hmix_timm.errors import RunError
-from hmix_timm.files import first_line, write_atomically
-
+from ..common.errors import RunError
+from ..common.files import first_line, write_atomically
 from .checkpoints import ahead_of, position, recovery_checkpoints
 
 

@@ -19,8 +19,8 @@ from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
-from hmix_timm.errors import RunError
 
+from ..common.errors import RunError
 from ..mixing import mixer_arguments_from, mixing_active, needs_model, puzzle_mixer_from
 from .arguments import WrongArguments
 from .checks import image_channels

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from filelock import FileLock, Timeout
 
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.comparison import checks
 from train_patch.comparison.checks import Prospect, download_lock, look_ahead, message_of, resolve
 

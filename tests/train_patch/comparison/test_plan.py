@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hmix_timm.families import FAMILIES
-from hmix_timm.presets import mix_modes
+from hmix_timm.modes import mix_modes
 from train_patch.compare import main
 from train_patch.comparison.plan import TORCHRUN_OPTIONS, build_parser
-from train_patch.digits import digits_path
+from train_patch.data.digits import digits_path
 
 MODES = ('none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix')
 

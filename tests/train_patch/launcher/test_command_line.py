@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import train_patch
-from hmix_timm.errors import RunError
 from hmix_timm.families import FAMILIES
+from train_patch.common.errors import RunError
 from train_patch.launcher.command_line import (
     CommandLine,
     check_module,

@@ -22,8 +22,8 @@ import yaml
 
 import hmix_timm
 import train_patch
-from hmix_timm.errors import RunError
 from hmix_timm.families import FAMILIES
+from train_patch.common.errors import RunError
 from train_patch.launcher import children, watch
 from train_patch.launcher.any_script import AnyScript, Launch, enter, execute, execute_in_child, say
 from train_patch.launcher.command_line import CommandLine, OwnOptions

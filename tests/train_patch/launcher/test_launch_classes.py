@@ -11,15 +11,9 @@ import pytest
 import torch
 
 import hmix_timm
-from hmix_timm.errors import RunError
-from train_patch.launcher.mixers import (
-    HOMES,
-    WitnessedFastCollateMixup,
-    WitnessedMixup,
-    launch_class,
-    put_in_place,
-)
-from train_patch.launcher.processes import is_first_process
+from train_patch.common.errors import RunError
+from train_patch.launcher.first_process import is_first_process
+from train_patch.launcher.mixers import HOMES, WitnessedFastCollateMixup, WitnessedMixup, launch_class, put_in_place
 
 HMIX = {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.5}
 

@@ -9,7 +9,7 @@ from timm.data import FastCollateMixup, create_loader
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.launcher.in_loop import InLoopMixing
 
 CLASSES = 4

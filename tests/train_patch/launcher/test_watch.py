@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.launcher import watch as module
 from train_patch.launcher.watch import Watch
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from train_patch.recipes.files import find_recipe
+from train_patch.recipes.reader import find_recipe
 from train_patch.trainer.arguments import parse_arguments
 
 OWN = ['digits', 'fashion_mnist', 'fashion_mnist_1000']

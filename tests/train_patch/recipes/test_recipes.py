@@ -16,13 +16,13 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torchvision import transforms
 
-import train_patch.models  # noqa: F401  # registers the CIFAR networks
-from hmix_timm.presets import mix_modes
+import train_patch.data.cifar_networks  # noqa: F401  # registers the CIFAR networks
+from hmix_timm.modes import mix_modes
 from train_patch import compare, preview
 from train_patch.__main__ import main
-from train_patch.crop import padded_crop_loader
-from train_patch.recipes.files import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
+from train_patch.data.crop import padded_crop_loader
 from train_patch.recipes.published import PUBLISHED
+from train_patch.recipes.reader import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
 from train_patch.trainer import loaders
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.options import build_parser

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.trainer.checkpoints import (
     find_checkpoint,
     finished_checkpoints,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.trainer.loop import train_epochs, train_one_epoch, validate
 
 from .test_loop import batches, make_run

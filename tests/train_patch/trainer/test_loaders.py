@@ -13,7 +13,7 @@ from PIL import Image
 from timm.data import AugMixDataset, IterableImageDataset, create_loader
 from torch.utils.data import DataLoader, Dataset
 
-from train_patch.processes import end_worker_with_parent
+from train_patch.common.processes import end_worker_with_parent
 from train_patch.trainer import loaders
 from train_patch.trainer.arguments import WrongArguments
 from train_patch.trainer.data import EpochSeeded, draw_seed

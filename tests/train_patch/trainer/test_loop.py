@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hmix_timm import Mixup
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.trainer import loop
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.data import EpochSeeded

@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.trainer.arguments import WrongArguments
 from train_patch.trainer.output import Output, best_epochs, output_folder
-from train_patch.trainer.tables import read_table
+from train_patch.trainer.summary import read_table
 
 ARGUMENTS = {'model': 'test_resnet', 'resume': '', 'checkpoint_hist': 2, 'scale': [0.1, 1.0], 'lr': 0.1}
 WANDB = {'wandb_project': 'p', 'wandb_tags': ['a', 'b'], 'wandb_resume_id': ''}

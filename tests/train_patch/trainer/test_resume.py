@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.trainer import resume
 from train_patch.trainer.output import Output
 from train_patch.trainer.resume import find_resume_path
-from train_patch.trainer.tables import read_table
+from train_patch.trainer.summary import read_table
 
 from .test_loop import arguments, batches, make_run
 

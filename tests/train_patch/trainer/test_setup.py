@@ -15,7 +15,7 @@ from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEn
 from torch import nn
 
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix
-from hmix_timm.errors import RunError
+from train_patch.common.errors import RunError
 from train_patch.trainer import setup
 from train_patch.trainer.arguments import WrongArguments
 

@@ -21,7 +21,7 @@ from timm.scheduler import create_scheduler_v2
 
 from train_patch.trainer.arguments import WrongArguments, parse_arguments
 from train_patch.trainer.checks import check_arguments
-from train_patch.trainer.tables import read_table
+from train_patch.trainer.summary import read_table
 
 SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
 needs_script = pytest.mark.skipif(not SCRIPT, reason='TIMM_TRAIN_SCRIPT names no timm train.py to compare with')

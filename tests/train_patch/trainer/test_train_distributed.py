@@ -17,7 +17,7 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import Dataset
 
 from train_patch.trainer.data import EpochSeeded, draw_seed
-from train_patch.trainer.tables import read_table
+from train_patch.trainer.summary import read_table
 
 SMALL = '--model test_resnet --num-classes 4 --img-size 32 --device cpu --lr 0.05 --warmup-epochs 0'
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from timm.scheduler import create_scheduler_v2
 
-from train_patch.trainer.tables import read_table
+from train_patch.trainer.summary import read_table
 
 
 def plateau_or_cosine():

@@ -1,0 +1,185 @@
+"""Processes that end with the one that they work for."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from train_patch.common.processes import (
+    Terminated,
+    end_child_with_parent,
+    end_with_torchrun,
+    end_worker_with_parent,
+    raise_on_sigterm,
+    was_terminated,
+)
+
+PARENT = """
+import subprocess, sys, time
+from train_patch.common.processes import end_child_with_parent
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], preexec_fn=end_child_with_parent())
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+# What torchrun is to one of two processes: the other one never comes, and for that a process waits ten minutes.
+TORCHRUN = """
+import os, subprocess, sys, time
+os.environ |= dict(TORCHELASTIC_RUN_ID='1', RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_PORT='0')
+os.environ['MASTER_ADDR'] = '127.0.0.1'
+child = subprocess.Popen([sys.executable, '-m', 'train_patch', '--device', 'cpu', '--val-split', ''])
+while 'libtorch' not in open(f'/proc/{child.pid}/maps').read():
+    time.sleep(0.01)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+WORKER = """
+import multiprocessing, time
+from functools import partial
+from train_patch.common.processes import end_worker_with_parent
+
+def work(queue):
+    end_worker_with_parent(lambda number: queue.put(number), 7)
+    queue.put(multiprocessing.current_process().pid)
+    time.sleep(600)
+
+if __name__ == '__main__':
+    context = multiprocessing.get_context('forkserver')
+    queue = context.Queue()
+    context.Process(target=work, args=(queue,)).start()
+    assert queue.get() == 7  # the loader's own initialization is not lost
+    print(queue.get(), flush=True)
+    time.sleep(600)
+"""
+
+
+def living(pid):
+    """Whether a process is there and not only waiting to be collected."""
+    state = subprocess.run(['ps', '-o', 'stat=', '-p', str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith('Z')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
+@pytest.mark.parametrize('code', [PARENT, TORCHRUN, WORKER], ids=['child', 'of torchrun', 'worker of a fork server'])
+def test_a_child_does_not_outlive_a_parent_that_is_killed(run_environment, tmp_path, code):
+    (tmp_path / 'parent.py').write_text(code)
+    command = [sys.executable, str(tmp_path / 'parent.py')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=run_environment, text=True) as parent:
+        child = int(parent.stdout.readline())
+        assert living(child)
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while living(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not living(child)
+
+
+# Within this process: what the kernel and Python are asked for
+
+
+def death_signal(new=None):
+    """The signal that the kernel sends this process when its parent dies; sets another one where it is given."""
+    prctl, found = ctypes.CDLL(None).prctl, ctypes.c_int()
+    prctl(2, ctypes.byref(found), 0, 0, 0)
+    if new is not None:
+        prctl(1, new, 0, 0, 0)
+    return found.value
+
+
+@pytest.fixture
+def no_death_signal():
+    before = death_signal(0)
+    yield
+    death_signal(before)
+
+
+linux = pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
+
+
+def test_sigterm_is_an_interrupt_of_its_own():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
+    try:
+        raise_on_sigterm()
+        signal.signal(signal.SIGCHLD, lambda number, frame: pytest.fail('was told of a worker'))
+        assert not was_terminated()
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+        assert was_terminated()
+        signal.raise_signal(signal.SIGCHLD)  # nobody is told any more of loader workers that end, too
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert issubclass(Terminated, KeyboardInterrupt)  # what looks out for Ctrl-C need not look out for it
+
+
+def test_sigterm_ends_a_worker_that_has_only_begun():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        raise_on_sigterm()
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(Terminated):
+                signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+
+
+@linux
+def test_a_child_asks_for_sigterm_and_ends_where_its_parent_is_gone_already(monkeypatch, no_death_signal):
+    ended = []
+    monkeypatch.setattr(os, '_exit', ended.append)
+    parent = os.getpid()
+    ask = end_child_with_parent()
+    monkeypatch.setattr(os, 'getppid', lambda: parent)
+    ask()
+    assert (death_signal(0), ended) == (signal.SIGTERM, [])
+    monkeypatch.setattr(os, 'getppid', lambda: 1)
+    ask()
+    assert (death_signal(0), ended) == (signal.SIGTERM, [1])
+
+
+@linux
+@pytest.mark.parametrize(('torchrun', 'expected'), [(True, signal.SIGTERM), (False, 0)])
+def test_a_process_ends_with_torchrun_and_with_no_other_parent(monkeypatch, no_death_signal, torchrun, expected):
+    monkeypatch.delenv('TORCHELASTIC_RUN_ID', raising=False)
+    if torchrun:
+        monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    end_with_torchrun()
+    assert death_signal() == expected
+
+
+@linux
+@pytest.mark.parametrize('platform', ['darwin', 'win32'])
+def test_other_kernels_are_asked_for_nothing(monkeypatch, no_death_signal, platform):
+    monkeypatch.setattr(sys, 'platform', platform)
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    assert end_child_with_parent() is None
+    end_with_torchrun()
+    assert death_signal() == 0
+
+
+@pytest.mark.parametrize('initialize', [True, False])
+def test_a_worker_is_initialized_and_ends_when_its_parent_has_ended(monkeypatch, initialize):
+    parent_ended, ended, numbers = threading.Event(), queue.Queue(), []
+    monkeypatch.setattr(os, '_exit', ended.put)
+    monkeypatch.setattr(multiprocessing, 'parent_process', lambda: SimpleNamespace(join=parent_ended.wait))
+    before = set(threading.enumerate())
+    end_worker_with_parent(numbers.append if initialize else None, 7)
+    (thread,) = set(threading.enumerate()) - before
+    assert numbers == ([7] if initialize else []) and ended.empty()
+    assert thread.daemon  # it keeps no worker that is done
+    parent_ended.set()
+    thread.join(60)
+    assert ended.get_nowait() == 1

@@ -1,0 +1,22 @@
+"""Tables as Markdown, to the last character."""
+
+from train_patch.common.tables import markdown
+
+
+def test_a_table_in_markdown():
+    table = [
+        {'name': 'small', 'a': 1.2345, 'b': 0.00012345, 'c': 0.0},
+        {'name': 'large', 'a': 12345.6, 'b': -12345.6, 'c': 100.0},
+        {'name': 'between', 'a': 99.46, 'b': None, 'c': 3},
+    ]
+    assert markdown(table).splitlines() == [
+        '| name | a | b | c |',
+        '| --- | ---: | ---: | ---: |',
+        '| small | 1.23 | 0.000123 | 0 |',
+        '| large | 12346 | -12346 | 100 |',
+        '| between | 99.5 | – | 3 |',
+    ]
+
+
+def test_a_table_of_one_column():
+    assert markdown([{'name': 'alone'}]) == '| name |\n| --- |\n| alone |'

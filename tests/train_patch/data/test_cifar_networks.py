@@ -349,7 +349,7 @@ def test_layer_groups_count_stages_or_blocks():
 
 def test_the_functions_themselves_build_networks_without_weights_of_others(name):
     with torch.device('meta'):
-        model = getattr(train_patch.data.cifar_networks, name)()
+        model = getattr(cifar_networks, name)()
     assert model.num_classes == 100 and model.default_cfg['architecture'] == name
 
 

@@ -294,7 +294,7 @@ def test_neither_help_nor_a_typo_waits_for_torch(line):
     code = f"""
 import sys
 from pathlib import Path
-from hmix_timm.theory import figures
+from train_patch import figures
 try:
     figures.main({line.split()})
 except SystemExit:

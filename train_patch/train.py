@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, replaced = parse_arguments(argv)
     # However timm comes to load a file of weights (a hub, a path, an older version): never run code from it.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)  # torch loads nothing where both are set
     try:
         run(args, replaced)
     except WrongArguments as error:

@@ -48,11 +48,14 @@ class Lean:
         argv += ['--output', str(folder.parent), '--experiment', folder.name, *shlex.split(line)]
         return self.start_command('train', argv, folder, **kwargs)
 
-    def start_command(self, command, argv, folder, processes=1, kill_at=None, kill_after=None):
+    def start_command(self, command, argv, folder, processes=1, kill_at=None, kill_after=None, environment=None):
         """Starts `train` or `compare` with these arguments; see `lean.py` for the others."""
         arguments = dict(command=command, argv=[*map(str, argv)], processes=processes)
         arguments |= dict(kill_at=kill_at, kill_after=kill_after)
-        return LeanRun(folder, self.processes.call('tests.train_patch.lean:run', arguments, one_log=True))
+        environment = environment or {}
+        return LeanRun(
+            folder, self.processes.call('tests.train_patch.lean:run', arguments, one_log=True, **environment)
+        )
 
     def wait(self, run):
         """Waits for its end; its status is that of the first process that did not end well."""

@@ -90,7 +90,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise RunError(f'cannot use the checkpoint {path}: {reason}') from error
     if not isinstance(checkpoint, dict) or not {'state_dict', 'optimizer', 'epoch'} <= checkpoint.keys():
         raise RunError(f'{path} is not a checkpoint of a run: weights alone go to --initial-checkpoint')
+    try:
+        _check_entries(checkpoint)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunError(f'cannot use the checkpoint {path}: a run writes no such entry: {first_line(error)}') from error
     return checkpoint
+
+
+def _check_entries(checkpoint: Mapping[str, Any]) -> None:
+    """Checks all that names files: a run removes and replaces `checkpoint-N.pth.tar` of its own folder, no other."""
+    saver = checkpoint.get('saver') or {}
+    numbers = [checkpoint['epoch'], saver.get('best_epoch'), saver.get('best_metric'), *saver.get('pending', ())]
+    for name, metric in saver.get('checkpoint_files', ()):
+        if not re.fullmatch(r'checkpoint-[0-9]+\.pth\.tar', name):
+            raise ValueError(f'checkpoint_files: {name!r}')
+        numbers.append(metric)
+    for number in numbers:
+        if not isinstance(number, (int, float, type(None))):
+            raise ValueError(f'{number!r} is not a number')
 
 
 def position(checkpoint: Mapping[str, Any]) -> tuple[int, int]:

@@ -145,6 +145,42 @@ def test_truncated_checkpoint_is_passed_over_by_auto(lean, stateful, copied):
     assert_same_run(copied, stateful)
 
 
+@pytest.mark.parametrize(
+    ('entry', 'value', 'named'),
+    [
+        ('checkpoint_files', [('{victim}', 1.0)], "checkpoint_files: '{victim}'"),
+        ('checkpoint_files', [('../victim/checkpoint-0.pth.tar', 1.0)], 'checkpoint_files: '),
+        ('best_epoch', '0/../../victim/x', "'0/../../victim/x' is not a number"),
+        ('pending', ('0/../../victim/x', 99.0), "'0/../../victim/x' is not a number"),
+    ],
+)
+def test_a_checkpoint_cannot_name_files_to_remove_or_replace(lean, copied, entry, value, named):
+    victim = copied.parent / 'victim' / 'checkpoint-0.pth.tar'
+    victim.parent.mkdir()
+    victim.write_text('precious')
+    if entry == 'checkpoint_files':
+        value = [(name.format(victim=victim), metric) for name, metric in value]
+    path = copied / 'last.pth.tar'
+    checkpoint = weights(copied)
+    checkpoint['saver'][entry] = value
+    torch.save(checkpoint, path)
+    line = f'{STATEFUL} --epochs 7 --checkpoint-hist 1'
+    run = lean(copied, f'{line} --resume {path}', status=1)
+    assert (
+        f'cannot use the checkpoint {path}: a run writes no such entry: {named.format(victim=victim)}' in run.last_line
+    )
+    assert f'Resumed from {copied}/checkpoint-5.pth.tar' in lean(copied, f'{line} --resume auto').log
+    assert victim.read_text() == 'precious' and os.listdir(victim.parent) == [victim.name]
+
+
+def test_no_variable_of_torch_makes_a_sound_checkpoint_damaged(lean, stateful, copied):
+    """torch.load refuses every file where both of its variables are set."""
+    line = f'{STATEFUL} --epochs 6 --resume {copied}/checkpoint-4.pth.tar'
+    run = lean.wait(lean.start(copied, line, environment={'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}))
+    assert run.status == 0, run.log
+    assert_same_run(copied, stateful)
+
+
 def test_auto_refuses_a_folder_where_nothing_can_be_used(lean, copied):
     for path in copied.glob('*.pth.tar'):
         path.unlink()

@@ -12,12 +12,11 @@ as they are and an interrupted one is resumed; modes and seeds may be added. DIR
 `results.png`.
 """
 
-import contextlib
 import importlib.util
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from .common.command import problem_with_output
@@ -25,7 +24,7 @@ from .common.errors import RunError
 from .common.files import first_line
 from .comparison.checks import look_ahead
 from .comparison.plan import DIGITS_RECIPE, Comparison, build_parser, read_comparison
-from .comparison.processes import ENDING_SIGNALS, FolderInUse, locked
+from .comparison.processes import FolderInUse, handling_signals, locked
 from .comparison.report import write_report
 from .comparison.runs import all_runs, check_same_comparison, claim_folder
 from .comparison.training import Environment, environments, train_all
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         load_mix_families(argv, read_recipe(argv[0]))  # their names are among the choices
         options, passed = build_parser().parse_known_args(argv)
-        with _ending_on_signals():
+        with handling_signals(_end_on_signal):
             comparison = read_comparison(options, passed)
             if options.dry_run:
                 _print_launch_lines(comparison, environments(comparison))
@@ -77,21 +76,11 @@ def _require_demo_packages() -> None:
         raise ModuleNotFoundError(f"{' and '.join(missing)} not installed: pip install 'hmix-timm[demo]'")
 
 
-@contextlib.contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """Lets the signals that end a program run through its `finally` blocks, which end the training processes too."""
-
-    def end(signum: int, frame: object) -> NoReturn:
-        name = signal.Signals(signum).name
-        print(f'\nhmix-compare: stopped by {name}; the same command goes on where it was', file=sys.stderr)
-        raise SystemExit(128 + signum)
-
-    handlers = {signum: signal.signal(signum, end) for signum in ENDING_SIGNALS}
-    try:
-        yield
-    finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
+def _end_on_signal(number: int, frame: object) -> NoReturn:
+    """Lets a signal run through the `finally` blocks, which end the training processes too."""
+    name = signal.Signals(number).name
+    print(f'\nhmix-compare: stopped by {name}; the same command resumes it', file=sys.stderr)
+    raise SystemExit(128 + number)
 
 
 def _print_launch_lines(comparison: Comparison, parts: Sequence[Environment]) -> None:

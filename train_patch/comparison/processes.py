@@ -8,7 +8,7 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,24 @@ ORPHAN_SECONDS = 60
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Process = subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def handling_signals(handle: Callable[[int, Any], object]) -> Iterator[None]:
+    """Handles the signals that end a comparison, except ignored ones: nohup ignores SIGHUP, and so do its children.
+
+    Args:
+        handle: called with the signal's number and the frame that it interrupts.
+    """
+    handlers = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    listened = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    for number in listened:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in listened.items():
+            signal.signal(number, handler)
 
 
 class FolderInUse(RuntimeError):
@@ -89,14 +107,12 @@ def _is_gone(holder: dict[str, Any]) -> bool:
 def holding_signals() -> Iterator[None]:
     """Lets the signals that end a comparison wait for the end of the block, so that no process is started unnoticed."""
     came: list[int] = []
-    handlers = {number: signal.signal(number, lambda signum, _: came.append(signum)) for number in ENDING_SIGNALS}
     try:
-        yield
+        with handling_signals(lambda number, frame: came.append(number)):
+            yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for signum in came:
-            signal.raise_signal(signum)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def start_training(command: Sequence[str], log: Path, lock: IO[str]) -> Process:

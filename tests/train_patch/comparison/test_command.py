@@ -13,7 +13,7 @@ import yaml
 from hmix_timm.families import FAMILIES
 from train_patch import compare
 from train_patch.compare import main
-from train_patch.comparison.processes import locked
+from train_patch.comparison.processes import handling_signals, locked
 from train_patch.comparison.runs import Run
 
 TRAIN = 'printf "epoch,eval_top1\\n0,10\\n1,20\\n" > summary.csv'
@@ -155,11 +155,11 @@ def test_missing_packages_are_listed(call, capsys, monkeypatch, missing, said):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_with_one_line_and_the_signals_status(number, capsys):
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as ended, compare._ending_on_signals():
+    with pytest.raises(SystemExit) as ended, handling_signals(compare._end_on_signal):
         signal.raise_signal(number)
     assert ended.value.code == 128 + number
     name = signal.Signals(number).name
-    assert capsys.readouterr().err == f'\nhmix-compare: stopped by {name}; the same command goes on where it was\n'
+    assert capsys.readouterr().err == f'\nhmix-compare: stopped by {name}; the same command resumes it\n'
     assert signal.getsignal(number) == before
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -155,6 +156,29 @@ def test_a_killed_comparison_leaves_the_lock_to_its_training_process(finished):
     assert main(argv) == 0
     assert ended.exists()
     ended.unlink()
+
+
+def compare_under_nohup(argv):
+    """What `nohup hmix-compare … &` does."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return main(argv)
+
+
+def children_of(pid):
+    listed = subprocess.run(['ps', '-A', '-o', 'pid=,ppid='], capture_output=True, text=True, check=True).stdout
+    return [int(child) for child, parent in map(str.split, listed.splitlines()) if int(parent) == pid]
+
+
+def test_nohup_keeps_a_comparison_and_its_runs_alive_when_the_terminal_closes(arguments, tmp_path, processes, rows_of):
+    argv = [*arguments(tmp_path), '--modes', 'none', '--seeds', '0']
+    call = processes.call(f'{__name__}:compare_under_nohup', {'argv': argv})
+    summary = tmp_path / 'none' / 'seed0' / 'summary.csv'
+    call.wait_until(lambda: children_of(call.pid) and 'Train: 0' in (summary.parent / 'train.log').read_text())
+    for pid in (call.pid, *children_of(call.pid)):
+        os.kill(pid, signal.SIGHUP)
+    call.passed()
+    assert [row['epoch'] for row in rows_of(summary)] == ['0', '1']
+    assert [row['failed'] for row in rows_of(tmp_path / 'results.csv')] == ['0']
 
 
 @pytest.mark.slow

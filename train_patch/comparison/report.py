@@ -14,10 +14,10 @@ from .training import Outcome
 
 # What may differ from a recipe that is the paper's: where it runs, and how fast.
 _NOT_THE_RECIPE = {
-    *('data', 'data_dir', 'dataset_download', 'output', 'experiment', 'workers', 'pin_mem', 'log_interval', 'device'),
+    *('data', 'data_dir', 'class_map', 'dataset_download', 'output', 'experiment', 'workers', 'pin_mem', 'device'),
     *('amp', 'amp_dtype', 'channels_last', 'torchcompile', 'torchcompile_mode', 'checkpoint_hist', 'seed', 'resume'),
     *('validation_batch_size', 'val_interval', 'recovery_interval', 'no_prefetcher', 'log_wandb', 'wandb_project'),
-    *('wandb_tags', 'wandb_resume_id', 'batch_size'),
+    *('wandb_tags', 'wandb_resume_id', 'log_interval', 'batch_size'),
 }
 
 

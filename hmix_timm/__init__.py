@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .families import register_family
     from .masks import BoxMask, DenseMask, ProductMask
     from .mixup import FastCollateMixup, Mixup
     from .naflex import NaFlexMixup
     from .puzzle import PuzzleMix, input_gradient
-    from .register import register_family
 
 __all__ = [
     'BoxMask',
@@ -38,7 +38,7 @@ _HOMES = {
     'ProductMask': 'masks',
     'PuzzleMix': 'puzzle',
     'input_gradient': 'puzzle',
-    'register_family': 'register',
+    'register_family': 'families',
 }
 
 

@@ -27,7 +27,7 @@ class Draws(Protocol):
     def centre(self, size: Size) -> tuple[int, int]:
         """A pixel (y, x), uniform over the image."""
 
-    def ratio(self, gamma: float) -> float:
+    def beta(self, gamma: float) -> float:
         """A number ~ Beta(gamma, gamma), such as HMix's ratio."""
 
     def uniform(self, n: int) -> np.ndarray:
@@ -59,7 +59,7 @@ class NumpyDraws:
         y = np.random.randint(0, size[0])
         return int(y), int(np.random.randint(0, size[1]))
 
-    def ratio(self, gamma: float) -> float:
+    def beta(self, gamma: float) -> float:
         return float(np.random.beta(gamma, gamma))
 
     def uniform(self, n: int) -> np.ndarray:
@@ -92,7 +92,7 @@ class NaFlexDraws:
         y = random.randint(0, size[0] - 1)
         return y, random.randint(0, size[1] - 1)
 
-    def ratio(self, gamma: float) -> float:
+    def beta(self, gamma: float) -> float:
         import torch
 
         return torch.distributions.Beta(gamma, gamma).sample().item()
@@ -154,7 +154,7 @@ class PlacedDraws:
         self._place()
         return self.pixel
 
-    def ratio(self, gamma: float) -> float:
+    def beta(self, gamma: float) -> float:
         raise NotEnumerable('a ratio ~ Beta(gamma, gamma)')
 
     def uniform(self, n: int) -> np.ndarray:

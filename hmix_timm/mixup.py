@@ -16,10 +16,9 @@ from torch.utils.data import default_collate
 from . import blend, private
 from .blend import compiled
 from .checks import check_choice, check_count, check_number
-from .families import FAMILIES, Slot, check_slots, is_family_option, resolve_options
+from .families import FAMILIES, Slot, check_slots, is_family_option, load_families, resolve_options
 from .masks import Mask, Size, mixup_mask
 from .modes import mixer_arguments
-from .register import load_families
 from .switch import SharedSwitch
 
 MODES = ('batch', 'pair', 'elem', 'half')

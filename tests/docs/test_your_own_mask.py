@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from hmix_timm import Mixup
-from hmix_timm.families import FAMILIES, make_slot
-from hmix_timm.register import load_families
+from hmix_timm.families import FAMILIES, load_families, make_slot
 
 DOCUMENT = Path(__file__).parents[2] / 'docs' / 'your_own_mask.md'
 

@@ -14,7 +14,7 @@ def draw_all(source):
     return (
         source.box((20, 30), 0.4),
         source.centre((20, 30)),
-        source.ratio(0.7),
+        source.beta(0.7),
         source.uniform(3).tolist(),
         source.normal((2, 3)).tolist(),
         source.integers(0, 1000),
@@ -34,7 +34,7 @@ def test_a_source_that_is_put_back_draws_the_same_once_more(source):
 def test_numbers_are_double_precision(source):
     assert source.uniform(5).shape == (5,) and source.uniform(5).dtype == np.float64
     assert source.normal((2, 3)).shape == (2, 3) and source.normal(4).dtype == np.float64
-    assert isinstance(source.ratio(2.0), float)
+    assert isinstance(source.beta(2.0), float)
     # a float32 in double precision has its last 29 bits empty
     assert any(float(np.float32(value)) != value for value in source.uniform(20))
 
@@ -82,7 +82,7 @@ def test_a_second_placement_cannot_be_enumerated(first, second):
     ('draw', 'named'),
     [
         (lambda draws: draws.box((4, 6), 0.3, (0.2, 0.8)), 'cutmix_minmax'),
-        (lambda draws: draws.ratio(1.0), 'ratio'),
+        (lambda draws: draws.beta(1.0), 'ratio'),
         (lambda draws: draws.uniform(2), 'uniform'),
         (lambda draws: draws.normal(2), 'normal'),
         (lambda draws: draws.integers(0, 2), 'whole numbers'),

@@ -12,9 +12,8 @@ import torch
 import hmix_timm
 from hmix_timm import BoxMask, DenseMask, FastCollateMixup, Mixup, ProductMask, families, register_family
 from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS
-from hmix_timm.families import FAMILIES, make_slot
+from hmix_timm.families import FAMILIES, load_families, make_slot
 from hmix_timm.modes import mix_modes, mixer_arguments
-from hmix_timm.register import load_families
 from hmix_timm.theory.coefficients import coefficient_map
 
 STRIPES = """

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from hmix_timm import FastCollateMixup
-from hmix_timm.families import FAMILIES
-from hmix_timm.register import load_families
+from hmix_timm.families import FAMILIES, load_families
 
 STRIPES = """
 import numpy as np

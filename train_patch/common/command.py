@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hmix_timm import __version__
-from hmix_timm.register import load_families
+from hmix_timm.families import load_families
 
 from .errors import RunError
 from .files import first_line

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hmix_timm.register import load_families
+from hmix_timm.families import load_families
 
 from .children import reach_children
 from .command_line import CommandLine, OwnOptions

@@ -10,9 +10,8 @@ from numbers import Real
 from typing import Any
 
 from hmix_timm.checks import check_choice, check_minmax, check_number
-from hmix_timm.families import FAMILIES, PRESETS, Family, Option
+from hmix_timm.families import FAMILIES, PRESETS, Family, Option, load_families
 from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
-from hmix_timm.register import load_families
 
 CONSTRUCTOR_NAMES = {
     'mixup': 'mixup_alpha',

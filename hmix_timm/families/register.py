@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_number
-from .draws import Draws
-from .families import FAMILIES, PRESETS, DrawMask, Family, Option
-from .masks import Mask, Size, problem_with
+from ..checks import check_number
+from ..draws import Draws
+from ..masks import Mask, Size, problem_with
+from .family import FAMILIES, PRESETS, DrawMask, Family, Option
 
 COLOURS = ('#0072B2', '#F0E442', '#882255', '#44AA99', '#999933', '#332288')
 """Plot colours of families that are registered without one."""

@@ -1,22 +1,17 @@
-"""λ → mask: the table of families, which is the only place that knows what CutMix, HMix and GMix are.
+"""What a family declares, the table of families, and the slot of a mixer that draws from one.
 
-A `Family` is one record: its name and title, how it draws a mask, its options with defaults and checks, the paper's
-hyper-parameters. Constructors, `repr`, command line, recipes, presets, previews, bench and theory read the table. A
-family of your own enters it by `register.register_family` and has all of them.
+Constructors, `repr`, command line, recipes, presets, previews, bench and theory read the table.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from .checks import check_choice, check_minmax, check_number
-from .draws import NUMPY_DRAWS, Draws
-from .masks import Box, BoxMask, Mask, ProductMask, Size, box_fraction
+from ..checks import check_choice, check_minmax, check_number
+from ..draws import NUMPY_DRAWS, Draws
+from ..masks import Mask, Size
 
 DrawMask = Callable[[Size, float, SimpleNamespace, Draws], Mask]
 """(height and width, λ, options, source of random numbers) → mask.
@@ -224,114 +219,3 @@ def check_slots(mixup_alpha: Any, cutmix_alpha: Any, cutmix_minmax: Any, cutmix_
             'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
             f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'
         )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The families of this package
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def cutmix_mask(size: Size, box: Box) -> BoxMask:
-    """CutMix: M = 0 in the box and 1 outside (paper, Eq. 3)."""
-    return BoxMask(1.0, box, box_fraction(box, size))
-
-
-def hmix_mask(size: Size, lam: float, ratio: float, box: Box, correct_lam: bool = True) -> BoxMask:
-    """HMix: M = 0 in a box drawn at 1 − (1 − λ) r, a constant outside (paper, section 4).
-
-    With s the area fraction of the clipped box the constant is λ / (1 − s), so that the mean of M is λ wherever the box
-    lies. `correct_lam=False` is the paper's literal λ / (1 − (1 − λ) r), exact for a box that no border clips. Where
-    the box covers everything (for the literal form: would, were it not clipped), M = 0.
-    """
-    lam = float(lam)
-    fraction = box_fraction(box, size)
-    uncovered = 1.0 - (fraction if correct_lam else (1.0 - lam) * ratio)
-    # the quotient never exceeds 1 but for the rounding of its operands
-    return BoxMask(min(lam / uncovered, 1.0) if uncovered > 0.0 else 0.0, box, fraction)
-
-
-def gmix_mask(size: Size, lam: float, centre: tuple[int, int], kernel: str = 'reference') -> ProductMask:
-    """GMix: a Gaussian bump around a pixel, with g(s) = exp(−π d² / (s H W)) (paper, section 4).
-
-    `kernel='reference'`, what the published code trains: M = g(λ) for λ < 0.5, else 1 − g(1 − λ); its mean is λ but for
-    what the borders cut off. `kernel='paper'`, section 4 as printed: M = 1 − g(2 (1 − λ)).
-    """
-    lam = float(lam)
-    if kernel == 'reference' and lam < 0.5:
-        offset, sign, spread = 0.0, 1.0, lam
-    else:
-        offset, sign, spread = 1.0, -1.0, (1.0 - lam) * (2.0 if kernel == 'paper' else 1.0)
-    if spread == 0.0:  # the bump has no area left: λ = 0 is all of image j, λ = 1 all of image i
-        return ProductMask(offset, np.zeros(size[0]), np.zeros(size[1]))
-    # a spread below this one leaves the centre pixel alone in the bump, as this one does
-    scale = -math.pi / max(spread * size[0] * size[1], 1e-30)
-    y, x = np.exp(scale * _squares(size[0], centre[0])), np.exp(scale * _squares(size[1], centre[1]))
-    return ProductMask(offset, y if sign > 0.0 else -y, x)
-
-
-def _squares(length: int, centre: int) -> np.ndarray:
-    """Squared distances of the pixels 0 to `length` − 1 from pixel `centre`."""
-    reach = max(length, length - centre, centre + 1)
-    return _squares_within(reach)[reach - 1 - centre :][:length]
-
-
-@lru_cache(maxsize=16)
-def _squares_within(reach: int) -> np.ndarray:
-    return np.arange(1 - reach, reach, dtype=np.float64) ** 2
-
-
-def _draw_cutmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
-    # lam goes on as it came: timm's arithmetic on a float32 λ is float32, and so are its boxes
-    return cutmix_mask(size, draws.box(size, lam, options.cutmix_minmax))
-
-
-def _draw_hmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
-    ratio = options.ratio if options.gamma is None else draws.ratio(options.gamma)
-    box = draws.box(size, 1.0 - (1.0 - float(lam)) * ratio)
-    return hmix_mask(size, lam, ratio, box, options.correct_lam)
-
-
-def _draw_gmix(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
-    return gmix_mask(size, lam, draws.centre(size), options.kernel)
-
-
-for _family in (
-    Family(
-        name='bbox',
-        title='CutMix',
-        draw=_draw_cutmix,
-        mix_mode='cutmix',
-        presets={'imagenet': {'alpha': 1.0}, 'cifar100': {'alpha': 1.0}},
-        colour='#E69F00',
-        timms_own=True,
-    ),
-    Family(
-        name='hmix',
-        title='HMix',
-        draw=_draw_hmix,
-        mix_mode='hmix',
-        options=(
-            Option('ratio', 0.75, "HMix's r, 0 (Mixup) to 1 (CutMix): its box has (1 - λ) r of the image", 0.0, 1.0),
-            Option('gamma', None, "draw HMix's r from Beta(γ, γ) for each λ", low=0.0, open_low=True, replaces='ratio'),
-        ),
-        presets={'imagenet': {'alpha': 1.0, 'ratio': 0.75}, 'cifar100': {'alpha': 1.0, 'ratio': 0.5}},
-        colour='#D55E00',
-    ),
-    Family(
-        name='gmix',
-        title='GMix',
-        draw=_draw_gmix,
-        mix_mode='gmix',
-        options=(
-            Option(
-                'kernel',
-                'reference',
-                "GMix's Gaussian: the one that the published code trains, or section 4 of the paper as printed",
-                choices=('reference', 'paper'),
-            ),
-        ),
-        presets={'imagenet': {'alpha': 1.0}, 'cifar100': {'alpha': 0.5}},
-        colour='#CC79A7',
-    ),
-):
-    FAMILIES[_family.name] = _family

@@ -11,8 +11,6 @@ import timm
 import torch
 
 from train_patch import bench
-from train_patch.benching import calls as mixers
-from train_patch.benching import loader, machine, puzzle
 
 TINY = ['--batch-size', '4', '--size', '32', '--repeats', '1', '--epochs', '1', '--workers', '1']
 
@@ -70,9 +68,9 @@ def test_what_was_written_is_what_was_printed(measured):
     done, report = measured
     for title, table in report['tables'].items():
         lines = done.stdout.partition(title)[2].strip().splitlines()
-        assert lines[0] == f'| {" | ".join(table[0])} |'
-        for line, row in zip(lines[2:], table, strict=False):
-            cells = line.strip('| ').split(' | ')
+        header, _, *found = ([cell.strip() for cell in line.strip('| ').split(' | ')] for line in lines)
+        assert header == list(table[0])
+        for cells, row in zip(found, table, strict=False):
             assert cells[0] == row['path, mode']
             assert [float(cell) for cell in cells[1:]] == pytest.approx(list(row.values())[1:], rel=0.01, abs=0.5)
 
@@ -244,45 +242,6 @@ def test_arguments_that_fit_are_taken(line, tmp_path):
     args = parser.parse_args(line.format(folder=tmp_path).split())
     bench.check_arguments(parser, args)
     assert args.mix_modes == (['gmix', 'stochastic'] if 'gmix' in line else ['mixup', 'cutmix', 'hmix', 'gmix'])
-
-
-def test_parts_are_measured_printed_and_written_in_order(tmp_path, monkeypatch, capsys):
-    called = []
-
-    def part(name):
-        def measure(args):
-            # what the part before has found is on the screen already
-            called.append((name, args.threads, torch.get_num_threads(), capsys.readouterr().out))
-            return {f'Table of {name}': [{'row': name, 'value': 0.25}]}
-
-        return measure
-
-    monkeypatch.setattr(mixers, 'bench_mixers', part('mixers'))
-    monkeypatch.setattr(mixers, 'bench_scaling', part('scaling'))
-    monkeypatch.setattr(loader, 'bench_loader', part('loader'))
-    monkeypatch.setattr(puzzle, 'bench_puzzle', part('puzzle'))
-    monkeypatch.setattr(machine, 'describe_machine', lambda args: {'processor': 'abacus', 'cores': 1})
-    monkeypatch.delenv('KINETO_LOG_LEVEL', raising=False)
-    threads = torch.get_num_threads()
-    try:
-        path = tmp_path / 'report.json'
-        assert bench.main(['--threads', '2', '--json', str(path)]) == 0
-    finally:
-        torch.set_num_threads(threads)
-    names = ['mixers', 'loader', 'scaling', 'puzzle']
-    tables = [f'\nTable of {n}\n\n| row | value |\n| --- | ---: |\n| {n} | 0.25 |\n' for n in names]
-    printed = [*(out for *_, out in called), capsys.readouterr().out]
-    assert printed == ['processor abacus, cores 1\n', *tables]
-    assert [(name, asked, have) for name, asked, have, _ in called] == [(name, 2, 2) for name in names]
-    assert os.environ['KINETO_LOG_LEVEL'] == '99'
-    expected = {f'Table of {n}': [{'row': n, 'value': 0.25}] for n in names}
-    written = json.loads(path.read_text())
-    assert written == {'machine': {'processor': 'abacus', 'cores': 1}, 'tables': expected}
-    assert list(written['tables']) == list(expected)
-    called.clear()
-    assert bench.main(['--only', 'scaling']) == 0
-    assert [name for name, *_ in called] == ['scaling']
-    torch.set_num_threads(threads)
 
 
 def test_parts_that_can_be_measured_here(monkeypatch, capsys):

@@ -3,14 +3,16 @@
 from typing import Any
 
 Table = list[dict[str, Any]]
-"""Rows of column → value, all with the same columns; the first names the row."""
+"""Rows of column → value, all with the same columns; the first column names the row."""
 
 
 def markdown(table: Table) -> str:
-    """A table as Markdown; numbers with three digits, '–' for what is not there (None)."""
-    lines = [list(table[0]), ['---', *['---:'] * (len(table[0]) - 1)]]
-    lines += [[_cell(value) for value in row.values()] for row in table]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    """Returns a table as Markdown in aligned columns: numbers with three digits, '–' for a missing value (None)."""
+    rows = [list(table[0]), *([_cell(value) for value in row.values()] for row in table)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    header, *lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
+    rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in [header, rule, *lines])
 
 
 def _cell(value: Any) -> str:

@@ -3,20 +3,17 @@
 from train_patch.common.tables import markdown
 
 
-def test_a_table_in_markdown():
+def test_a_table_in_markdown_is_aligned_and_has_three_digits():
     table = [
         {'name': 'small', 'a': 1.2345, 'b': 0.00012345, 'c': 0.0},
-        {'name': 'large', 'a': 12345.6, 'b': -12345.6, 'c': 100.0},
-        {'name': 'between', 'a': 99.46, 'b': None, 'c': 3},
+        {'name': 'large', 'a': 12345.6, 'b': -12345.6, 'c': '±1'},
+        {'name': 'between', 'a': 99.46, 'b': None, 'c': 100},
     ]
     assert markdown(table).splitlines() == [
-        '| name | a | b | c |',
-        '| --- | ---: | ---: | ---: |',
-        '| small | 1.23 | 0.000123 | 0 |',
-        '| large | 12346 | -12346 | 100 |',
-        '| between | 99.5 | – | 3 |',
+        '| name    |     a |        b |   c |',
+        '| ------- | ----: | -------: | --: |',
+        '| small   |  1.23 | 0.000123 |   0 |',
+        '| large   | 12346 |   -12346 |  ±1 |',
+        '| between |  99.5 |        – | 100 |',
     ]
-
-
-def test_a_table_of_one_column():
-    assert markdown([{'name': 'alone'}]) == '| name |\n| --- |\n| alone |'
+    assert markdown([{'name': 'alone'}]) == '| name  |\n| ----- |\n| alone |'

@@ -37,7 +37,7 @@ from .common.errors import RunError
 from .common.files import write_json
 from .common.tables import markdown
 from .drawing.pictures import require_demo_extra, save_figure
-from .drawing.trained import checkpoint_names, run_settings, split_folder
+from .drawing.trained import PLAIN_DATASETS, checkpoint_names, run_settings, split_folder
 
 PROGRAM = 'hmix-figures'
 
@@ -179,6 +179,9 @@ def _check_checkpoints(parser: argparse.ArgumentParser, args: argparse.Namespace
             if getattr(args, name) is None and settings.get(name) is None:
                 option = f'--{name.replace("_", "-")}'
                 parser.error(f'--checkpoint needs {option}: no args.yaml beside {path} says it')
+        kind = str(settings.get('dataset') or '').partition('/')[0]
+        if args.dataset is None and kind not in PLAIN_DATASETS:
+            parser.error(f'--checkpoint: args.yaml beside {path} names {settings["dataset"]}: give it as --dataset')
         folder = Path(args.data_dir or settings['data_dir'])
         if not folder.is_dir():
             parser.error(f'--data-dir must be a folder of images, got {folder}')

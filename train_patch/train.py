@@ -26,7 +26,6 @@ or data, 130 after Ctrl-C, 143 after SIGTERM.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -34,6 +33,7 @@ from typing import NoReturn
 from .common.errors import RunError
 from .common.processes import Terminated, end_with_torchrun, was_terminated
 from .common.timm_version import require_timm_for_training
+from .common.weights import only_weights
 from .imports import uncollected
 from .trainer.arguments import WrongArguments, parse_arguments
 
@@ -51,11 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     end_with_torchrun()
     args, replaced = parse_arguments(argv)
-    # However timm comes to load a file of weights (a hub, a path, an older version): never run code from it.
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
-    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)  # torch loads nothing where both are set
     try:
-        run(args, replaced)
+        with only_weights():  # however timm comes to load a file: from a hub, from a path, in an older version
+            run(args, replaced)
     except WrongArguments as error:
         _end(2, f'hmix-train: error: {error}')
     except RunError as error:

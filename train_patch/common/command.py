@@ -12,13 +12,14 @@ from hmix_timm.families import load_families
 
 from .errors import RunError
 from .files import first_line
+from .weights import only_weights
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, a shell's own for a program ended by SIGINT."""
 
 
 def run_command(program: str, work: Callable[[], None]) -> int:
-    """Runs a command's work; what its user can act on, and Ctrl-C, end in one line on standard error.
+    """Runs a command's work, prints user-fixable errors and Ctrl-C as one line, and runs no code from files of weights.
 
     Args:
         program: name of the command, for that line.
@@ -28,7 +29,8 @@ def run_command(program: str, work: Callable[[], None]) -> int:
         The exit status: 0, 1 for a `RunError` or an error of the operating system, 130 after Ctrl-C.
     """
     try:
-        work()
+        with only_weights():
+            work()
     except RunError as error:
         return _ended(program, str(error), 1)
     except OSError as error:

@@ -13,6 +13,12 @@ from ..common.files import first_line
 _EVALUATION = ('validation', 'val', 'valid', 'eval', 'evaluation')
 """Folders in which timm, too, looks for a validation split."""
 
+_SOURCES = ('checkpoint_path', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir')
+"""Keywords of a model that say where its first weights come from; those of a checkpoint take their place."""
+
+PLAIN_DATASETS = ('', 'folder', 'torch')
+"""Kinds of data sets that an args.yaml may name: before the slash. Others may run code, and have to be typed."""
+
 
 def checkpoint_names(paths: Sequence[Path]) -> list[str]:
     """What to call checkpoints: as much of the end of their paths as tells them apart, two parts at least.
@@ -87,10 +93,11 @@ def load_model(args: argparse.Namespace, path: Path, settings: Mapping[str, Any]
     from timm.models import create_model, load_state_dict
 
     name, num_classes = args.model or settings['model'], args.num_classes or settings.get('num_classes')
-    chans = settings.get('in_chans') or (settings.get('input_size') or [None])[0]
-    given = {'num_classes': num_classes, 'in_chans': chans, **(settings.get('model_kwargs') or {})}
     try:
-        model = create_model(name, **{key: value for key, value in given.items() if value is not None})
+        chans = settings.get('in_chans') or (settings.get('input_size') or [None])[0]
+        given = {'num_classes': num_classes, 'in_chans': chans, **(settings.get('model_kwargs') or {})}
+        used = {key: value for key, value in given.items() if value is not None and key not in _SOURCES}
+        model = create_model(name, **used)
     except Exception as error:
         raise RunError(f'timm cannot make the model {name} for {path}: {first_line(error)}') from error
     try:

@@ -60,13 +60,13 @@ def _prepare(line: CommandLine) -> Callable[[], object]:
         return TimmScript(line.script).main
     # what a command line alone can tell comes before torch and timm, which take seconds to import
     command_line.refuse_own_options(line, like_timms)
-    own = command_line.resolve_own(line.own)
+    mixing = command_line.resolve_own(line.own)
     if line.is_module:
         command_line.check_module(line.script)
     timm_version(OLDEST_FOR_MIXING, 'mixing')
     from .launcher.any_script import AnyScript
 
-    return AnyScript(line, own).main
+    return AnyScript(line, mixing).main
 
 
 if __name__ == '__main__':

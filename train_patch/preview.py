@@ -25,7 +25,7 @@ from .common.command import add_version, problem_with_output, run_command
 from .common.timm_version import require_timm_for_training
 from .data.digits import digits_folder
 from .drawing.grid import grid_masks, grid_slots
-from .mixing import declare, load_mix_families, mixing_active, needs_model, option_name, remember_typed, typed_options
+from .mixing import Mixing, declare, load_mix_families
 from .recipes.reader import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
 from .trainer.arguments import WrongArguments, parse_arguments
 
@@ -169,7 +169,7 @@ def _read_shown_recipe(name: str | None) -> dict[str, Any]:
     return recipe
 
 
-def parse_training(options: argparse.Namespace, line: Sequence[str]) -> argparse.Namespace:
+def parse_training(options: argparse.Namespace, line: Sequence[str]) -> tuple[argparse.Namespace, Mixing]:
     """What training makes of its arguments, with the images that the command's own options name."""
     name = _recipe_name(line)
     on_digits = name is not None and find_recipe(name) == DIGITS_RECIPE
@@ -180,35 +180,35 @@ def parse_training(options: argparse.Namespace, line: Sequence[str]) -> argparse
         line = ['-c', str(DIGITS_RECIPE), *line]
     if options.data_dir is not None:
         line = [*line, '--data-dir', options.data_dir]
-    args, replaced = parse_arguments(line, PROGRAM, USAGE, strict=False)
-    if replaced:
-        print(replaced)
+    args, mixing = parse_arguments(line, PROGRAM, USAGE, strict=False)
+    if mixing.replaced:
+        print(mixing.replaced)
     side = max(args.img_size or 0, *(args.input_size or [0])[-2:])
     if side > MAX_SIDE:
         raise ValueError(f'--img-size must be up to {MAX_SIDE} here, got {side}')
     if images is not None:
         args.dataset, args.data_dir = '', str(digits_folder()) if images == 'digits' else None
         args.num_classes = None  # of the data that the recipe is for
-    return args
+    return args, mixing
 
 
 def _samples_figure(options: argparse.Namespace, line: list[str]) -> Any:
     """The picture of what a training's loader delivers."""
     name = _recipe_name(line)
     _read_shown_recipe(name)
-    args = parse_training(options, line)
-    if args.mix_mode is None and not mixing_active(args):
+    args, mixing = parse_training(options, line)
+    if mixing.mode is None and not mixing.active:
         if name is not None:
             raise ValueError('nothing is mixed: the recipe does not, and there is no --mix-mode')
-        args = parse_training(options, [*line, '--mix-mode', 'hmix'])
+        args, mixing = parse_training(options, [*line, '--mix-mode', 'hmix'])
     require_timm_for_training()  # takes seconds to import timm, for which no typo waits
     from .drawing.preview_plot import plot_samples
 
-    if needs_model(vars(args)):
+    if mixing.needs_model:
         from .drawing.puzzle_samples import record_puzzle_samples as record
     else:
         from .drawing.samples import record_samples as record
-    samples, mixer = record(args, options.seed, 4 if options.rows is None else options.rows)
+    samples, mixer = record(args, mixing, options.seed, 4 if options.rows is None else options.rows)
     print(f'Mixing: {mixer}', flush=True)
     return plot_samples(samples, mixer)
 
@@ -218,20 +218,22 @@ def _grid_figure(options: argparse.Namespace, line: list[str]) -> Any:
     recipe = _read_shown_recipe(_recipe_name(line))
     group = argparse.ArgumentParser(PROGRAM, USAGE, add_help=False, allow_abbrev=False)
     declare(group)
-    known, others = group.parse_known_args(line, remember_typed())
-    typed = typed_options(known)
+    known, others = group.parse_known_args(line)
+    typed = {dest: value for dest, value in vars(known).items() if value not in (None, False)}
     for dest in ('mix_mode', 'cutmix_mode', 'mix_alpha', 'mix_literal'):
         if dest in typed:
-            raise ValueError(f'{option_name(dest)} is not for --grid, which shows one pair with every mode at one λ')
+            raise ValueError(
+                f'--{dest.replace("_", "-")} is not for --grid, which shows one pair with every mode at one λ'
+            )
     lam = 0.65 if options.lam is None else options.lam
     slots = grid_slots(options.grid, typed, recipe)
-    args = parse_training(options, [*others, '--mix-mode', 'none'])
+    args, mixing = parse_training(options, [*others, '--mix-mode', 'none'])
     require_timm_for_training()
     from .drawing.pictures import mix_grid
     from .drawing.preview_plot import to_rgb
     from .drawing.samples import record_samples
 
-    (sample, *_), _ = record_samples(args, options.seed, 1)
+    (sample, *_), _ = record_samples(args, mixing, options.seed, 1)
     own, other = to_rgb(sample.own), to_rgb(sample.other)
     return mix_grid(own, other, grid_masks(slots, lam, own.shape[:2], options.seed), f'λ = {lam:g}')
 

@@ -35,6 +35,7 @@ from .common.processes import Terminated, end_with_torchrun, was_terminated
 from .common.timm_version import require_timm_for_training
 from .common.weights import only_weights
 from .imports import uncollected
+from .mixing import Mixing
 from .trainer.arguments import WrongArguments, parse_arguments
 
 _logger = logging.getLogger('train')
@@ -50,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: the run did not come to its end; the status says why.
     """
     end_with_torchrun()
-    args, replaced = parse_arguments(argv)
+    args, mixing = parse_arguments(argv)
     try:
         with only_weights():  # however timm comes to load a file: from a hub, from a path, in an older version
-            run(args, replaced)
+            run(args, mixing)
     except WrongArguments as error:
         _end(2, f'hmix-train: error: {error}')
     except RunError as error:
@@ -73,12 +74,12 @@ def _end(status: int, line: str) -> NoReturn:
     sys.exit(status)
 
 
-def run(args: argparse.Namespace, replaced: str) -> None:
+def run(args: argparse.Namespace, mixing: Mixing) -> None:
     """Builds everything and trains, from the first line to the last.
 
     Args:
         args: checked.
-        replaced: the line of the log about what --mix-mode replaced, or ''.
+        mixing: how the run mixes.
     """
     # torch and timm take seconds to import: after the arguments, so that neither --help nor a typo waits for them
     with uncollected():
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace, replaced: str) -> None:
     data_config = resolve_data_config(vars(args), model=model, verbose=utils.is_primary(args))
     setup.check_images_fit(args, model, data_config['input_size'], device)
     autocast, scaler = setup.build_precision(args, device)
-    mixup_fn, collate_fn = setup.build_mixers(args, model, data_config, autocast, replaced)
+    mixup_fn, collate_fn = setup.build_mixers(args, model, data_config, autocast, mixing)
     train_loader, eval_loader = loaders.build_loaders(args, datasets, data_config, device, collate_fn)
 
     optimizer = setup.build_optimizer(args, model)
@@ -119,7 +120,7 @@ def run(args: argparse.Namespace, replaced: str) -> None:
         mixup_fn=mixup_fn,
         train_loader=train_loader,
         eval_loader=eval_loader,
-        loss_fn=setup.build_loss(args).to(device),
+        loss_fn=setup.build_loss(args, mixing.active).to(device),
         optimizer=optimizer,
         schedule=schedule,
         num_epochs=num_epochs,

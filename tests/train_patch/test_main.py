@@ -76,7 +76,7 @@ def test_any_other_script_is_told_apart_by_what_it_lacks(ways, script):
     command.main(['--mix-mode', 'hmix', str(script), '--epochs', '3'])
     ((way, line, own, folder),) = ways
     assert (way, line.script, line.arguments, folder) == ('any', str(script), ['--epochs', '3'], str(script.parent))
-    assert (own.asked, own.replaced['cutmix_mode']) == ('--mix-mode hmix', 'hmix')
+    assert (own.asked, own.overrides['cutmix_mode']) == ('--mix-mode hmix', 'hmix')
 
 
 def test_a_module_is_run_from_the_folder_one_is_in(ways, monkeypatch, tmp_path):

@@ -334,7 +334,7 @@ def test_what_is_just_not_allowed(line, says, tmp_path, monkeypatch):
 
 
 def training(*line):
-    return parse_training(*asked(*line))
+    return parse_training(*asked(*line))[0]
 
 
 @pytest.fixture

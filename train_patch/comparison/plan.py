@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from hmix_timm.modes import mix_modes
 
 from ..common.command import add_version, at_least
 from ..data.digits import digits_path
-from ..mixing import declare, mix_dests, mode_uses, option_name
-from ..mixing.resolve import family_options
+from ..mixing import declare, share_options
 from ..recipes.published import PAPER_MODES
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .checks import resolve
@@ -215,17 +214,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_variant_options(group: Any) -> None:
     """Declares the part of the mixing group that belongs to single rows, as text for training to resolve."""
-    scratch = argparse.ArgumentParser(add_help=False)
-    declare(scratch)
-    for action in scratch._actions:
-        if action.dest in _variant_dests() and action.nargs == 0:
+    for action in _variant_actions():
+        if action.nargs == 0:
             group.add_argument(*action.option_strings, action='store_const', const='', help=action.help)
-        elif action.dest in _variant_dests():
+        else:
             group.add_argument(*action.option_strings, metavar=action.metavar, help=action.help)
 
 
-def _variant_dests() -> list[str]:
-    return [dest for dest in mix_dests() if dest not in SHARED_MIX_DESTS]
+def _variant_actions() -> list[argparse.Action]:
+    scratch = argparse.ArgumentParser(add_help=False)
+    declare(scratch)
+    return [action for action in scratch._actions if action.dest not in SHARED_MIX_DESTS]
 
 
 def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Comparison:
@@ -291,26 +290,18 @@ def _check_passed(passed: Sequence[str]) -> None:
 
 def _variants(options: argparse.Namespace) -> tuple[Variant, ...]:
     """One variant for each mix mode or mask, with the mixing options that it has a use for."""
-    given = {dest: value for dest in _variant_dests() if (value := getattr(options, dest)) is not None}
-    uses: Callable[[str, str], bool] = mode_uses
+    dests = [action.dest for action in _variant_actions()]
+    given = {dest: value for dest in dests if (value := getattr(options, dest)) is not None}
     option, asked, names = '--mix-mode', '--modes', options.modes or PAPER_MODES
     colours = {name: mode.colour for name, mode in mix_modes().items()}
     if options.cutmix_modes:
-        option, asked, names, uses = '--cutmix-mode', '--cutmix-modes', options.cutmix_modes, _mask_uses
+        option, asked, names = '--cutmix-mode', '--cutmix-modes', options.cutmix_modes
         colours = {name: family.colour for name, family in FAMILIES.items()}
     variants = []
-    for name in names:
-        used = [dest for dest in given if uses(name, dest)]
-        words = [word for dest in used for word in (option_name(dest), given[dest]) if word]
-        variants.append(Variant(name, colours[name], (option, name, *words), changed=bool(used)))
-    for dest in given:
-        if not any(uses(name, dest) for name in names):
-            raise ValueError(f'{option_name(dest)}: none of {asked} {" ".join(names)} has a use for it')
+    for name, own in share_options(given, option[2:].replace('-', '_'), names, asked).items():
+        words = [word for dest, value in own.items() for word in (f'--{dest.replace("_", "-")}', value) if word]
+        variants.append(Variant(name, colours[name], (option, name, *words), changed=bool(own)))
     return tuple(variants)
-
-
-def _mask_uses(mask: str, dest: str) -> bool:
-    return dest == 'mix_literal' or (dest in family_options() and family_options()[dest][0].name == mask)
 
 
 def _check_data_given(comparison: Comparison) -> None:

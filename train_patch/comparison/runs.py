@@ -11,7 +11,7 @@ import yaml
 
 from ..common.errors import RunError
 from ..common.files import write_bytes, write_json
-from ..mixing import TIMM_DEFAULTS, mix_dests
+from ..mixing import mixing_keys
 from ..recipes.reader import SafeLoader
 from ..trainer.checkpoints import finished_checkpoints, holds_run
 from ..trainer.summary import read_table, write_table
@@ -237,7 +237,7 @@ def _disagreements(comparison: Comparison, folder: Path) -> list[str]:
 
 def varied() -> set[str]:
     """Names of the arguments in which the variants of a comparison differ."""
-    return {*mix_dests(), *TIMM_DEFAULTS} - {'mix_preset', 'mix_families'}
+    return {*mixing_keys()} - {'mix_preset', 'mix_families'}
 
 
 def _same(key: str, one: Any, other: Any) -> bool:

@@ -11,7 +11,7 @@ from hmix_timm.families import FAMILIES, Slot, make_slot
 from hmix_timm.masks import Mask, Size, mixup_mask
 from hmix_timm.modes import mix_modes
 
-from ..mixing import constructor_overrides, mode_uses, option_name, resolve_group
+from ..mixing import resolve, share_options
 
 Slots = dict[str, tuple[dict[str, Any], Slot | None]]
 """Mix mode → the constructor arguments that make it, and what its CutMix slot draws."""
@@ -29,18 +29,18 @@ def grid_slots(modes: Sequence[str], typed: Mapping[str, Any], recipe: Mapping[s
         ValueError: there is no such mode, it has no mask that could be drawn by itself, or an option is wrong or of no
             use to any of the modes.
     """
-    slots: Slots = {}
     for name in modes:
         check_choice('--grid', name, mix_modes())
+    slots: Slots = {}
+    for name, own in share_options(typed, 'mix_mode', modes, '--grid').items():
         mode = mix_modes()[name]
-        own = {dest: value for dest, value in typed.items() if mode_uses(name, dest)}
-        arguments = constructor_overrides(resolve_group({**own, 'mix_mode': name}, recipe))
+        mixing = resolve({**own, 'mix_mode': name}, recipe)
+        if mixing.needs_model:
+            raise ValueError(f'{mixing.asked} asks the model in training for its masks, and --grid has none')
+        arguments = mixing.overrides
         options = {k: v for k, v in arguments.items() if mode.family and k in FAMILIES[mode.family].keywords}
         correct_lam = arguments.get('correct_lam', True)
         slots[name] = arguments, make_slot(mode.family, correct_lam=correct_lam, **options) if mode.family else None
-    for dest in typed:
-        if not any(mode_uses(name, dest) for name in modes):
-            raise ValueError(f'{option_name(dest)} has no effect on any of --grid {" ".join(modes)}')
     return slots
 
 

@@ -11,7 +11,7 @@ from timm.utils import random_seed
 
 from hmix_timm import PuzzleMix, input_gradient
 
-from ..mixing import puzzle_mixer_from
+from ..mixing import Mixing
 from ..trainer.augmentation import check_augmentation
 from ..trainer.setup import build_model
 from .images import class_names, data_config_of, load_images, make_loader
@@ -32,12 +32,13 @@ class RecordingPuzzleMix(PuzzleMix):
         return masks
 
 
-def record_puzzle_samples(args: argparse.Namespace, seed: int, rows: int) -> tuple[list[Sample], str]:
+def record_puzzle_samples(args: argparse.Namespace, mixing: Mixing, seed: int, rows: int) -> tuple[list[Sample], str]:
     """The first samples that a training with these arguments would deliver, did it start with this model.
 
     Args:
         args: training's, resolved, with --mix-mode puzzlemix. Its model has the weights of --initial-checkpoint or
             --pretrained; without them, the random ones that training starts from.
+        mixing: training's.
         seed: of all that is drawn.
         rows: number of samples.
 
@@ -59,7 +60,7 @@ def record_puzzle_samples(args: argparse.Namespace, seed: int, rows: int) -> tup
     model = build_model(args, dataset, torch.device('cpu'))
     if not (args.initial_checkpoint or args.pretrained):
         _logger.warning('The model is untrained: --initial-checkpoint FILE or --pretrained shows what training keeps.')
-    mixer = puzzle_mixer_from(args, input_gradient(model), data_config['std'], RecordingPuzzleMix)
+    mixer = mixing.puzzle(input_gradient(model), data_config['std'], args.num_classes, RecordingPuzzleMix)
     mixer.check_size(*data_config['input_size'][1:])
     loader = make_loader(dataset, args, data_config, None)
     samples = list(itertools.islice(_samples(loader, mixer, names), rows))

@@ -5,17 +5,18 @@ import argparse
 from timm.utils import random_seed
 from tqdm import tqdm
 
-from ..mixing import constructor_overrides, in_options, mixer_arguments_from
+from ..mixing import Mixing
 from ..trainer.augmentation import check_augmentation
 from .images import class_names, data_config_of, load_images, make_loader
 from .record import RecordingMixup, Sample, recorded_samples
 
 
-def record_samples(args: argparse.Namespace, seed: int, rows: int) -> tuple[list[Sample], str]:
+def record_samples(args: argparse.Namespace, mixing: Mixing, seed: int, rows: int) -> tuple[list[Sample], str]:
     """The first samples that a training with these arguments delivers, but for batches of two and another seed.
 
     Args:
         args: training's, resolved.
+        mixing: training's.
         seed: of all that is drawn.
         rows: number of samples.
 
@@ -30,12 +31,7 @@ def record_samples(args: argparse.Namespace, seed: int, rows: int) -> tuple[list
     data_config = data_config_of(args)
     dataset = load_images(args)
     names = class_names(dataset)
-    arguments = {**mixer_arguments_from(args), **(constructor_overrides(vars(args)) if args.mix_mode else {})}
-    arguments['num_classes'] = max(args.num_classes or 1, len(names) or 1000)
-    try:
-        mixer = RecordingMixup(**arguments)
-    except ValueError as error:
-        raise ValueError(in_options(error)) from error
+    mixer = mixing.mixer(RecordingMixup, max(args.num_classes or 1, len(names) or 1000))
     loader = make_loader(dataset, args, data_config, mixer)
     random_seed(seed)
     delivered = recorded_samples(loader, mixer, names)

@@ -16,8 +16,9 @@ from typing import Any
 
 from hmix_timm.families import load_families
 
+from ..mixing import Mixing
 from .children import reach_children
-from .command_line import CommandLine, OwnOptions
+from .command_line import CommandLine
 from .first_process import is_first_process
 from .mixers import WitnessedFastCollateMixup, WitnessedMixup, launch_class, put_in_place
 from .watch import Watch
@@ -51,15 +52,17 @@ class AnyScript:
 
     Args:
         line: the command line.
-        own: what its options before the script ask for.
+        mixing: asked for by the options before the script.
     """
 
-    def __init__(self, line: CommandLine, own: OwnOptions) -> None:
+    def __init__(self, line: CommandLine, mixing: Mixing) -> None:
         script = line.script if line.is_module else str(Path(line.script).resolve())
         self.arguments = line.arguments
         self.folder = tempfile.mkdtemp(prefix='hmix-train-')
         witness = os.path.join(self.folder, 'called')
-        self.launch = Launch(script, line.is_module, line.name, own.asked, own.replaced, own.families, witness)
+        asked = '' if mixing.mode == 'none' else mixing.asked
+        families = mixing.values['mix_families']
+        self.launch = Launch(script, line.is_module, line.name, asked, mixing.overrides, families, witness)
 
     def main(self) -> None:
         """Runs the script as `python script.py` or `python -m module` would.

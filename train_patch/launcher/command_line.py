@@ -14,17 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RunError
-from ..mixing import (
-    constructor_overrides,
-    declare,
-    load_mix_families,
-    mix_dests,
-    needs_model,
-    option_name,
-    remember_typed,
-    resolve_group,
-    typed_options,
-)
+from ..mixing import Mixing, declare, load_mix_families, read_mixing, remember_typed
+from ..mixing.resolve import mix_dests
 from ..recipes.reader import read_recipe
 
 PREFIXES = ('--mix-', '--hmix-', '--gmix-')
@@ -54,21 +45,6 @@ class CommandLine:
     def name(self) -> str:
         """What messages call the script."""
         return f'-m {self.script}' if self.is_module else Path(self.script).name
-
-
-@dataclass(frozen=True)
-class OwnOptions:
-    """What the options before a script ask for.
-
-    Args:
-        asked: '--mix-mode hmix', '--cutmix-mode gmix', …; '' where nothing was asked that could be missed.
-        replaced: constructor arguments that replace the script's.
-        families: file of the user's families, or None.
-    """
-
-    asked: str
-    replaced: dict[str, Any]
-    families: str | None
 
 
 def own_parser() -> argparse.ArgumentParser:
@@ -151,26 +127,23 @@ def refuse_own_options(line: CommandLine, like_timms: bool) -> None:
         raise RunError(f'{found[0]} stands {where}, which {why}: put it before the script')
 
 
-def resolve_own(own: list[str]) -> OwnOptions:
-    """What the options before a script ask for.
+def resolve_own(own: list[str]) -> Mixing:
+    """Resolves the options before a script.
 
     Raises:
         RunError: one of them is wrong; the message names it.
     """
     try:
-        typed = typed_options(own_parser().parse_args(own, remember_typed()))
-        values = resolve_group(typed, {})
+        parser = own_parser()
+        mixing = read_mixing(parser, parser.parse_args(own, remember_typed()))
     except ValueError as error:
         raise RunError(str(error)) from error
-    if needs_model(values):
+    if mixing.needs_model:
         raise RunError(
-            f'--mix-mode {values["mix_mode"]} needs the model that is trained, which a script does not show to its '
+            f'{mixing.asked} needs the model that is trained, which a script does not show to its '
             "mixer: it runs with timm's train.py and with hmix-train's own script"
         )
-    asked = next((f'{option_name(dest)} {values[dest]}' for dest in ('mix_mode', 'cutmix_mode') if values[dest]), '')
-    return OwnOptions(
-        '' if asked == '--mix-mode none' else asked, constructor_overrides(values), values['mix_families']
-    )
+    return mixing
 
 
 def check_module(name: str) -> None:

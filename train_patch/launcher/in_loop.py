@@ -17,7 +17,7 @@ import torch
 from hmix_timm import PuzzleMix, input_gradient
 
 from ..common.errors import RunError
-from ..mixing import puzzle_mixer_from
+from ..mixing import Mixing
 
 
 class MixedLoader:
@@ -51,11 +51,13 @@ class InLoopMixing:
     """The mixing of one run of timm's script.
 
     Args:
+        mixing: how the script is to mix.
         args: the script's, resolved.
         made: is told of the mixer.
     """
 
-    def __init__(self, args: argparse.Namespace, made: Callable[[PuzzleMix], object]) -> None:
+    def __init__(self, mixing: Mixing, args: argparse.Namespace, made: Callable[[PuzzleMix], object]) -> None:
+        self.mixing = mixing
         self.args = args
         self.made = made
         self.mixer: PuzzleMix | None = None
@@ -71,11 +73,11 @@ class InLoopMixing:
             values = bound.arguments
             if values['is_training']:
                 values['collate_fn'] = None
-                self.mixer = puzzle_mixer_from(self.args, _no_model_yet, values['std'])
+                self.mixer = self.mixing.puzzle(_no_model_yet, values['std'], self.args.num_classes)
                 try:
                     self.mixer.check_size(*values['input_size'][-2:])
                 except ValueError as error:
-                    raise RunError(f'--mix-mode {self.args.mix_mode}: {error}') from error
+                    raise RunError(f'{self.mixing.asked}: {error}') from error
                 self.made(self.mixer)
             return create_loader(*bound.args, **bound.kwargs)
 

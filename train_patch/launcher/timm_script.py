@@ -18,16 +18,7 @@ import hmix_timm
 from ..common.errors import RunError
 from ..data import cifar_networks as models  # noqa: F401  # registers the CIFAR networks
 from ..data.crop import check_padding, declare_padding, padded_crop_loader
-from ..mixing import (
-    check_recipe_keys,
-    declare,
-    load_mix_families,
-    mixing_active,
-    needs_model,
-    remember_typed,
-    resolve_parsed,
-    slot_arguments_from,
-)
+from ..mixing import Mixing, check_recipe_keys, declare, load_mix_families, read_mixing, remember_typed
 from ..recipes.reader import find_recipe, read_recipe, shipped_recipes
 from ..trainer.augmentation import check_augmentation
 from .command_line import names_missing
@@ -62,6 +53,7 @@ class TimmScript:
         if missing := names_missing(path):
             raise RunError(f'{path} is not a timm train script: it has no {", ".join(missing)} at its top level')
         self.args: Any = None
+        self.mixing: Mixing | None = None
         self.naflex_mixers: list[Any] = []
         bases = (hmix_timm.Mixup, hmix_timm.FastCollateMixup, hmix_timm.NaFlexMixup)
         mixers = {base.__name__: launch_class(base.__name__, base, self.slot_arguments, self.made) for base in bases}
@@ -83,11 +75,12 @@ class TimmScript:
 
     def slot_arguments(self) -> dict[str, Any]:
         """What the script does not pass to its mixers: which mask the CutMix slot draws."""
-        return slot_arguments_from(self.args)
+        assert self.mixing is not None
+        return dict(self.mixing.mask)
 
     def made(self, mixer: Any, text: str) -> None:
         """Is told of each mixer that the script makes; one that leaves its work to the loop is not worth a word."""
-        if needs_model(vars(self.args)):
+        if self.mixing is not None and self.mixing.needs_model:
             return
         if isinstance(mixer, hmix_timm.NaFlexMixup):
             self.naflex_mixers.append(mixer)
@@ -135,25 +128,25 @@ class TimmScript:
         parser = self.module.parser
         parsed = self.timms_parse_args(args, remember_typed(namespace))
         try:
-            replaced = resolve_parsed(parser, parsed)
+            mixing = read_mixing(parser, parsed)
             check_padding(parsed)
             check_augmentation(parsed)
         except ValueError as error:
             parser.error(str(error))
-        self.args = parsed
-        self.patch_loop()
-        if replaced:
-            log_once(replaced)
-        if not mixing_active(parsed):
+        self.args, self.mixing = parsed, mixing
+        self.patch_loop(mixing)
+        if mixing.replaced:
+            log_once(mixing.replaced)
+        if not mixing.active:
             log_once('Mixing: none')
         return parsed
 
-    def patch_loop(self) -> None:
+    def patch_loop(self, mixing: Mixing) -> None:
         """Puts what the arguments ask for around the script's functions."""
         create_loader = padded_crop_loader(self.timms_create_loader, self.args.train_padding)
         train_one_epoch = self.train_one_epoch
-        if needs_model(vars(self.args)):
-            in_loop = InLoopMixing(self.args, lambda mixer: log_once(f'Mixing: {mixer!r}'))
+        if mixing.needs_model:
+            in_loop = InLoopMixing(mixing, self.args, lambda mixer: log_once(f'Mixing: {mixer!r}'))
             create_loader = in_loop.around_create_loader(create_loader)
             train_one_epoch = in_loop.around_train_one_epoch(self.timms_train_one_epoch)
         self.module.create_loader = create_loader  # type: ignore[attr-defined]

@@ -1,70 +1,27 @@
-"""The --mix-mode option group: declared, checked and resolved here and nowhere else, for every command.
+"""The mixing options of every command: declared, checked and resolved to one frozen `Mixing`.
 
-A command loads the user's families, declares the group on its parser, parses, and resolves:
-
-    load_mix_families(argv, recipe)                                  # their options are to be declared, too
+    load_mix_families(argv, recipe)                       # before `declare`: a user's families bring options
     declare(parser)
     parser.set_defaults(**recipe)
     args = parser.parse_args(argv, remember_typed())
-    line = resolve_parsed(parser, args)                              # ValueError: the parser's error
+    mixing = read_mixing(parser, args)                    # raises ValueError that names the option
 
-Afterwards `args.mixup`, `args.cutmix` and the rest hold what is really used, as plain numbers and text that
-`yaml.safe_dump` takes and that give the same run when they are read back. `resolve` is the rule by itself: a pure
-function of what stands on the command line and what stands in a recipe.
-
-Nothing here imports torch or timm before there is a mixer to check.
+`args` then holds plain values that `yaml.safe_dump` takes and that resolve to the same mixing when they are read back.
+Nothing here imports torch or timm before a mixer is made.
 """
 
-from .mixers import (
-    check_mixing,
-    in_options,
-    mixer_arguments_from,
-    mixing_active,
-    needs_model,
-    puzzle_mixer_from,
-    slot_arguments_from,
-)
-from .parsers import (
-    add_mix_arguments,
-    check_recipe_keys,
-    declare,
-    load_mix_families,
-    remember_typed,
-    resolve_parsed,
-    typed_options,
-)
-from .resolve import (
-    TIMM_DEFAULTS,
-    constructor_overrides,
-    mix_dests,
-    mode_uses,
-    option_name,
-    replaced_line,
-    resolve,
-    resolve_group,
-)
+from .asked import Mixing
+from .group import check_recipe_keys, declare, load_mix_families, read_mixing, remember_typed
+from .resolve import mixing_keys, resolve, share_options
 
 __all__ = [
-    'TIMM_DEFAULTS',
-    'add_mix_arguments',
-    'check_mixing',
+    'Mixing',
     'check_recipe_keys',
-    'constructor_overrides',
     'declare',
-    'in_options',
     'load_mix_families',
-    'mix_dests',
-    'mixer_arguments_from',
-    'mixing_active',
-    'mode_uses',
-    'needs_model',
-    'option_name',
-    'puzzle_mixer_from',
+    'mixing_keys',
+    'read_mixing',
     'remember_typed',
-    'replaced_line',
     'resolve',
-    'resolve_group',
-    'resolve_parsed',
-    'slot_arguments_from',
-    'typed_options',
+    'share_options',
 ]

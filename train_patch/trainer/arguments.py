@@ -8,7 +8,7 @@ from typing import Any
 
 from ..common.errors import RunError
 from ..data.crop import check_padding
-from ..mixing import TIMM_DEFAULTS, load_mix_families, mix_dests, remember_typed, resolve_parsed
+from ..mixing import Mixing, load_mix_families, mixing_keys, read_mixing, remember_typed
 from ..recipes.reader import read_recipe
 from .options import DATASET_TYPES, PROGRAM, REFUSED, USAGE, Keywords, build_parser, refusal
 
@@ -19,7 +19,7 @@ class WrongArguments(RunError):
 
 def parse_arguments(
     argv: Sequence[str] | None = None, program: str = PROGRAM, usage: str = USAGE, strict: bool = True
-) -> tuple[argparse.Namespace, str]:
+) -> tuple[argparse.Namespace, Mixing]:
     """Recipe and command line → checked arguments; anything wrong ends the process with status 2.
 
     Args:
@@ -29,7 +29,7 @@ def parse_arguments(
         strict: whether a recipe's key that is unknown, or that this script does not take, is an error.
 
     Returns:
-        The arguments, and the line for the log that says what --mix-mode replaced ('' where it replaced nothing).
+        The arguments, and how the run mixes.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     config_parser = argparse.ArgumentParser(program, usage, add_help=False)
@@ -51,10 +51,10 @@ def parse_arguments(
     try:
         _check_arguments(args)
         check_padding(args)
-        replaced = resolve_parsed(parser, args)
+        mixing = read_mixing(parser, args)
     except ValueError as error:
         parser.error(str(error))
-    return args, replaced
+    return args, mixing
 
 
 def _recipe_defaults(parser: argparse.ArgumentParser, recipe: dict[str, Any], strict: bool) -> dict[str, Any]:
@@ -64,9 +64,8 @@ def _recipe_defaults(parser: argparse.ArgumentParser, recipe: dict[str, Any], st
         action.dest: action for action in parser._actions if action.dest not in (*refused, 'help', 'version', 'config')
     }
     values = {}
-    checked_when_resolved = (*mix_dests(), *TIMM_DEFAULTS)
     for key, value in recipe.items():
-        if key in checked_when_resolved:
+        if key in mixing_keys():
             values[key] = value
         elif key in actions:
             try:

@@ -21,7 +21,7 @@ from torch import nn
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 
 from ..common.errors import RunError
-from ..mixing import mixer_arguments_from, mixing_active, needs_model, puzzle_mixer_from
+from ..mixing import Mixing
 from .arguments import WrongArguments
 from .checks import image_channels
 from .data import check_num_classes
@@ -170,7 +170,7 @@ def build_mixers(
     model: nn.Module,
     data_config: dict[str, Any],
     autocast: Callable[[], AbstractContextManager],
-    replaced: str,
+    mixing: Mixing,
 ) -> tuple[Mixup | PuzzleMix | None, FastCollateMixup | None]:
     """The mixer of the training loop, or that of the loader's workers; both None without mixing.
 
@@ -179,34 +179,32 @@ def build_mixers(
         model: in training, which some mix modes ask.
         data_config: timm's: input size, standard deviation.
         autocast: makes the context of a forward pass.
-        replaced: the line of the log about what --mix-mode replaced, or ''.
+        mixing: how the run mixes.
 
     Raises:
         WrongArguments: the mix mode cannot mix images of this size.
     """
     mixup_fn: Mixup | PuzzleMix | None = None
     collate_fn = None
-    if needs_model(vars(args)):
-        mixup_fn = puzzle_mixer_from(args, input_gradient(model, autocast), data_config['std'])
+    if mixing.needs_model:
+        mixup_fn = mixing.puzzle(input_gradient(model, autocast), data_config['std'], args.num_classes)
         try:
             mixup_fn.check_size(*data_config['input_size'][1:])
         except ValueError as error:
-            raise WrongArguments(f'--mix-mode {args.mix_mode}: {error}') from error
-    elif mixing_active(args):
-        if args.prefetcher:
-            collate_fn = FastCollateMixup(**mixer_arguments_from(args))
-        else:
-            mixup_fn = Mixup(**mixer_arguments_from(args))
+            raise WrongArguments(f'{mixing.asked}: {error}') from error
+    elif mixing.active and args.prefetcher:
+        collate_fn = mixing.mixer(FastCollateMixup, args.num_classes)
+    elif mixing.active:
+        mixup_fn = mixing.mixer(Mixup, args.num_classes)
     if utils.is_primary(args):
-        if replaced:
-            _logger.info(replaced)
+        if mixing.replaced:
+            _logger.info(mixing.replaced)
         _logger.info(f'Mixing: {collate_fn or mixup_fn or "none"}')
     return mixup_fn, collate_fn
 
 
-def build_loss(args: argparse.Namespace) -> nn.Module:
+def build_loss(args: argparse.Namespace, mixed: bool) -> nn.Module:
     """The training loss. A mixer's targets are smoothed already, and soft."""
-    mixed = mixing_active(args)
     if args.jsd_loss:
         return JsdCrossEntropy(num_splits=args.aug_splits, smoothing=args.smoothing)
     if args.bce_loss:

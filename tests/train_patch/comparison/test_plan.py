@@ -164,11 +164,11 @@ WRONG = [
     (['digit'], 'did you mean digits?'),
     (['imagenet_resnet50'], '--data-dir'),
     (['--script', 'nowhere/train.py'], 'nowhere/train.py'),
-    (['--modes', 'gmix', 'none', '--hmix-ratio', '0.5'], '--hmix-ratio: none of --modes gmix none'),
+    (['--modes', 'gmix', 'none', '--hmix-ratio', '0.5'], '--hmix-ratio has no effect on any of --modes gmix none'),
     (['--modes', 'none', '--mix-alpha', '1'], '--mix-alpha'),
     (['--mix-alpha', '0'], '--mix-alpha must be'),
     (['--hmix-ratio', '1.5'], '--hmix-ratio must be'),
-    (['--hmix-ratio', '0.5', '--hmix-gamma', '1'], 'give one of them'),
+    (['--hmix-ratio', '0.5', '--hmix-gamma', '1'], '--hmix-ratio has no effect beside --hmix-gamma'),
     (['--gmix-kernel', 'papr'], "'papr'"),
     (['--node-rank', 'first'], 'first'),
     (['--jobs', '0'], 'must be a whole number >= 1, got 0'),
@@ -358,7 +358,7 @@ def test_machines_are_numbered_from_0(arguments, plan, tmp_path, more, rank):
         (['--cutmix', '1', '--cutmix-modes', 'bbox', 'bbox'], '--cutmix-modes bbox bbox: one is there twice'),
         (['--script', 'nowhere.py'], '--script nowhere.py: no such file'),
         (['--script', '/'], '--script /: no such file'),
-        (['--cutmix-modes', 'bbox', '--hmix-ratio', '1'], '--hmix-ratio: none of --cutmix-modes bbox has a use for it'),
+        (['--cutmix-modes', 'bbox', '--hmix-ratio', '1'], '--hmix-ratio has no effect on any of --cutmix-modes bbox'),
     ],
 )
 def test_what_is_wrong_is_said_in_full(arguments, plan, tmp_path, more, says):

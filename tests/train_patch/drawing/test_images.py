@@ -17,7 +17,7 @@ from train_patch.trainer.loaders import _build_train_loader
 
 def arguments(*line):
     options, rest = preview.build_parser().parse_known_args(line)
-    return preview.parse_training(options, rest)
+    return preview.parse_training(options, rest)[0]
 
 
 @pytest.fixture

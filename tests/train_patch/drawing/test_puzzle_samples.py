@@ -14,8 +14,8 @@ LINE = ['--mix-mode', 'puzzlemix', '--model', 'test_resnet', '--img-size', '32',
 
 
 def record(*line, seed=5, rows=6, start=LINE):
-    args, _ = parse_arguments([*start, *line], 'hmix-preview', '', strict=False)
-    return record_puzzle_samples(args, seed, rows)
+    args, mixing = parse_arguments([*start, *line], 'hmix-preview', '', strict=False)
+    return record_puzzle_samples(args, mixing, seed, rows)
 
 
 @pytest.fixture(scope='module')

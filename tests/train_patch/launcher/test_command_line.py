@@ -92,9 +92,8 @@ def test_a_script_hidden_behind_a_word_that_is_not_ours_is_named(tmp_path, monke
 def test_the_file_of_families_is_no_script_and_its_options_are_ours(families):
     line = ['--mix-families', str(families), '--mix-mode', 'plain', '--plain-edge', '0.25', 'main.py']
     assert split(line) == CommandLine(line[:-1], 'main.py', False, [])
-    own = resolve_own(line[:-1])
-    assert own.families == str(families) and own.replaced['plain_edge'] == 0.25
-    assert own.asked == '--mix-mode plain'
+    mixing = resolve_own(line[:-1])
+    assert mixing.asked == '--mix-mode plain' and mixing.overrides['plain_edge'] == 0.25
     assert split(['--epochs', '3', *line[:2]]) is None  # the project's own script, with families
 
 
@@ -112,25 +111,6 @@ def test_messages_call_a_script_by_its_file_and_a_module_as_it_was_given(line, n
 
 
 # What our options ask for
-
-
-@pytest.mark.parametrize(
-    ('line', 'asked', 'replaced'),
-    [
-        ('', '', {}),
-        ('--mix-mode none', '', {'prob': 0.0}),
-        ('--mix-mode mixup', '--mix-mode mixup', {'mixup_alpha': 0.8, 'cutmix_alpha': 0.0}),
-        ('--mix-mode hmix --hmix-ratio .5', '--mix-mode hmix', {'cutmix_mode': 'hmix', 'hmix_ratio': 0.5}),
-        ('--cutmix-mode gmix', '--cutmix-mode gmix', {'cutmix_mode': 'gmix', 'gmix_kernel': 'reference'}),
-    ],
-)
-def test_what_is_asked_for_replaces_arguments_of_the_mixer(line, asked, replaced):
-    own = resolve_own(line.split())
-    assert (own.asked, own.families) == (asked, None)
-    assert replaced.items() <= own.replaced.items()
-    assert own.replaced or not line
-    if 'cutmix-mode' in line:
-        assert not {'mixup_alpha', 'cutmix_alpha'} & own.replaced.keys()  # those stay the script's
 
 
 @pytest.mark.parametrize(

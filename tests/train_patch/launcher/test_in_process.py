@@ -1,14 +1,9 @@
 """The launcher's parts within this process, whose timm, torch and multiprocessing are put back afterwards."""
 
-import argparse
-import json
 import logging
 import multiprocessing.spawn
-import os
 import re
-import runpy
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,13 +20,10 @@ import train_patch
 from hmix_timm.families import FAMILIES
 from train_patch.common.errors import RunError
 from train_patch.launcher import children, watch
-from train_patch.launcher.any_script import AnyScript, Launch, enter, execute, execute_in_child, say
-from train_patch.launcher.command_line import CommandLine, OwnOptions
 from train_patch.launcher.mixers import HOMES
-from train_patch.launcher.timm_script import TimmScript, log_once
+from train_patch.launcher.timm_script import TimmScript
 
 LIKE = Path(__file__).parent / 'timm_like.py'
-HMIX = {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.75}
 NAFLEX_LOADER = timm.data.naflex_loader.NaFlexPrefetchLoader
 
 
@@ -60,188 +52,6 @@ def process(monkeypatch):
     FAMILIES.update(families)
     for name in {'timm_train_script', '__mp_main__'} - modules:
         sys.modules.pop(name, None)
-
-
-# Any script
-
-
-def launch_of(tmp_path, script='', replaced=HMIX, asked='--mix-mode hmix', families=None, is_module=False):
-    return Launch(str(script), is_module, 'main.py', asked, replaced, families, str(tmp_path / 'called'))
-
-
-def step():
-    weight = torch.nn.Parameter(torch.zeros(1))
-    weight.grad = torch.ones(1)
-    torch.optim.SGD([weight], lr=1.0).step()
-
-
-def test_entering_a_launch_puts_its_mixers_in_place_and_watches(tmp_path, capsys):
-    launch = launch_of(tmp_path)
-    watching = enter(launch)
-    assert (watching.script, watching.asked, watching.witness) == ('main.py', '--mix-mode hmix', tmp_path / 'called')
-    with pytest.raises(SystemExit, match='without --mix-mode hmix'):
-        step()
-    mixer = timm.data.Mixup(mixup_alpha=0.8, num_classes=4)
-    expected = 'Mixup(HMix(alpha=1, ratio=0.75), mode=batch, prob=1, label_smoothing=0.1, num_classes=4)'
-    assert repr(mixer) == watching.made[0] == expected
-    assert capsys.readouterr().err == f'Mixing: {expected}\n'
-    collate = timm.data.mixup.FastCollateMixup(num_classes=4)
-    assert watching.made == [expected, repr(collate)] and repr(collate).startswith('FastCollateMixup(HMix(')
-    mixer(torch.rand(2, 3, 8, 8), torch.arange(2))
-    assert (tmp_path / 'called').exists()
-    step()
-    assert json.loads(os.environ[children.VARIABLE]) == asdict(launch)
-
-
-def test_entering_a_launch_loads_its_families(tmp_path):
-    families = tmp_path / 'my_masks.py'
-    families.write_text(
-        'from hmix_timm import BoxMask, register_family\n'
-        "@register_family('plain')\n"
-        'def plain(size, lam, options, draws):\n    return BoxMask(1.0, (0, 0, 0, 0), 0.0)\n'
-    )
-    enter(launch_of(tmp_path, replaced={'cutmix_alpha': 1.0, 'cutmix_mode': 'plain'}, families=str(families)))
-    assert 'Plain(' in repr(timm.data.Mixup(num_classes=4))
-
-
-SCRIPT = """
-import json, sys
-name, argv = __name__, list(sys.argv)
-json.dump([name, argv], open({told!r}, 'w'))
-{end}
-"""
-
-
-def script_of(tmp_path, end=''):
-    path = tmp_path / 'script.py'
-    path.write_text(SCRIPT.format(told=str(tmp_path / 'told.json'), end=end))
-    return path
-
-
-def any_script_of(tmp_path, end='', asked='--mix-mode hmix', script=None):
-    line = CommandLine(['--mix-mode', 'hmix'], str(script or script_of(tmp_path, end)), False, ['--lr', '1'])
-    return AnyScript(line, OwnOptions(asked, HMIX if asked else {}, None))
-
-
-def test_what_each_process_of_a_launch_is_told(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    own = OwnOptions('--mix-mode hmix', HMIX, 'my_masks.py')
-    script = AnyScript(CommandLine([], 'a/main.py', False, ['x']), own)
-    module = AnyScript(CommandLine([], 'a.b', True, ['x']), own)
-    assert os.path.basename(script.folder).startswith('hmix-train-')
-    assert os.path.isdir(script.folder) and script.folder != module.folder and script.arguments == ['x']
-    witness = os.path.join(script.folder, 'called')
-    expected = Launch(f'{tmp_path}/a/main.py', False, 'main.py', '--mix-mode hmix', HMIX, 'my_masks.py', witness)
-    assert script.launch == expected
-    assert (module.launch.script, module.launch.is_module, module.launch.name) == ('a.b', True, '-m a.b')
-    for made in (script, module):
-        os.rmdir(made.folder)
-
-
-def test_a_script_runs_as_main_with_its_own_words(tmp_path):
-    mixing = 'import timm.data, torch\ntimm.data.Mixup(num_classes=2)(torch.rand(2, 3, 8, 8), torch.arange(2))'
-    launched = any_script_of(tmp_path, mixing)
-    launched.main()
-    path = str(tmp_path / 'script.py')
-    assert json.loads((tmp_path / 'told.json').read_text()) == ['__main__', [path, '--lr', '1']]
-    assert not os.path.exists(launched.folder)
-
-
-@pytest.mark.parametrize('end', ['', 'sys.exit()', 'sys.exit(0)'])
-def test_a_script_that_ends_well_without_mixing_has_failed(tmp_path, end):
-    launched = any_script_of(tmp_path, end)
-    with pytest.raises(RunError, match='has ended, and --mix-mode hmix had no effect'):
-        launched.main()
-    assert not os.path.exists(launched.folder)
-
-
-def test_where_nothing_was_asked_for_it_has_not(tmp_path):
-    any_script_of(tmp_path, '', asked='').main()
-
-
-@pytest.mark.parametrize(('asked', 'code'), [('--mix-mode hmix', 3), ('--mix-mode hmix', 'no data'), ('', 0), ('', 3)])
-def test_a_scripts_own_status_is_kept(tmp_path, asked, code):
-    launched = any_script_of(tmp_path, f'sys.exit({code!r})', asked)
-    with pytest.raises(SystemExit) as ended:
-        launched.main()
-    assert ended.value.code == code and not os.path.exists(launched.folder)
-
-
-def test_a_scripts_own_error_passes_and_leaves_nothing(tmp_path):
-    launched = any_script_of(tmp_path, '1 / 0')
-    with pytest.raises(ZeroDivisionError):
-        launched.main()
-    assert not os.path.exists(launched.folder)
-
-
-def test_a_process_that_a_script_forked_leaves_the_folder_to_the_first(tmp_path):
-    launched = any_script_of(tmp_path, 'import os\nreal = os.getpid\nos.getpid = lambda: -1', asked='')
-    getpid = os.getpid
-    try:
-        launched.main()
-    finally:
-        os.getpid = getpid
-    assert os.path.isdir(launched.folder)
-    os.rmdir(launched.folder)
-
-
-def test_a_folder_that_is_gone_already_is_no_error(tmp_path):
-    launched = any_script_of(tmp_path, asked='')
-    os.rmdir(launched.folder)
-    launched.main()
-
-
-def test_options_of_a_script_are_listened_to_while_it_runs_only(tmp_path):
-    end = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--mixup', default=7)\np.parse_args([])"
-    before = argparse.ArgumentParser.parse_known_args
-    with pytest.raises(RunError, match=r'--mixup \(here 7\)'):
-        any_script_of(tmp_path, end).main()
-    assert argparse.ArgumentParser.parse_known_args is before
-
-
-def test_a_module_is_executed_under_the_name_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / 'own_part.py').write_text('import sys\nname, argv = __name__, sys.argv[0]\n')
-    found = execute(launch_of(tmp_path, 'own_part', is_module=True), '__mp_main__')
-    assert found['name'] == '__mp_main__' and found['argv'] == str(tmp_path / 'own_part.py')
-    assert execute(launch_of(tmp_path, tmp_path / 'own_part.py'), 'other')['name'] == 'other'
-
-
-def test_a_spawned_process_enters_the_launch_before_the_script(tmp_path, monkeypatch):
-    script = script_of(tmp_path, 'import timm.data\nmixer = repr(timm.data.Mixup(num_classes=4))')
-    text = json.dumps(asdict(launch_of(tmp_path, script)))
-    found = execute_in_child(text)
-    assert found['name'] == '__mp_main__' and 'HMix(' in found['mixer']
-    monkeypatch.setenv(children.VARIABLE, text)
-    spawned = runpy.run_path(children.MAIN_MODULE, run_name='__mp_main__')
-    assert 'HMix(' in spawned['mixer']  # what is unpickled there finds the script's names
-    assert 'mixer' not in runpy.run_path(children.MAIN_MODULE, run_name='imported')
-
-
-@pytest.mark.parametrize(
-    ('pythons', 'told'),
-    [
-        ({'init_main_from_path': 'script.py', 'x': 1}, {'init_main_from_path': children.MAIN_MODULE, 'x': 1}),
-        ({'init_main_from_name': 'a.b', 'x': 1}, {'init_main_from_path': children.MAIN_MODULE, 'x': 1}),
-        ({'x': 1}, {'x': 1}),  # an interactive Python has no main module to import
-    ],
-)
-def test_spawned_processes_are_told_another_main_module(monkeypatch, pythons, told):
-    asked = []
-    monkeypatch.setattr(multiprocessing.spawn, 'get_preparation_data', lambda name: asked.append(name) or dict(pythons))
-    children.reach_children('a launch')
-    assert os.environ[children.VARIABLE] == 'a launch'
-    assert multiprocessing.spawn.get_preparation_data('worker') == told and asked == ['worker']
-    assert Path(children.MAIN_MODULE).name == 'spawned.py' and Path(children.MAIN_MODULE).is_file()
-
-
-@pytest.mark.parametrize(('rank', 'said'), [('0', 'a line\n'), ('1', '')])
-def test_only_the_first_process_writes_to_the_log(monkeypatch, capsys, caplog, rank, said):
-    monkeypatch.setenv('RANK', rank)
-    caplog.set_level(logging.INFO, 'train_patch')
-    say('a line')
-    log_once('a line')
-    assert capsys.readouterr().err == said and [r.getMessage() for r in caplog.records] == said.split('\n')[:-1]
 
 
 # timm's script

@@ -1,6 +1,7 @@
 """--mix-mode puzzlemix in timm's script: what the loop is given."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ from torch.utils.data import TensorDataset
 
 from train_patch.common.errors import RunError
 from train_patch.launcher.in_loop import InLoopMixing
+from train_patch.mixing import resolve
 
 CLASSES = 4
+MIXING = replace(
+    resolve({'mix_mode': 'puzzlemix', 'mix_preset': 'cifar100'}, {}), kept={'prob': 1.0, 'label_smoothing': 0.0}
+)
 SEED = 9
 """Draws λ = 0.503, at which both images are seen."""
 
@@ -89,7 +94,7 @@ def model():
 def test_batches_are_mixed_until_the_off_epoch(model, prefetched):
     args = make_args(no_prefetcher=not prefetched, mixup_off_epoch=1)
     made = []
-    mixing = InLoopMixing(args, made.append)
+    mixing = InLoopMixing(MIXING, args, made.append)
     loader = loader_of(mixing, prefetched)
     train = mixing.around_train_one_epoch(timms_loop)
     results = []
@@ -114,14 +119,14 @@ def test_the_bare_model_is_asked_in_the_scripts_precision(model):
 
     compiled = torch.compile(model, backend=lambda *_: pytest.fail('compiled'))
     args = make_args(mixup_off_epoch=0)
-    mixing = InLoopMixing(args, lambda mixer: None)
+    mixing = InLoopMixing(MIXING, args, lambda mixer: None)
     loader = loader_of(mixing, True)
     mixing.around_train_one_epoch(timms_loop)(0, compiled, loader, None, args, amp_autocast=amp_autocast)
     assert contexts == ['entered']
 
 
 def test_the_validation_loader_is_left_alone():
-    mixing = InLoopMixing(make_args(), lambda mixer: None)
+    mixing = InLoopMixing(MIXING, make_args(), lambda mixer: None)
     calls = []
 
     def create(dataset, input_size, batch_size, is_training=False, collate_fn=None, std=None):
@@ -136,4 +141,4 @@ def test_the_validation_loader_is_left_alone():
 
 def test_images_that_cannot_be_cut_end_the_run_before_training():
     with pytest.raises(RunError, match=r'--mix-mode puzzlemix: .*sides that work'):
-        loader_of(InLoopMixing(make_args(), lambda mixer: None), True, size=40)
+        loader_of(InLoopMixing(MIXING, make_args(), lambda mixer: None), True, size=40)

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from hmix_timm.families import FAMILIES
-from train_patch.mixing import declare, remember_typed, resolve_parsed
+from train_patch.mixing import declare, read_mixing, remember_typed
 
 STRIPES = """
 import numpy as np
@@ -21,7 +21,7 @@ def stripes(size, lam, options, draws):
 
 @pytest.fixture
 def stripes(tmp_path):
-    """A file that registers a family `stripes`; what is registered is forgotten afterwards."""
+    """A file that registers a family `stripes`; it is forgotten afterwards."""
     before = dict(FAMILIES)
     path = tmp_path / 'my_masks.py'
     path.write_text(STRIPES)
@@ -33,31 +33,25 @@ def stripes(tmp_path):
 def timm_like_parser(**recipe):
     """A parser with timm's options, for which a recipe's values are the defaults."""
     parser = argparse.ArgumentParser(prog='train.py')
-    parser.add_argument('--mixup', type=float, default=0.0)
-    parser.add_argument('--cutmix', type=float, default=0.0)
-    parser.add_argument('--cutmix-minmax', type=float, nargs='+', default=None)
-    parser.add_argument('--mixup-prob', type=float, default=1.0)
-    parser.add_argument('--mixup-switch-prob', type=float, default=0.5)
+    numbers = {'mixup': 0.0, 'cutmix': 0.0, 'mixup_prob': 1.0, 'mixup_switch_prob': 0.5, 'smoothing': 0.1, 'hflip': 0.5}
+    for dest, default in numbers.items():
+        parser.add_argument(f'--{dest.replace("_", "-")}', type=float, default=default)
+    parser.add_argument('--cutmix-minmax', type=float, nargs='+')
     parser.add_argument('--mixup-mode', default='batch')
     parser.add_argument('--mixup-off-epoch', type=int, default=0)
-    parser.add_argument('--smoothing', type=float, default=0.1)
-    parser.add_argument('--num-classes', type=int, default=None)
+    parser.add_argument('--num-classes', type=int, default=10)
     parser.add_argument('--aug-splits', type=int, default=0)
     parser.add_argument('--jsd-loss', action='store_true')
-    parser.add_argument('--hflip', type=float, default=0.5)
+    parser.add_argument('--naflex-loader', action='store_true')
+    parser.add_argument('--kd-model-name')
+    parser.add_argument('--kd-distill-type', default='logit')
     declare(parser)
     parser.set_defaults(**recipe)
     return parser
 
 
-@pytest.fixture
-def parse():
-    """parse('line', key=value of a recipe, …) → resolved arguments; ValueError where they are refused."""
-
-    def run(line='', **recipe):
-        parser = timm_like_parser(**recipe)
-        args = parser.parse_args(line.split() if isinstance(line, str) else line, remember_typed())
-        resolve_parsed(parser, args)
-        return args
-
-    return run
+def read(line='', namespace=None, **recipe):
+    """Arguments and `Mixing` of a command line and a recipe; ValueError if they are refused."""
+    parser = timm_like_parser(**recipe)
+    args = parser.parse_args(line.split() if isinstance(line, str) else line, remember_typed(namespace))
+    return args, read_mixing(parser, args)

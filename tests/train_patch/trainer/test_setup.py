@@ -17,7 +17,7 @@ from torch import nn
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix
 from train_patch.common.errors import RunError
 from train_patch.trainer import setup
-from train_patch.trainer.arguments import WrongArguments
+from train_patch.trainer.arguments import WrongArguments, parse_arguments
 
 from .test_loop import arguments
 
@@ -368,27 +368,31 @@ def test_batch_norm_over_one_value_is_named_by_the_batch_size():
 # The mixer
 
 
+def mixing_of(line):
+    return parse_arguments(line.split())[1]
+
+
 def mixers(line, **more):
     config = {'input_size': (3, 32, 32), 'std': (0.2, 0.3, 0.4)}
-    return setup.build_mixers(args_of(f'{SMALL} {line}', **more), nn.Identity(), config, nullcontext, 'replaced: this')
+    args, mixing = args_of(f'{SMALL} {line}', **more), mixing_of(f'{SMALL} {line}')
+    return setup.build_mixers(args, nn.Identity(), config, nullcontext, mixing)
 
 
 def test_a_mixer_mixes_in_the_workers_or_in_the_loop(caplog):
     caplog.set_level('INFO', 'train')
     assert mixers('') == (None, None)
-    in_loop, collate_fn = mixers('--mix-mode hmix')
+    in_loop, collate_fn = mixers('--mix-mode hmix --mixup 0.3')
     assert in_loop is None and type(collate_fn) is FastCollateMixup
     assert repr(collate_fn).startswith('FastCollateMixup(HMix(alpha=1, ratio=0.75), ')
     args = args_of(f'{SMALL} --mix-mode hmix')
     args.prefetcher = False
-    in_loop, collate_fn = setup.build_mixers(args, nn.Identity(), {}, nullcontext, '')
+    in_loop, collate_fn = setup.build_mixers(args, nn.Identity(), {}, nullcontext, mixing_of('--mix-mode hmix'))
     assert type(in_loop) is Mixup and collate_fn is None
     in_loop, collate_fn = mixers('--mix-mode puzzlemix')
     assert type(in_loop) is PuzzleMix and collate_fn is None and tuple(in_loop.std) == (0.2, 0.3, 0.4)
     lines = [record.getMessage().split('(')[0] for record in caplog.records]
     said = ['Mixing: none', 'Mixing: FastCollateMixup', 'Mixing: Mixup', 'Mixing: PuzzleMix']
-    replaced = 'replaced: this'
-    assert lines == [replaced, said[0], replaced, said[1], said[2], replaced, said[3]]
+    assert lines == [said[0], 'replaced by --mix-mode hmix: --mixup 0.3', *said[1:]]
 
 
 def test_only_the_first_process_speaks_of_the_mixer(caplog):
@@ -400,7 +404,8 @@ def test_only_the_first_process_speaks_of_the_mixer(caplog):
 def test_images_that_cannot_be_cut_are_named():
     config = {'input_size': (3, 32, 40), 'std': (0.2, 0.3, 0.4)}
     with pytest.raises(WrongArguments, match=r'^--mix-mode puzzlemix: '):
-        setup.build_mixers(args_of(f'{SMALL} --mix-mode puzzlemix'), nn.Identity(), config, nullcontext, '')
+        mixing = mixing_of('--mix-mode puzzlemix')
+        setup.build_mixers(args_of(f'{SMALL} --mix-mode puzzlemix'), nn.Identity(), config, nullcontext, mixing)
 
 
 # Loss, against the formulas
@@ -413,7 +418,7 @@ LOGS = SCORES.log_softmax(1)
 
 
 def loss(line):
-    return setup.build_loss(args_of(f'--num-classes 3 {line}'))
+    return setup.build_loss(args_of(f'--num-classes 3 {line}'), mixing_of(line).active)
 
 
 def test_smoothed_cross_entropy():

@@ -1,15 +1,16 @@
-"""The group on an argparse parser: declaring it, telling what was typed, resolving what was parsed."""
+"""The option group on an argparse parser: declares it, and resolves what was parsed."""
 
 import argparse
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hmix_timm.families import FAMILIES, PRESETS, Family, Option
 from hmix_timm.modes import mix_modes
 
-from .mixers import check_mixing
-from .resolve import TIMM_DEFAULTS, family_options, load_file, mix_dests, option_name, replaced_line, resolve
+from .asked import KEPT, Mixing, check_mixing, option_name
+from .resolve import load_file, mix_dests, mixing_keys, resolve
 
 _ABSENT = object()
 
@@ -65,7 +66,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='Python file that registers families of your own (default: none)',
     )
-    for dest, (family, option) in family_options().items():
+    for family, dest, option in ((f, dest, o) for f in FAMILIES.values() for dest, o in f.keywords.items()):
         shown = f'{{{",".join(option.choices)}}}' if option.choices else option.name[0].upper()
         text = f'{option.help} (default: {_default_text(family, option)})'.replace('%', '%%')
         try:
@@ -105,65 +106,35 @@ def _keep_abbreviations(parser: argparse.ArgumentParser, before: Sequence[str]) 
 
 
 def remember_typed(namespace: argparse.Namespace | None = None) -> argparse.Namespace:
-    """A namespace for `parse_args` in which `typed_options` can tell what stood on the command line."""
+    """A namespace for `parse_args` in which `read_mixing` tells typed values from defaults."""
     namespace = argparse.Namespace() if namespace is None else namespace
-    for dest in (*mix_dests(), *TIMM_DEFAULTS):
+    for dest in mixing_keys():
         if not hasattr(namespace, dest):  # argparse gives a default only to what the namespace lacks
             setattr(namespace, dest, _ABSENT)
     return namespace
 
 
-def typed_options(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The options of the group, and those of timm that it replaces, that stood on the command line."""
-    dests = (*mix_dests(), *TIMM_DEFAULTS)
-    given = {dest: getattr(parsed, dest, None) for dest in dests}
-    return {dest: value for dest, value in given.items() if value is not _ABSENT and value is not None}
-
-
-def resolve_parsed(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> str:
-    """Puts what is really used in place of what was parsed, and checks that a mixer can be made of it.
+def read_mixing(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mixing:
+    """Resolves what a parser has parsed, puts the resolved values into `args`, and checks that a mixer can be made.
 
     Args:
-        parser: has timm's mixing options and the group; its defaults are the recipe.
-        parsed: what it made of `remember_typed()`; is changed.
-
-    Returns:
-        The line for the log that says what --mix-mode replaces; '' where it replaces nothing.
+        parser: has the group; its defaults are the recipe. A parser without timm's mixing options is that of a script
+            that is not timm's: the group alone is resolved.
+        args: what it made of `remember_typed()`; is changed.
 
     Raises:
         ValueError: the message names the option.
     """
-    typed = typed_options(parsed)
-    recipe = {dest: parser.get_default(dest) for dest in (*mix_dests(), *TIMM_DEFAULTS)}
-    values = resolve(typed, recipe)
-    vars(parsed).update(values)
-    check_mixing(parsed)
-    return replaced_line(typed, recipe, values)
-
-
-def add_mix_arguments(parser: argparse.ArgumentParser, say: Callable[[str], object] = print) -> None:
-    """Declares the group on a parser that has timm's mixing options, and resolves it in the parser's `parse_args`.
-
-    Args:
-        parser: a parser that has the group already is left as it is.
-        say: takes the line that says what --mix-mode replaces.
-    """
-    if any(action.dest == 'mix_mode' for action in parser._actions):
-        return
-    declare(parser)
-    timms_parse_args = parser.parse_args
-
-    def parse_args(args: Any = None, namespace: Any = None) -> Any:
-        parsed = timms_parse_args(args, remember_typed(namespace))
-        try:
-            line = resolve_parsed(parser, parsed)
-        except ValueError as error:
-            parser.error(str(error))
-        if line:
-            say(line)
-        return parsed
-
-    parser.parse_args = parse_args  # type: ignore[method-assign]
+    keys = mixing_keys()
+    typed = {dest: value for dest in keys if (value := getattr(args, dest, None)) is not _ABSENT and value is not None}
+    recipe = {dest: parser.get_default(dest) for dest in keys}
+    timms = any(action.dest == 'mixup' for action in parser._actions)
+    mixing = resolve(typed, recipe, timms)
+    vars(args).update(mixing.values)
+    if timms:
+        mixing = replace(mixing, kept={argument: getattr(args, dest) for dest, argument in KEPT.items()})
+        check_mixing(mixing, args)
+    return mixing
 
 
 def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:

@@ -66,7 +66,7 @@ def process(monkeypatch):
     ],
 )
 def test_each_end_has_a_status_and_a_line_of_its_own(monkeypatch, capsys, error, status, line):
-    def fail(args, replaced):
+    def fail(args, mixing):
         raise error
 
     monkeypatch.setattr(train, 'run', fail)
@@ -82,7 +82,7 @@ def test_sigterm_is_what_ended_a_run_that_saw_its_workers_end_first(monkeypatch,
         def __del__(self):
             signal.raise_signal(signal.SIGTERM)
 
-    def fail(args, replaced):
+    def fail(args, mixing):
         raise_on_sigterm()
         monkeypatch.setattr(sys, 'unraisablehook', lambda raised: None)
         Dropping()
@@ -95,7 +95,7 @@ def test_sigterm_is_what_ended_a_run_that_saw_its_workers_end_first(monkeypatch,
 
 
 def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):
-    def fail(args, replaced):
+    def fail(args, mixing):
         raise ZeroDivisionError
 
     monkeypatch.setattr(train, 'run', fail)
@@ -103,7 +103,7 @@ def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):
         train.main([])
 
 
-def test_a_run_is_told_its_arguments_and_what_was_replaced_and_never_runs_code_from_weights(monkeypatch):
+def test_a_run_is_told_its_arguments_and_how_it_mixes_and_never_runs_code_from_weights(monkeypatch):
     told = []
     monkeypatch.setattr(train, 'run', lambda *words: told.append((*words, os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'])))
     ended = []
@@ -111,9 +111,9 @@ def test_a_run_is_told_its_arguments_and_what_was_replaced_and_never_runs_code_f
     train.main(['--mix-mode', 'hmix', '--mixup', '.3', '--epochs', '7'])
     monkeypatch.setattr(sys, 'argv', ['hmix-train', '--epochs', '8'])
     train.main()
-    (args, replaced, careful), (theirs, nothing, _) = told
-    assert (args.epochs, args.mix_mode, careful) == (7, 'hmix', '1') and '--mixup 0.3' in replaced
-    assert (theirs.epochs, nothing) == (8, '')
+    (args, mixing, careful), (theirs, without, _) = told
+    assert (args.epochs, args.mix_mode, careful) == (7, 'hmix', '1') and '--mixup 0.3' in mixing.replaced
+    assert (theirs.epochs, without.asked) == (8, '')
     assert ended == [0, 1]  # before anything else
 
 

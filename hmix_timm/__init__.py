@@ -9,9 +9,10 @@ Perspective", NeurIPS 2022, https://arxiv.org/abs/2208.09913.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .families import register_family
+from .masks import BoxMask, DenseMask, ProductMask
+
 if TYPE_CHECKING:
-    from .families import register_family
-    from .masks import BoxMask, DenseMask, ProductMask
     from .mixup import FastCollateMixup, Mixup
     from .naflex import NaFlexMixup
     from .puzzle import PuzzleMix, input_gradient
@@ -30,34 +31,24 @@ __all__ = [
 __version__ = '0.1.0'
 
 _HOMES = {
-    'BoxMask': 'masks',
-    'DenseMask': 'masks',
     'FastCollateMixup': 'mixup',
     'Mixup': 'mixup',
     'NaFlexMixup': 'naflex',
-    'ProductMask': 'masks',
     'PuzzleMix': 'puzzle',
     'input_gradient': 'puzzle',
-    'register_family': 'families',
 }
+"""Modules that are imported when one of their names is first asked for.
+
+torch and timm take seconds to import, and a command's help needs neither; and timm has no NaFlex before 1.0.20.
+"""
 
 
 def __getattr__(name: str) -> Any:
-    # A name is imported where it is first asked for: torch and timm take seconds, and no command should need them to
-    # print its help; and timm has no NaFlex before 1.0.20, while all the rest works from 0.4.12 on.
     if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    try:
-        value = getattr(import_module(f'.{_HOMES[name]}', __name__), name)
-    except ImportError as error:
-        if name != 'NaFlexMixup':
-            raise
-        import timm
-
-        raise ImportError(f'NaFlexMixup needs timm 1.0.20 or newer, and this is {timm.__version__}') from error
-    globals()[name] = value
+    value = globals()[name] = getattr(import_module(f'.{_HOMES[name]}', __name__), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, *(name for name in globals() if name.startswith('__'))])

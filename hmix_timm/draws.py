@@ -1,8 +1,8 @@
-"""Where random numbers come from: numpy's generator as in timm's `Mixup`, `random` and torch's as in its `NaFlexMixup`,
+"""Sources of random numbers: numpy's generator as in timm's `Mixup`, `random` and torch's as in its `NaFlexMixup`,
 or an enumeration of placements, for analysis.
 
-Families ask a source for boxes, pixels and numbers and never know which one it is. torch and timm are imported where
-something is drawn from them: they take seconds, and the table of families is read by every command's `--help`.
+Families ask a source for boxes, pixels and numbers without knowing which one it is. torch and timm are imported inside
+functions: they take seconds, and every command's `--help` imports the table of families.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,15 +51,14 @@ class NumpyDraws:
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
         from . import private
 
-        yl, yh, xl, xh = private.cutmix_box(size, lam, minmax)
-        return int(yl), int(yh), int(xl), int(xh)
+        return private.cutmix_box(size, lam, minmax)
 
     def centre(self, size: Size) -> tuple[int, int]:
         y = np.random.randint(0, size[0])
-        return int(y), int(np.random.randint(0, size[1]))
+        return y, np.random.randint(0, size[1])
 
     def beta(self, gamma: float) -> float:
-        return float(np.random.beta(gamma, gamma))
+        return np.random.beta(gamma, gamma)
 
     def uniform(self, n: int) -> np.ndarray:
         return np.random.random_sample(n)
@@ -69,7 +67,7 @@ class NumpyDraws:
         return np.random.standard_normal(shape)
 
     def integers(self, low: int, high: int) -> int:
-        return int(np.random.randint(low, high))
+        return np.random.randint(low, high)
 
     def state(self) -> Any:
         return np.random.get_state()
@@ -127,7 +125,7 @@ NAFLEX_DRAWS = NaFlexDraws()
 
 
 class NotEnumerable(Exception):
-    """A family draws something that has no finite list of placements; the message says what."""
+    """A family draws something that has no finite list of placements, and that the message names."""
 
 
 @dataclass
@@ -143,11 +141,13 @@ class PlacedDraws:
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
         """The box that the installed timm draws around the pixel."""
-        if minmax is not None:
-            raise NotEnumerable('boxes of cutmix_minmax')
+        from . import private
+
+        odd = private.rounding()
+        if odd is None or minmax is not None:
+            raise NotEnumerable('boxes of cutmix_minmax, or of a timm that draws them in an unknown way')
         self._place()
-        edges_y, edges_x = box_edges(size, float(lam))
-        return (*edges_y[self.pixel[0]], *edges_x[self.pixel[1]])
+        return private.box_around(size, float(lam), *self.pixel, odd)
 
     def centre(self, size: Size) -> tuple[int, int]:
         """The pixel."""
@@ -176,35 +176,6 @@ class PlacedDraws:
         if self.placed:
             raise NotEnumerable('more than one box or centre')
         self.placed = True
-
-
-@lru_cache(maxsize=64)
-def box_edges(size: Size, lam: float) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-    """Lower and upper edge of the installed timm's CutMix box for each centre row, and for each centre column.
-
-    How a box of odd side is rounded differs between timm's versions, so the edges are not worked out here but asked of
-    timm: boxes are drawn from a known state of numpy's generator, their centres from the same state once more.
-
-    Raises:
-        RuntimeError: the boxes do not follow from uniform centres, rows drawn before columns.
-    """
-    from timm.data import mixup as timm_mixup
-
-    count = 64 * max(size)  # misses a centre with probability n · exp(−64)
-    with numpy_seed(0):
-        (yl, yh, xl, xh), _ = timm_mixup.cutmix_bbox_and_lam(size, lam, count=count)
-    with numpy_seed(0):
-        centres = [np.random.randint(0, n, size=count) for n in size]
-    edges = []
-    for n, centre, low, high in zip(size, centres, (yl, xl), (yh, xh), strict=True):
-        found = sorted({(int(c), int(a), int(b)) for c, a, b in zip(centre, low, high, strict=True)})
-        if [c for c, _, _ in found] != list(range(n)):
-            raise RuntimeError(
-                'the installed timm draws CutMix boxes in an order that is not known here, so that their placements '
-                'cannot be enumerated; give samples= for a Monte Carlo estimate'
-            )
-        edges.append(tuple((a, b) for _, a, b in found))
-    return edges[0], edges[1]
 
 
 @contextlib.contextmanager

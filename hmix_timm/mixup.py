@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from . import blend, private
 from .blend import compiled
 from .checks import check_choice, check_count, check_number
-from .families import FAMILIES, Slot, check_slots, is_family_option, load_families, resolve_options
+from .families import FAMILIES, Slot, check_slots
 from .masks import Mask, Size, mixup_mask
 from .modes import mixer_arguments
 from .switch import SharedSwitch
@@ -24,50 +24,18 @@ from .switch import SharedSwitch
 MODES = ('batch', 'pair', 'elem', 'half')
 
 
-class FamilySlot(SharedSwitch):
-    """The part of a mixer that knows its family: `cutmix_mode` and the family's options, as plain attributes."""
-
-    cutmix_mode: str
-    _family_source: str
-
-    def _set_family(self, cutmix_mode: str, options: dict[str, Any]) -> None:
-        self.cutmix_mode = cutmix_mode
-        self._family_source = FAMILIES[cutmix_mode].source
-        for keyword, value in options.items():
-            setattr(self, keyword, value)
-
-    def _options(self) -> dict[str, Any]:
-        return {keyword: getattr(self, keyword) for keyword in FAMILIES[self.cutmix_mode].keywords}
-
-    def _slot(self) -> Slot:
-        correct_lam, minmax = getattr(self, 'correct_lam', True), getattr(self, 'cutmix_minmax', None)
-        return Slot(self.cutmix_mode, correct_lam, minmax, self._options())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if state['cutmix_mode'] not in FAMILIES:  # a spawned loader worker has not executed the user's file yet
-            load_families(state['_family_source'])
-        super().__setstate__(state)
-
-    def _describe(self) -> str:
-        """What it draws, for people: 'HMix(alpha=1, ratio=0.75)', 'Mixup(alpha=1) | CutMix(alpha=1), …'."""
-        mixer: Any = self
-        slots = []
-        if mixer.mixup_alpha > 0:
-            slots.append(f'Mixup(alpha={mixer.mixup_alpha:g})')
-        if mixer.cutmix_alpha > 0:
-            family = FAMILIES[self.cutmix_mode]
-            minmax = getattr(self, 'cutmix_minmax', None)
-            details = [f'alpha={mixer.cutmix_alpha:g}' if minmax is None else f'minmax={tuple(minmax)}']
-            slots.append(f'{family.title}({", ".join(filter(None, [*details, family.describe(self._options())]))})')
-        text = ' | '.join(slots)
-        text = f'{text}, switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else text
-        return text if getattr(self, 'correct_lam', True) else f'{text}, correct_lam=False'
-
-
-def split_options(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keyword arguments of a mixer, split into those of families and those of timm."""
-    own = {keyword: value for keyword, value in arguments.items() if is_family_option(keyword)}
-    return own, {keyword: value for keyword, value in arguments.items() if keyword not in own}
+def describe(mixer: Any) -> str:
+    """'HMix(alpha=1, ratio=0.75)', 'Mixup(alpha=1) | CutMix(alpha=1), …': the slots of a mixer, for people."""
+    slots = []
+    if mixer.mixup_alpha > 0:
+        slots.append(f'Mixup(alpha={mixer.mixup_alpha:g})')
+    if mixer.cutmix_alpha > 0:
+        minmax = mixer.cutmix_minmax
+        details = [f'alpha={mixer.cutmix_alpha:g}' if minmax is None else f'minmax={tuple(minmax)}']
+        slots.append(f'{mixer.family.title}({", ".join(filter(None, [*details, mixer.family.describe(vars(mixer))]))})')
+    text = ' | '.join(slots)
+    text = f'{text}, switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else text
+    return text if mixer.correct_lam else f'{text}, correct_lam=False'
 
 
 def check_target(target: torch.Tensor, batch_size: int) -> None:
@@ -80,7 +48,7 @@ def check_target(target: torch.Tensor, batch_size: int) -> None:
     raise ValueError(f'target must hold one class index for each of {batch_size} images, got shape {shape}')
 
 
-class Mixup(FamilySlot, timm_mixup.Mixup):
+class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
     """`timm.data.Mixup` with HMix and GMix, for float batches that are already on the device.
 
     Without the keyword-only arguments it draws what the installed timm's `Mixup` draws from the same seed and returns
@@ -135,9 +103,8 @@ class Mixup(FamilySlot, timm_mixup.Mixup):
         cutmix_mode: str = 'bbox',
         **options: Any,
     ) -> None:
-        check_slots(mixup_alpha, cutmix_alpha, cutmix_minmax, cutmix_mode)
-        own, timm_kwargs = split_options(options)
-        own = resolve_options(cutmix_mode, own)
+        timm_kwargs = self._set_family(cutmix_mode, options)
+        check_slots(mixup_alpha, cutmix_alpha, cutmix_minmax, self.family)
         check_number('prob', prob, high=1.0)
         check_number('switch_prob', switch_prob, high=1.0)
         check_choice('mode', mode, MODES)
@@ -156,7 +123,6 @@ class Mixup(FamilySlot, timm_mixup.Mixup):
             *timm_args,
             **timm_kwargs,
         )
-        self._set_family(cutmix_mode, own)
 
     @classmethod
     def from_mode(cls, mix_mode: str, preset: str = 'imagenet', **overrides: Any) -> 'Mixup':
@@ -176,9 +142,9 @@ class Mixup(FamilySlot, timm_mixup.Mixup):
         return cls(**{**{k: v for k, v in arguments.items() if k not in replaced}, **overrides})
 
     def __repr__(self) -> str:
-        what = self._describe() if self.mix_prob > 0 else 'no mixing'
+        slots = describe(self) if self.mix_prob > 0 else 'no mixing'
         return (
-            f'{type(self).__name__}({what}, mode={self.mode}, prob={self.mix_prob:g}, '
+            f'{type(self).__name__}({slots}, mode={self.mode}, prob={self.mix_prob:g}, '
             f'label_smoothing={self.label_smoothing:g}, num_classes={self.num_classes})'
         )
 
@@ -189,7 +155,7 @@ class Mixup(FamilySlot, timm_mixup.Mixup):
         """One mask and label weight for the whole batch; None where the batch stays as it is."""
         lam, use_cutmix = self._params_per_batch()
         if use_cutmix and (lam != 1.0 or draw_for_unmixed):
-            return self._slot().draw(size, lam)
+            return self.draw_mask(size, lam)
         return (mixup_mask(lam), lam) if lam != 1.0 else (None, 1.0)
 
     def _draw_each(self, count: int, size: Size, middle: int | None = None) -> tuple[list[Mask | None], np.ndarray]:
@@ -197,13 +163,12 @@ class Mixup(FamilySlot, timm_mixup.Mixup):
         lam_batch, use_cutmix = self._params_per_elem(count)
         if middle is not None:
             lam_batch[middle] = 1.0
-        slot = self._slot()
         masks: list[Mask | None] = []
         for i, lam in enumerate(lam_batch):
             if lam == 1.0:
                 masks.append(None)
             elif use_cutmix[i]:
-                mask, lam_batch[i] = slot.draw(size, lam)
+                mask, lam_batch[i] = self.draw_mask(size, lam)
                 masks.append(mask)
             else:
                 masks.append(mixup_mask(lam))

@@ -4,19 +4,28 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import timm.data.naflex_mixup as timm_naflex
+import timm
 import torch
 from torch.utils.data import default_collate
 
 from . import blend
 from .checks import check_count, check_number
 from .draws import NAFLEX_DRAWS
-from .families import FAMILIES, Slot, check_slots, resolve_options
+from .families import Slot, check_slots
 from .masks import Size
-from .mixup import FamilySlot, check_target, split_options
+from .mixup import check_target, describe
+from .switch import SharedSwitch
+
+try:
+    import timm.data.naflex_mixup as timm_naflex
+except ImportError as error:
+    raise ImportError(
+        'NaFlexMixup needs timm.data.naflex_mixup, which came with timm 1.0.20; '
+        f'it cannot be imported from timm {timm.__version__}: {error}'
+    ) from error
 
 
-class NaFlexMixup(FamilySlot, timm_naflex.NaFlexMixup):
+class NaFlexMixup(Slot, SharedSwitch, timm_naflex.NaFlexMixup):
     """`timm.data.NaFlexMixup` with HMix and GMix.
 
     Neighbours in aspect ratio are mixed over the central region that both images cover; pairs, λ and CutMix boxes are
@@ -53,9 +62,8 @@ class NaFlexMixup(FamilySlot, timm_naflex.NaFlexMixup):
         cutmix_mode: str = 'bbox',
         **options: Any,
     ) -> None:
-        check_slots(mixup_alpha, cutmix_alpha, None, cutmix_mode)
-        own, timm_kwargs = split_options(options)
-        own = resolve_options(cutmix_mode, own)
+        timm_kwargs = self._set_family(cutmix_mode, options)
+        check_slots(mixup_alpha, cutmix_alpha, None, self.family)
         check_number('prob', prob, high=1.0)
         check_number('switch_prob', switch_prob, high=1.0)
         check_count('local_shuffle', local_shuffle)
@@ -75,11 +83,10 @@ class NaFlexMixup(FamilySlot, timm_naflex.NaFlexMixup):
             **timm_kwargs,
         )
         self.mixup_off_epoch = mixup_off_epoch
-        self._set_family(cutmix_mode, own)
 
     def __repr__(self) -> str:
         return (
-            f'{type(self).__name__}({self._describe()}, prob={self.prob:g}, '
+            f'{type(self).__name__}({describe(self)}, prob={self.prob:g}, '
             f'label_smoothing={self.smoothing:g}, num_classes={self.num_classes})'
         )
 
@@ -122,7 +129,7 @@ class NaFlexMixup(FamilySlot, timm_naflex.NaFlexMixup):
                 mixup_alpha = 0.0
             else:
                 cutmix_alpha = 0.0
-        if FAMILIES[self.cutmix_mode].timms_own or not cutmix_alpha:
+        if self.family.timms_own or not cutmix_alpha:
             return timm_naflex.mix_batch_variable_size(
                 list(imgs), mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha, local_shuffle=self.local_shuffle
             )
@@ -134,18 +141,17 @@ class NaFlexMixup(FamilySlot, timm_naflex.NaFlexMixup):
         _, _, pair_to = timm_naflex.mix_batch_variable_size(
             [img[:0] for img in imgs], mixup_alpha=cutmix_alpha, cutmix_alpha=0.0, local_shuffle=self.local_shuffle
         )
-        slot = self._slot()
         mixed, lam_list = list(imgs), [1.0] * len(imgs)
         for i, own in enumerate(imgs):
             if i in pair_to:
-                mixed[i], lam_list[i] = _mix_overlap(own, imgs[pair_to[i]], lam, slot)
+                mixed[i], lam_list[i] = _mix_overlap(own, imgs[pair_to[i]], lam, self)
         return mixed, lam_list, pair_to
 
 
 def _mix_overlap(own: torch.Tensor, other: torch.Tensor, lam: float, slot: Slot) -> tuple[torch.Tensor, float]:
     """A copy of `own` with `other` mixed in over the central region that both cover, and its label weight."""
     size = min(own.shape[-2], other.shape[-2]), min(own.shape[-1], other.shape[-1])
-    mask, weight = slot.draw(size, lam, NAFLEX_DRAWS)
+    mask, weight = slot.draw_mask(size, lam, NAFLEX_DRAWS)
     mixed = own.clone()
     blend.blend_(_central(mixed, size), _central(other, size), mask)
     return mixed, 1.0 - (1.0 - weight) * (size[0] * size[1]) / (own.shape[-2] * own.shape[-1])

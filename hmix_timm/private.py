@@ -1,9 +1,9 @@
-"""Everything of timm that is not its public interface, and what differs between its versions.
+"""Everything of timm that is not its public interface, and the differences between its versions.
 
 What would break if timm changed it stands beside each name; `tests/hmix_timm/test_private.py` notices.
 
-* `timm.data.mixup.rand_bbox`, `rand_bbox_minmax`, `cutmix_bbox_and_lam`: the boxes. Called by these names, so that what
-  somebody puts in their place is what is drawn.
+* `timm.data.mixup.cutmix_bbox_and_lam`, which draws boxes by `rand_bbox` and `rand_bbox_minmax`. The names are looked
+  up for each box, so that a script may replace the functions.
 * `timm.data.mixup.mixup_target`: smoothed soft targets. Up to timm 0.6.13 it takes the device, 'cuda' by default; from
   1.0.31 on `multi_label`.
 * `Mixup._params_per_batch`, `_params_per_elem`: λ and the switch, in timm's order. Up to 0.6.13 the latter uses
@@ -13,6 +13,7 @@ What would break if timm changed it stands beside each name; `tests/hmix_timm/te
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -20,35 +21,74 @@ import numpy as np
 import torch
 from timm.data import mixup as timm_mixup
 
-from .masks import Size
+from .masks import Box, Size
+
+_TIMMS = timm_mixup.cutmix_bbox_and_lam, timm_mixup.rand_bbox
 
 
-def with_numpy(function: Any, **names: Any) -> Callable[..., Any]:
-    """The same code with other names in its `np`."""
-    numpy = SimpleNamespace(**{**vars(np), **names})
-    return FunctionType(
-        function.__code__, {**function.__globals__, 'np': numpy}, function.__name__, function.__defaults__
+def cutmix_box(size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
+    """A CutMix box (yl, yh, xl, xh), as the installed timm or a script's replacement of its functions draws it.
+
+    `np.clip` takes three quarters of the time of timm's function: where its arithmetic is known, it is done here.
+    """
+    odd = None if minmax is not None else rounding()
+    if odd is None:
+        yl, yh, xl, xh = timm_mixup.cutmix_bbox_and_lam(size, lam, ratio_minmax=minmax, correct_lam=True)[0]
+        return int(yl), int(yh), int(xl), int(xh)
+    return _box(size, lam, odd)
+
+
+def _box(size: Size, lam: float, odd: int) -> Box:
+    y = np.random.randint(0, size[0])
+    x = np.random.randint(0, size[1])
+    return box_around(size, lam, y, x, odd)
+
+
+def box_around(size: Size, lam: float, y: int, x: int, odd: int) -> Box:
+    """timm's box (yl, yh, xl, xh) around a pixel.
+
+    Args:
+        size: height and width of the image in pixels.
+        lam: λ, in the dtype in which timm computes with it.
+        y: row of the pixel.
+        x: column of the pixel.
+        odd: from `rounding`.
+    """
+    height, width = size
+    ratio = np.sqrt(1 - lam)
+    box_height, box_width = int(height * ratio), int(width * ratio)
+    return (
+        max(y - box_height // 2, 0),
+        min(y + (box_height + odd) // 2, height),
+        max(x - box_width // 2, 0),
+        min(x + (box_width + odd) // 2, width),
     )
 
 
-def _clip(value: int, low: int, high: int) -> int:
-    return min(max(value, low), high)
+def rounding() -> int | None:
+    """The `odd` of `box_around`: 1 from timm 1.0.31 on, 0 before.
+
+    Returns:
+        None where boxes are drawn in another way: by a newer timm, or by a script's replacement of timm's functions.
+    """
+    return _timms_rounding() if (timm_mixup.cutmix_bbox_and_lam, timm_mixup.rand_bbox) == _TIMMS else None
 
 
-_TIMMS_RAND_BBOX = timm_mixup.rand_bbox
-_TIMMS_BBOX_AND_LAM = timm_mixup.cutmix_bbox_and_lam
-# a box costs timm about 25 µs, and 20 of them are numpy's clip of single numbers
-_rand_bbox = with_numpy(timm_mixup.rand_bbox, clip=_clip)
+@lru_cache(maxsize=1)
+def _timms_rounding() -> int | None:
+    lams = (0.0, 0.1, 0.65, 0.99, 1.0, *np.array([0.1, 0.4, 0.8], np.float32))
+    cases = [(size, lam) for size in ((1, 1), (7, 12), (32, 32), (224, 161)) for lam in lams * 2]
 
+    def drawn(draw: Callable[[Size, float], Sequence[Any]]) -> list[tuple[Any, ...]]:
+        np.random.seed(0)
+        return [(*map(int, draw(*case)), np.random.random_sample()) for case in cases]
 
-def cutmix_box(size: Size, lam: float, minmax: Sequence[float] | None = None) -> Sequence[int]:
-    """A CutMix box (yl, yh, xl, xh) as the installed timm draws it, or what somebody put in place of its functions."""
-    if timm_mixup.cutmix_bbox_and_lam is not _TIMMS_BBOX_AND_LAM:
-        return timm_mixup.cutmix_bbox_and_lam(size, lam, ratio_minmax=minmax, correct_lam=True)[0]
-    if minmax is not None:
-        return timm_mixup.rand_bbox_minmax(size, minmax)
-    rand_bbox = timm_mixup.rand_bbox
-    return _rand_bbox(size, lam) if rand_bbox is _TIMMS_RAND_BBOX else rand_bbox(size, lam)
+    state = np.random.get_state()
+    try:
+        timms = drawn(lambda size, lam: _TIMMS[0](size, lam)[0])
+        return next((odd for odd in (1, 0) if drawn(partial(_box, odd=odd)) == timms), None)
+    finally:
+        np.random.set_state(state)
 
 
 _TARGET_PARAMETERS = inspect.signature(timm_mixup.mixup_target).parameters
@@ -69,5 +109,6 @@ def mixup_target(
 
 
 params_per_elem: Callable[..., Any] = timm_mixup.Mixup._params_per_elem
-if 'bool' not in vars(np):
-    params_per_elem = with_numpy(params_per_elem, bool=bool)
+if 'device' in _TARGET_PARAMETERS and 'bool' not in vars(np):  # timm up to 0.6.13 beside numpy 1.26
+    _names = {**params_per_elem.__globals__, 'np': SimpleNamespace(**vars(np), bool=bool)}
+    params_per_elem = FunctionType(params_per_elem.__code__, _names)

@@ -1,5 +1,6 @@
 """Families of users: a function λ → mask, under a decorator, in a file."""
 
+import copyreg
 import functools
 import importlib.util
 import inspect
@@ -31,7 +32,7 @@ def register_family(
     options: Mapping[str, Any] = MappingProxyType({}),
     colour: str | None = None,
 ) -> Callable[[DrawMask], DrawMask]:
-    """Decorates a function λ → mask, and makes a family of it that everything here knows by `name`.
+    """Decorates a function λ → mask, and makes it a family that every part of this package knows by `name`.
 
         @register_family('stripes', title='Stripes', alpha=1.0, options={'period': 8})
         def stripes(size, lam, options, draws):
@@ -42,7 +43,7 @@ def register_family(
     The function gets the image's (height, width), λ, its options as attributes, and a `Draws`: every random number must
     come from there, so that seeds, loader workers and NaFlex behave. It returns a `BoxMask`, `ProductMask` or
     `DenseMask` with values in [0, 1]; the label weight is the mean of that mask. The first mask that a process draws is
-    examined, and nonsense is refused.
+    checked, and a wrong one raises.
 
     Args:
         name: value of `cutmix_mode` and of `--mix-mode`, and the prefix of its options; lower-case letters and digits.
@@ -58,27 +59,26 @@ def register_family(
     if not (name.isidentifier() and name.isalnum() and name == name.lower()):
         raise ValueError(f'a family needs a name of lower-case letters and digits, got {name!r}')
     check_number('alpha', alpha, open_low=True)
-    declared = []
+    title = title or name.capitalize()
     for option, default in options.items():
         if isinstance(default, bool) or not isinstance(default, (int, float, str)) or not option.isidentifier():
             raise ValueError(f'option {option!r} of family {name!r} must have a number or a text, got {default!r}')
-        declared.append(Option(option, default, f'{option} of {title or name.capitalize()}'))
 
     def decorate(function: DrawMask) -> DrawMask:
         source = str(Path(inspect.getfile(function)).resolve())
         taken = FAMILIES.get(name)
-        if (taken is None and name in TAKEN) or (
-            # a file may be executed twice, as a module and as a script; a notebook's cell, any number of times
-            taken is not None and taken.source != source and function.__module__ not in ('__main__', '__mp_main__')
-        ):
-            where = f' (by {taken.source})' if taken is not None and taken.source else ''
+        other = taken.source if taken else ''
+        # a file may be executed twice, as a module and as a script; a notebook's cell, any number of times
+        again = other and (other == source or function.__module__ in ('__main__', '__mp_main__'))
+        if name in TAKEN or (taken and not again):
+            where = f' (by {other})' if other else ''
             raise ValueError(f'there is a family or a mix mode {name!r} already{where}: choose another name')
         FAMILIES[name] = Family(
             name=name,
-            title=title or name.capitalize(),
-            draw=_Examined(name, function),
+            title=title,
+            draw=_examined(name, function),
             mix_mode=name,
-            options=tuple(declared),
+            options=tuple(Option(option, default, f'{option} of {title}') for option, default in options.items()),
             presets={preset: {'alpha': alpha} for preset in PRESETS},
             colour=colour or COLOURS[sum(1 for family in FAMILIES.values() if family.source) % len(COLOURS)],
             source=source,
@@ -88,28 +88,29 @@ def register_family(
     return decorate
 
 
-class _Examined:
-    """A user's function, whose first mask is looked at closely."""
+def _examined(name: str, function: DrawMask) -> DrawMask:
+    """The function, with its first mask checked: drawn twice from the same numbers, it must be sound and the same."""
+    examined = False
 
-    def __init__(self, name: str, function: DrawMask) -> None:
-        functools.update_wrapper(self, function)
-        self.name, self.function, self.examined = name, function, False
-
-    def __call__(self, size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
-        if self.examined:
-            return self.function(size, lam, options, draws)
+    @functools.wraps(function)
+    def draw(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+        nonlocal examined
+        if examined:
+            return function(size, lam, options, draws)
         state = draws.state()
-        first = self.function(size, lam, options, draws)
-        problem = problem_with(first, size)
+        mask = function(size, lam, options, draws)
+        problem = problem_with(mask, size)
         if problem is None:
             draws.restore(state)
-            again = self.function(size, lam, options, draws)
-            if not np.array_equal(first.array(size), again.array(size)):
+            again = function(size, lam, options, draws)
+            if not np.array_equal(mask.array(size), again.array(size)):
                 problem = 'the same draws gave another mask: it has random numbers from elsewhere than `draws`'
         if problem is not None:
-            raise ValueError(f'family {self.name!r} drew no mask for λ = {float(lam):g}: {problem}')
-        self.examined = True
-        return first
+            raise ValueError(f'family {name!r} drew no mask for λ = {float(lam):g}: {problem}')
+        examined = True
+        return mask
+
+    return draw
 
 
 def load_families(path: str | Path) -> list[str]:
@@ -132,8 +133,7 @@ def load_families(path: str | Path) -> list[str]:
         spec = importlib.util.spec_from_file_location(name, source)
         if spec is None or spec.loader is None:
             raise ValueError(f'{path}: not a Python file')
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
         except Exception as error:
@@ -142,3 +142,13 @@ def load_families(path: str | Path) -> list[str]:
     if not names:
         raise ValueError(f'{path} registers no family: it needs a function under @register_family')
     return names
+
+
+def find_family(name: str, source: str) -> Family:
+    """Returns the family, which a spawned loader worker has yet to load from the user's file."""
+    if name not in FAMILIES:
+        load_families(source)
+    return FAMILIES[name]
+
+
+copyreg.pickle(Family, lambda family: (find_family, (family.name, family.source)))

@@ -113,7 +113,7 @@ def _slot_map(slot: Slot, lam: float, size: Size, samples: int | None, seed: int
     count = (samples or SAMPLES) // _BATCHES
     with numpy_seed(seed):
         batches = np.stack(
-            [mean_products((slot.draw(size, lam)[0] for _ in range(count)), size) for _ in range(_BATCHES)]
+            [mean_products((slot.draw_mask(size, lam)[0] for _ in range(count)), size) for _ in range(_BATCHES)]
         )
     return CoefficientMap(batches.mean(axis=0), batches.std(axis=0, ddof=1) / _BATCHES**0.5, count * _BATCHES)
 
@@ -126,7 +126,7 @@ def placed_masks(size: Size, lam: float, slot: Slot) -> Iterator[Mask]:
     """
     for y in range(size[0]):
         for x in range(size[1]):
-            yield slot.draw(size, lam, PlacedDraws((y, x)))[0]
+            yield slot.draw_mask(size, lam, PlacedDraws((y, x)))[0]
 
 
 def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:

@@ -76,7 +76,7 @@ def slot_law(slot: Slot, size: Size, channels: int = 1) -> MaskLaw:
     """
 
     def law(lam: float) -> MaskSupport:
-        drawn = [slot.draw(size, lam, PlacedDraws((y, x))) for y in range(size[0]) for x in range(size[1])]
+        drawn = [slot.draw_mask(size, lam, PlacedDraws((y, x))) for y in range(size[0]) for x in range(size[1])]
         return _equally_likely([mask for mask, _ in drawn], [weight for _, weight in drawn], size, channels)
 
     return law
@@ -143,7 +143,7 @@ def _listed(mixer: Mixup, size: Size, channels: int, nodes: int) -> MaskSupport:
     if mixer.mixup_alpha > 0.0:
         slots.append((mixer.mixup_alpha, lambda lam: _equally_likely([mixup_mask(lam)], [lam], size, channels)))
     if mixer.cutmix_alpha > 0.0:
-        slots.append((mixer.cutmix_alpha, slot_law(mixer._slot(), size, channels)))
+        slots.append((mixer.cutmix_alpha, slot_law(mixer, size, channels)))
     shares = [1.0] if len(slots) == 1 else [1.0 - mixer.switch_prob, mixer.switch_prob]
     parts = [(1.0 - mixer.mix_prob, _equally_likely([mixup_mask(1.0)], [1.0], size, channels))]
     for share, (alpha, law) in zip(shares, slots, strict=True):

@@ -29,7 +29,7 @@ def my_masks(tmp_path_factory):
 
 def drawn(name, lam, size=(24, 17), seed=0, **options):
     np.random.seed(seed)
-    return make_slot(name, **options).draw(size, lam)[0].array(size)
+    return make_slot(name, **options).draw_mask(size, lam)[0].array(size)
 
 
 @pytest.mark.parametrize('lam', [0.0, 0.25, 0.7, 1.0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from timm.data import mixup as timm_mixup
 
-from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS, NotEnumerable, PlacedDraws, box_edges, numpy_seed
+from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS, NotEnumerable, PlacedDraws, numpy_seed
 
 SOURCES = pytest.mark.parametrize('source', [NUMPY_DRAWS, NAFLEX_DRAWS], ids=['numpy', 'naflex'])
 
@@ -60,8 +60,10 @@ def test_naflex_boxes_have_the_rounded_sides_and_reach_every_edge():
 
 
 def test_a_placement_is_one_box_or_one_centre():
-    edges_y, edges_x = box_edges((4, 6), 0.3)
-    assert PlacedDraws((1, 5)).box((4, 6), 0.3) == (*edges_y[1], *edges_x[5])
+    with numpy_seed(0):
+        box = NUMPY_DRAWS.box((4, 6), 0.3)
+    with numpy_seed(0):
+        assert PlacedDraws((np.random.randint(4), np.random.randint(6))).box((4, 6), 0.3) == box
     assert PlacedDraws((1, 5)).centre((4, 6)) == (1, 5)
 
 
@@ -93,20 +95,10 @@ def test_what_has_no_list_of_placements_is_named(draw, named):
         draw(PlacedDraws((0, 0)))
 
 
-def test_boxes_of_another_order_are_not_taken_for_timms(monkeypatch):
-    """A timm that drew columns before rows would have its boxes at the wrong centres."""
-
-    def columns_first(size, lam, count=None):
-        cut = [int(n * np.sqrt(1.0 - lam)) for n in size]
-        cx, cy = (np.random.randint(0, n, size=count) for n in reversed(size))
-        edges = [
-            (np.clip(c - s // 2, 0, n), np.clip(c + s // 2, 0, n)) for c, s, n in zip((cy, cx), cut, size, strict=True)
-        ]
-        return (*edges[0], *edges[1]), lam
-
-    monkeypatch.setattr(timm_mixup, 'cutmix_bbox_and_lam', columns_first)
-    with pytest.raises(RuntimeError, match=r'give samples= for a Monte Carlo estimate'):
-        box_edges((5, 9), 0.123)  # a λ of its own: edges are remembered
+def test_boxes_that_a_script_draws_cannot_be_enumerated(monkeypatch):
+    monkeypatch.setattr(timm_mixup, 'rand_bbox', lambda size, lam, count=None: (0, 1, 0, 1))
+    with pytest.raises(NotEnumerable, match='unknown way'):
+        PlacedDraws((1, 2)).box((5, 9), 0.1)
 
 
 def test_the_seed_holds_inside_and_leaves_the_generator_as_it_was():
@@ -130,10 +122,6 @@ def test_naflexs_generators_are_python_and_torch():
     before = torch.get_rng_state()
     draw_all(NUMPY_DRAWS)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_edges_are_asked_of_timm_once():
-    assert box_edges((6, 5), 0.321) is box_edges((6, 5), 0.321)
 
 
 def test_a_placement_begins_unused():

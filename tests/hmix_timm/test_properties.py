@@ -120,7 +120,7 @@ def test_pair_mode_is_symmetric(pairs, height, width, slot, mixer, seed):
 @given(sides, sides, lams, slots, seeds)
 def test_masks_are_in_range_and_their_mean_is_the_weight(height, width, lam, slot, seed):
     np.random.seed(seed)
-    mask, weight = make_slot(**slot).draw((height, width), lam)
+    mask, weight = make_slot(**slot).draw_mask((height, width), lam)
     dense = mask.array((height, width))
     assert np.isfinite(dense).all() and dense.min() >= 0.0 and dense.max() <= 1.0
     assert weight == pytest.approx(dense.mean(), abs=1e-12)
@@ -133,7 +133,7 @@ def test_each_family_draws_its_share_of_the_generator(height, width, lam, seed, 
     """A box and a centre are two integers below H and W; γ is one Beta more, drawn before them."""
     np.random.seed(seed)
     options = {'hmix_gamma': 2.0} if kind == 'hmix' else {}
-    make_slot(kind, **options).draw((height, width), lam)
+    make_slot(kind, **options).draw_mask((height, width), lam)
     after = np.random.rand()
     np.random.seed(seed)
     if kind == 'hmix':
@@ -146,7 +146,7 @@ def test_each_family_draws_its_share_of_the_generator(height, width, lam, seed, 
 @given(st.integers(8, 40), st.integers(8, 40), fractions, seeds)
 def test_hmix_goes_to_mixup_as_its_ratio_goes_to_0(height, width, lam, seed):
     np.random.seed(seed)
-    mask, _ = make_slot('hmix', hmix_ratio=1e-9).draw((height, width), lam)
+    mask, _ = make_slot('hmix', hmix_ratio=1e-9).draw_mask((height, width), lam)
     np.testing.assert_allclose(mask.array((height, width)), lam, atol=1e-6)
 
 
@@ -154,9 +154,9 @@ def test_hmix_goes_to_mixup_as_its_ratio_goes_to_0(height, width, lam, seed):
 def test_hmix_of_ratio_1_has_cutmixs_box(height, width, lam, seed):
     """And outside it 1, but for what pays back the part of the box that a border cut off, or a fraction of a pixel."""
     np.random.seed(seed)
-    hmix, _ = make_slot('hmix', hmix_ratio=1.0).draw((height, width), lam)
+    hmix, _ = make_slot('hmix', hmix_ratio=1.0).draw_mask((height, width), lam)
     np.random.seed(seed)
-    cutmix, _ = make_slot('bbox').draw((height, width), 1.0 - (1.0 - lam))
+    cutmix, _ = make_slot('bbox').draw_mask((height, width), 1.0 - (1.0 - lam))
     assert hmix.box == cutmix.box
     covered = (cutmix.array((height, width)) == 0.0).mean()
     assert hmix.outside == pytest.approx(min(lam / (1.0 - covered), 1.0) if covered < 1.0 else 0.0, abs=1e-9)
@@ -164,7 +164,7 @@ def test_hmix_of_ratio_1_has_cutmixs_box(height, width, lam, seed):
 
 def draw_many(slot, lam, size, count=4000):
     np.random.seed(1)
-    return [slot.draw(size, lam)[0] for _ in range(count)]
+    return [slot.draw_mask(size, lam)[0] for _ in range(count)]
 
 
 def test_lam_is_beta_distributed_with_the_papers_mean():

@@ -70,5 +70,5 @@ def grid_masks(slots: Slots, lam: float, size: Size, seed: int) -> dict[str, Mas
                 masks[title] = mixup_mask(lam if mode.mixes else 1.0)
             else:
                 described = slot.family.describe({k: arguments.get(k) for k in slot.family.keywords})
-                masks['\n'.join(filter(None, [title, described]))] = slot.draw(size, lam)[0]
+                masks['\n'.join(filter(None, [title, described]))] = slot.draw_mask(size, lam)[0]
     return masks

@@ -80,9 +80,9 @@ def figure3(lam: float = 0.65, seed: int = 9) -> Plotted:
     means = {'mixup': lam}
     options: Numbers = {}
     for family in FAMILIES.values():
-        values = preset_options(family, 'cifar100')
+        values = family.preset_options('cifar100')
         with numpy_seed(seed):  # the same seed: the same centre
-            mask, _ = make_slot(family.name, **values).draw(size, lam)
+            mask, _ = make_slot(family.name, **values).draw_mask(size, lam)
         masks[_titled(family, values)] = mask
         means[family.mix_mode] = mask.mean
         options |= values
@@ -90,13 +90,8 @@ def figure3(lam: float = 0.65, seed: int = 9) -> Plotted:
     return figure, {'lam': lam, 'options': options, 'mask_mean': means}
 
 
-def preset_options(family: Family, preset: str) -> dict[str, Any]:
-    """The options of a family that a preset gives, by their names outside it."""
-    return {f'{family.name}_{name}': value for name, value in family.presets[preset].items() if name != 'alpha'}
-
-
 def _titled(family: Family, values: Mapping[str, Any]) -> str:
-    details = family.describe({**family.defaults(), **values})
+    details = family.describe(family.resolve(values))
     return f'{family.title}\n({details})' if details else family.title
 
 
@@ -108,7 +103,7 @@ def coefficient_maps(lam: float, size: tuple[int, int]) -> tuple[dict[str, Coeff
     maps, titles = {}, {}
     for name, mode in mix_modes().items():
         if mode.draws_masks:
-            values = preset_options(FAMILIES[mode.family], 'imagenet') if mode.family else {}
+            values = FAMILIES[mode.family].preset_options('imagenet') if mode.family else {}
             maps[name] = coefficient_map(name, lam, size, **values)
             alone = mode.family and not mode.mixup
             titles[name] = _titled(FAMILIES[mode.family], values) if alone else mode.title

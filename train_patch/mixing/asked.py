@@ -1,12 +1,10 @@
 """`Mixing`: what a command line and a recipe ask for, and the mixers that are made of it."""
 
 import argparse
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hmix_timm.families import is_family_option
 from hmix_timm.modes import mix_modes, puzzle_arguments
 
 if TYPE_CHECKING:
@@ -109,14 +107,10 @@ class Mixing:
 
 
 def in_options(error: ValueError) -> ValueError:
-    """The error of a constructor or a family in terms of the command line."""
+    """The error of a mixer's constructor in terms of the command line."""
     dests = {argument: dest for dest, argument in {**TIMMS, **KEPT}.items()}
-
-    def option(match: re.Match[str]) -> str:
-        first, word = match.start() == 0, match[0]
-        return option_name(dests.get(word, word)) if first or is_family_option(word) else word
-
-    return ValueError(re.sub(r'\w+', option, str(error)))
+    name, _, rest = str(error).partition(' ')
+    return ValueError(f'{option_name(dests.get(name, name))} {rest}')
 
 
 def check_mixing(mixing: Mixing, args: argparse.Namespace) -> None:

@@ -11,10 +11,10 @@ from numbers import Real
 from typing import Any
 
 from hmix_timm.checks import check_choice, check_minmax, check_number
-from hmix_timm.families import FAMILIES, PRESETS, Option, load_families, resolve_options
+from hmix_timm.families import FAMILIES, PRESETS, Option, load_families
 from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
 
-from .asked import SELECTORS, TIMMS, Mixing, in_options, option_name
+from .asked import SELECTORS, TIMMS, Mixing, option_name
 
 _OWN = (*SELECTORS, 'mix_preset', 'mix_alpha', 'mix_literal', 'mix_families')
 _TIMMS_DEFAULTS: dict[str, Any] = {'mixup': 0.0, 'cutmix': 0.0, 'cutmix_minmax': None, 'mixup_switch_prob': 0.5}
@@ -114,13 +114,9 @@ def _resolve_group(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> Mixin
     preset = values['mix_preset'] = given.get('mix_preset', PRESETS[0])
     row = _row(FAMILIES[mask].mix_mode if mode is None else mode, preset)
     family = FAMILIES[row.pop('cutmix_mode')]
-    presets = {dest: row.pop(dest) for dest in family.keywords if dest in row}
+    row = {name: value for name, value in row.items() if name not in family.keywords}
     own = {dest: given[dest] for dest in family.keywords if dest in given}
-    try:
-        options = {**resolve_options(family.name, own), **presets, **own}
-    except ValueError as error:
-        raise in_options(error) from error
-    values |= {**options, **dict.fromkeys(family.replaced_by(own))}
+    values |= family.resolve(own, preset, option_name)
     if mode is None:
         row = {}
     elif mix_modes()[mode].mixes:
@@ -179,9 +175,8 @@ def _inherited(typed: Mapping[str, Any], recipe: dict[str, Any]) -> dict[str, An
         kept = ('mix_preset',) if 'mix_mode' in chosen else ('mix_preset', 'mix_mode')
         recipe = {dest: recipe[dest] for dest in kept if dest in recipe}
     for family in FAMILIES.values():
-        for dest, option in family.keywords.items():
-            other = f'{family.name}_{option.replaces}'
-            if option.replaces and (dest in typed) != (other in typed):
+        for other, dest in family.replaced_by(dict.fromkeys(family.keywords, True)).items():
+            if (dest in typed) != (other in typed):
                 recipe.pop(other if dest in typed else dest, None)
     return recipe
 

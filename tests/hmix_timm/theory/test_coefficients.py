@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hmix_timm import Mixup
-from hmix_timm.draws import NUMPY_DRAWS, box_edges, numpy_seed
+from hmix_timm.draws import NUMPY_DRAWS, PlacedDraws, numpy_seed
 from hmix_timm.families import make_slot
 from hmix_timm.masks import BoxMask, DenseMask, ProductMask
 from hmix_timm.theory import coefficients
@@ -47,9 +47,7 @@ def test_edges_are_those_of_the_installed_timm(size, lam):
     count = 6000
     with numpy_seed(7):
         drawn = Counter(NUMPY_DRAWS.box(size, lam) for _ in range(count))
-    edges_y, edges_x = box_edges(size, lam)
-    listed = Counter((*y, *x) for y in edges_y for x in edges_x)
-    assert (len(edges_y), len(edges_x)) == size
+    listed = Counter(PlacedDraws((y, x)).box(size, lam) for y in range(size[0]) for x in range(size[1]))
     assert set(drawn) == set(listed)
     for box, times in listed.items():
         p = times / (size[0] * size[1])
@@ -60,7 +58,6 @@ def test_numpy_state_is_left_alone():
     np.random.seed(3)
     expected = np.random.random(3)
     np.random.seed(3)
-    box_edges.cache_clear()
     coefficient_map('cutmix', 0.3, (6, 5))
     coefficient_map('hmix', 0.3, (6, 5), samples=64)
     assert (np.random.random(3) == expected).all()
@@ -200,7 +197,9 @@ def test_placements_are_listed_up_to_a_number_of_pixels(size, monkeypatch):
 def test_the_standard_error_is_that_of_64_independent_parts():
     slot = make_slot('gmix')
     with numpy_seed(5):
-        parts = [brute_force_map(np.stack([slot.draw((2, 3), 0.4)[0].array((2, 3)) for _ in '12'])) for _ in range(64)]
+        parts = [
+            brute_force_map(np.stack([slot.draw_mask((2, 3), 0.4)[0].array((2, 3)) for _ in '12'])) for _ in range(64)
+        ]
     mean = sum(parts) / 64
     error = np.sqrt(sum((part - mean) ** 2 for part in parts) / 63 / 64)
     found = coefficient_map('gmix', 0.4, (2, 3), samples=128, seed=5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hmix_timm import DenseMask, Mixup, register_family
-from hmix_timm.draws import NotEnumerable, box_edges, numpy_seed
+from hmix_timm.draws import NotEnumerable, PlacedDraws, numpy_seed
 from hmix_timm.families import FAMILIES, make_slot
 from hmix_timm.masks import mixup_mask
 from hmix_timm.theory import laws
@@ -59,13 +59,12 @@ def test_wrong_arguments_are_named(arguments, name):
 
 def test_the_law_of_a_slot_has_every_placement_once():
     support = slot_law(make_slot(), SIZE)(0.6)
-    edges_y, edges_x = box_edges(SIZE, 0.6)
     expected = []
-    for low_y, high_y in edges_y:
-        for low_x, high_x in edges_x:
-            mask = np.ones(SIZE)
-            mask[low_y:high_y, low_x:high_x] = 0
-            expected.append(mask.ravel())
+    for pixel in np.ndindex(SIZE):
+        low_y, high_y, low_x, high_x = PlacedDraws(pixel).box(SIZE, 0.6)
+        mask = np.ones(SIZE)
+        mask[low_y:high_y, low_x:high_x] = 0
+        expected.append(mask.ravel())
     np.testing.assert_array_equal(support.masks.numpy(), expected)
     np.testing.assert_allclose(support.probability.numpy(), np.full(6, 1 / 6))
 

@@ -1,0 +1,85 @@
+"""The CutMix slot of a mixer: which masks it draws."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from ..checks import check_minmax, check_number
+from ..draws import NUMPY_DRAWS, Draws
+from ..masks import Mask, Size
+from .family import FAMILIES, Family, split_options
+
+
+class Slot:
+    """A family with its options: a base of the mixers, or by itself from `make_slot`.
+
+    The options are plain attributes by their names outside the family, such as `hmix_ratio`.
+    """
+
+    family: Family
+    correct_lam: bool = True
+    cutmix_minmax: Any = None
+
+    @property
+    def cutmix_mode(self) -> str:
+        """Name of the family."""
+        return self.family.name
+
+    def _set_family(self, cutmix_mode: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Takes a family and its options; returns the other arguments."""
+        own, rest = split_options(cutmix_mode, arguments)
+        self.family = FAMILIES[cutmix_mode]
+        vars(self).update(self.family.resolve(own))
+        return rest
+
+    def draw_mask(self, size: Size, lam: float, draws: Draws = NUMPY_DRAWS) -> tuple[Mask, float]:
+        """Draws a mask and its label weight.
+
+        Args:
+            size: height and width of the image in pixels.
+            lam: λ of this mask, in [0, 1].
+            draws: source of the random numbers.
+
+        Returns:
+            The mask, and the label weight of image i: the mean of the mask, or λ with `correct_lam=False` (but for
+            `cutmix_minmax`, whose boxes know no λ).
+        """
+        options = SimpleNamespace(correct_lam=self.correct_lam, cutmix_minmax=self.cutmix_minmax)
+        for keyword, option in self.family.keywords.items():
+            setattr(options, option.name, getattr(self, keyword))
+        mask = self.family.draw(size, lam, options, draws)
+        if self.correct_lam or self.cutmix_minmax is not None:
+            return mask, mask.mean
+        return mask, float(lam)
+
+
+def make_slot(cutmix_mode: str = 'bbox', *, correct_lam: bool = True, **options: Any) -> Slot:
+    """Makes a slot by itself, without a mixer; options are given and checked as by the mixers' constructors."""
+    slot = Slot()
+    slot.correct_lam = correct_lam
+    if unknown := slot._set_family(cutmix_mode, options):
+        raise TypeError(f'no family has an option {", ".join(unknown)}')
+    return slot
+
+
+def check_slots(mixup_alpha: Any, cutmix_alpha: Any, cutmix_minmax: Any, family: Family) -> None:
+    """Raises ValueError unless the two slots of a mixer, Mixup's and CutMix's, are sound and one of them is in use."""
+    check_number('mixup_alpha', mixup_alpha)
+    check_number('cutmix_alpha', cutmix_alpha)
+    if cutmix_minmax is not None:
+        check_minmax('cutmix_minmax', cutmix_minmax)
+        if not family.timms_own:
+            raise ValueError(
+                f"cutmix_minmax must be None with cutmix_mode='{family.name}', whose masks follow λ, "
+                f'got {cutmix_minmax!r}'
+            )
+    elif cutmix_alpha == 0 and not family.timms_own:
+        raise ValueError(
+            f"cutmix_alpha must be > 0 with cutmix_mode='{family.name}', which is the mask of the CutMix slot, "
+            f'got {cutmix_alpha!r}'
+        )
+    elif mixup_alpha == 0 and cutmix_alpha == 0:
+        raise ValueError(
+            'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
+            f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'
+        )

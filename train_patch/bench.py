@@ -1,118 +1,92 @@
-"""What mixing costs on this machine, beside the installed timm's mixers: `hmix-bench`, `python -m train_patch.bench`.
+"""Measures the cost of mixing on this machine, beside the installed timm's mixers: `hmix-bench`.
 
-    hmix-bench                                        # the tables of the README: 64 images of 224×224, one thread
+    hmix-bench                                        # the tables of docs/bench.md: 64 images of 224×224, one thread
     hmix-bench --device cuda --batch-size 256 --dtype bfloat16 --only mixers
-    hmix-bench --only loader --data-dir /data/imagenet/train --workers 8
-    hmix-bench --only scaling --json scaling.json
+    hmix-bench --only loader --data-dir /data/imagenet/train --workers 8 --json loader.json
     hmix-bench --only puzzle --model resnet50
     hmix-bench --mix-families my_masks.py --mix-modes mixup stripes
 
-Four parts. `mixers`: one call of every mixer in every mode, ours and timm's called in turns in one process and from
+Three parts. `mixers`: one call of every mixer in every mode, ours and timm's called in turns in one process and from
 the same seeds; medians, and medians of the ratios within a turn. `loader`: images per second of timm's
-`create_loader`, with real decoding and worker processes. `scaling`: time per value over image sizes and batch sizes,
-which a linear cost keeps level. `puzzle`: the parts of PuzzleMix, and a training step with it and with CutMix; it needs
-scipy.
+`create_loader`, with real decoding and worker processes. `puzzle`: a training step with PuzzleMix and with CutMix; it
+needs scipy.
 """
 
 import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hmix_timm.modes import mix_modes
 
-from .common.command import (
-    add_families,
-    add_version,
-    at_least,
-    device_problem,
-    load_given_families,
-    problem_with_output,
-    run_command,
-)
+from .common.command import add_families, add_version, at_least, check_device, check_output
+from .common.errors import WrongArguments
 from .common.files import write_json
+from .common.start import command
 from .common.tables import markdown
+from .common.weights import only_weights
 
-PROGRAM = 'hmix-bench'
-PARTS = ('mixers', 'loader', 'scaling', 'puzzle')
+PARTS = ('mixers', 'loader', 'puzzle')
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description='What mixing costs on this machine, beside the installed timm.'
-    )
+    parser = argparse.ArgumentParser('hmix-bench', description='Measure the cost of mixing beside the installed timm.')
     add_version(parser)
-    parser.add_argument('--only', choices=PARTS, help='run one part (default: all of them)')
-    parser.add_argument(
+    add_families(parser)
+    add = parser.add_argument
+    add('--only', choices=PARTS, help='run one part (default: all of them)')
+    add(
         '--mix-modes',
         nargs='+',
         metavar='MODE',
         help='mix modes to measure (default: mixup and each mask by itself, those of --mix-families too)',
     )
-    add_families(parser)
-    parser.add_argument(
+    add(
         '--device',
         choices=('cpu', 'cuda', 'mps'),
         default='cpu',
         help="device of the float batches and of the loader's images (default: cpu)",
     )
-    parser.add_argument('--batch-size', type=at_least(1), default=64, help='images in a batch, even (default: 64)')
-    parser.add_argument('--size', type=at_least(1), default=224, help='height and width in pixels (default: 224)')
-    parser.add_argument(
+    add('--batch-size', type=at_least(1), default=64, help='images in a batch, even (default: 64)')
+    add('--size', type=at_least(1), default=224, help='height and width in pixels (default: 224)')
+    add(
         '--dtype',
         choices=('float32', 'float64', 'float16', 'bfloat16'),
         default='float32',
         help='dtype of the float batches (default: float32)',
     )
-    parser.add_argument('--threads', type=at_least(1), default=1, help='threads of torch in this process (default: 1)')
-    parser.add_argument('--repeats', type=at_least(1), default=20, help='timed calls of every mixer (default: 20)')
-    parser.add_argument('--workers', type=at_least(1), default=2, help='worker processes of the loader (default: 2)')
-    parser.add_argument('--epochs', type=at_least(1), default=5, help='timed epochs of every loader (default: 5)')
-    parser.add_argument(
-        '--images', type=at_least(1), default=768, help='photographs that the loader reads (default: 768)'
+    add('--threads', type=at_least(1), default=1, help='threads of torch in this process (default: 1)')
+    add('--repeats', type=at_least(1), default=20, help='timed calls of every mixer (default: 20)')
+    add('--workers', type=at_least(1), default=2, help='worker processes of the loader (default: 2)')
+    add('--epochs', type=at_least(1), default=5, help='timed epochs of every loader (default: 5)')
+    add(
+        '--images', type=at_least(1), default=768, help='images that the loader reads without --data-dir (default: 768)'
     )
-    parser.add_argument(
-        '--data-dir',
-        type=Path,
-        metavar='DIR',
-        help="image folder for the loader (default: cuttings of scikit-learn's photographs)",
-    )
-    parser.add_argument(
-        '--model', default='resnet18', help="timm's classifier for training steps with PuzzleMix (default: resnet18)"
-    )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write all figures to FILE, too (default: no file)')
+    add('--data-dir', type=Path, metavar='DIR', help='image folder for the loader (default: parts of two photographs)')
+    add('--model', default='resnet18', help="timm's model for training steps with PuzzleMix (default: resnet18)")
+    add('--json', type=Path, metavar='FILE', help='also write all numbers to FILE (default: no file)')
     return parser
 
 
-def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends with the parser's error where arguments do not fit each other or name what is not there; needs no torch."""
+def check_arguments(args: argparse.Namespace) -> None:
+    """Fills in the mix modes and raises WrongArguments for arguments that cannot go together; needs no torch."""
     if args.batch_size % 2:
-        parser.error(f"argument --batch-size: must be even, as timm's mixers need it, got {args.batch_size}")
+        raise WrongArguments(f"--batch-size must be even, as timm's mixers need it, got {args.batch_size}")
     if args.device == 'mps' and args.dtype == 'float64':
-        parser.error('argument --dtype: mps has no float64')
-    load_given_families(parser, args)
+        raise WrongArguments('--dtype must not be float64 with --device mps, which has none')
+    if args.data_dir is None and args.images < args.batch_size:
+        raise WrongArguments(f'--images must fill a batch of {args.batch_size}, got {args.images}')
     modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
     if args.mix_modes is None:
         args.mix_modes = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
     for name in args.mix_modes:
         if name not in modes:
-            parser.error(f'argument --mix-modes: must be of {", ".join(modes)}, got {name}')
-    args.mix_modes = list(dict.fromkeys(args.mix_modes))
-    if args.data_dir is None:
-        if args.images < args.batch_size:
-            parser.error(f'argument --images: must fill a batch of {args.batch_size}, got {args.images}')
-    elif not args.data_dir.is_dir():
-        parser.error(f'argument --data-dir: {args.data_dir} is not a folder')
+            raise WrongArguments(f'--mix-modes must be of {", ".join(modes)}, got {name}')
     if args.json is not None:
-        if not args.json.absolute().parent.is_dir():
-            parser.error(f'argument --json: {args.json.absolute().parent} is not a folder')
-        problem = problem_with_output(args.json)
-        if problem is not None:
-            parser.error(f'argument --json: {problem}')
+        check_output('--json', args.json)
 
 
 def available_parts() -> list[str]:
@@ -123,46 +97,33 @@ def available_parts() -> list[str]:
     return list(PARTS)
 
 
-def measure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+@command('hmix-bench')
+@only_weights()
+def main(argv: list[str]) -> None:
     """Measures, prints and writes what the arguments ask for."""
-    # torch's profiler, which counts memory here, tells of every start and stop; its log is set up when torch is loaded
+    args = build_parser().parse_args(argv)
+    check_arguments(args)
+    # torch's profiler, which counts memory here, logs every start and stop; its log is set up when torch is loaded
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     import timm.models
     import torch
 
-    from .benching import calls as mixers
-    from .benching import loader, machine, puzzle
+    from .benching import calls, loader, machine, step
 
-    problem = device_problem(args.device)
-    if problem is not None:
-        parser.error(f'argument --device: {problem}')
-    if args.data_dir is not None and not loader.holds_images(args.data_dir):
-        parser.error(f'argument --data-dir: {args.data_dir} holds no images in class folders')
+    check_device(args.device)
     if not timm.models.is_model(args.model):
-        parser.error(f'argument --model: timm has no model {args.model}')
+        raise WrongArguments(f'--model must be a model of timm, got {args.model}')
+    loader.check_folder(args)
     torch.set_num_threads(args.threads)
-    parts = {
-        'mixers': mixers.bench_mixers,
-        'loader': loader.bench_loader,
-        'scaling': mixers.bench_scaling,
-        'puzzle': puzzle.bench_puzzle,
-    }
-    written: dict[str, Any] = {'machine': machine.describe_machine(args)}
+    measure = {'mixers': calls.bench_mixers, 'loader': loader.bench_loader, 'puzzle': step.bench_puzzle}
+    written: dict[str, Any] = {'machine': machine.describe_machine(args), 'tables': {}}
     print(', '.join(f'{name} {value}' for name, value in written['machine'].items()))
-    for name in [args.only] if args.only else available_parts():
-        for title, table in parts[name](args).items():
-            written.setdefault('tables', {})[title] = table
+    for part in [args.only] if args.only else available_parts():
+        for title, table in measure[part](args).items():
+            written['tables'][title] = table
             print(f'\n{title}\n\n{markdown(table)}', flush=True)
     if args.json is not None:
         write_json(args.json, written)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `hmix-bench`; returns the exit status."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    check_arguments(parser, args)
-    return run_command(PROGRAM, lambda: measure(parser, args))
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .common.command import problem_with_output
+from .common.command import check_output
 from .common.errors import RunError
 from .common.files import first_line
 from .comparison.checks import look_ahead
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, FolderInUse, ModuleNotFoundError) as error:
         _end(2, error)
     except RunError as error:
-        _end(1, error)
+        _end(error.status, error)
     except OSError as error:
         _end(1, f'{error.filename}: {first_line(error)}' if error.filename else first_line(error))
 
@@ -97,9 +97,7 @@ def _print_launch_lines(comparison: Comparison, parts: Sequence[Environment]) ->
 
 
 def _compare(comparison: Comparison, parts: Sequence[Environment]) -> int:
-    problem = problem_with_output(comparison.output / 'results.md')
-    if problem is not None:
-        raise ValueError(f'--output: {problem}')
+    check_output('--output', comparison.output / 'results.md')
     prepare = digits_folder if comparison.on_digits else lambda: None
     prospect = look_ahead(comparison.training, comparison.script, bool(comparison.torchrun), prepare)
     assert prospect is not None

@@ -18,7 +18,7 @@ import json
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,16 @@ from .common.command import (
     add_families,
     add_version,
     at_least,
-    device_problem,
-    load_given_families,
-    problem_with_output,
-    run_command,
+    check_device,
+    check_output,
+    require_packages,
 )
 from .common.errors import RunError
 from .common.files import write_json
+from .common.start import command
 from .common.tables import markdown
-from .drawing.pictures import require_demo_extra, save_figure
+from .common.weights import only_weights
+from .drawing.pictures import save_figure
 from .drawing.trained import PLAIN_DATASETS, checkpoint_names, run_settings, split_folder
 
 PROGRAM = 'hmix-figures'
@@ -140,7 +141,6 @@ def _listed(number: int, text: str) -> str:
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Ends with the parser's error where options contradict each other or a path is not there; needs no torch."""
-    load_given_families(parser, args)
     args.figures = sorted(set(args.figures))
     if args.checkpoint is None:
         for name in ('model', 'model_module', 'dataset', 'data_dir', 'split', 'num_classes', 'img_size', 'max_images'):
@@ -153,9 +153,7 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     if args.output.exists() and not args.output.is_dir():
         parser.error(f'--output must be a folder, got {args.output}')
     for name in (*(f'figure{number}.png' for number in args.figures), 'figures.json'):
-        problem = problem_with_output(args.output / name)
-        if problem is not None:
-            parser.error(f'--output: {problem}')
+        check_output('--output', args.output / name)
     try:
         read_numbers(args.output)
     except RunError as error:
@@ -221,9 +219,7 @@ def read_numbers(folder: Path) -> dict[str, Any]:
 
 def plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Plots and writes what the arguments ask for."""
-    problem = device_problem(args.device)
-    if problem is not None:
-        parser.error(f'--device: {problem}')
+    check_device(args.device)
     from .drawing import networks
     from .drawing import theory_figures as plots
 
@@ -274,13 +270,15 @@ def _check_models(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
             parser.error(f'--results: {error}')
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `hmix-figures`; returns the exit status."""
+@command(PROGRAM)
+@only_weights()
+def main(argv: list[str]) -> None:
+    """Entry point of `hmix-figures`."""
     parser = make_parser()
     args = parser.parse_args(argv)
     check_arguments(parser, args)
-    require_demo_extra(parser.prog)
-    return run_command(PROGRAM, lambda: plot(parser, args))
+    require_packages('matplotlib', 'sklearn', 'tqdm')
+    plot(parser, args)
 
 
 if __name__ == '__main__':

@@ -21,7 +21,8 @@ from typing import Any
 from hmix_timm.checks import check_number
 from hmix_timm.modes import mix_modes
 
-from .common.command import add_version, problem_with_output, run_command
+from .common.command import add_version, check_output
+from .common.start import command
 from .common.timm_version import require_timm_for_training
 from .data.digits import digits_folder
 from .drawing.grid import grid_masks, grid_slots
@@ -135,9 +136,7 @@ def _check_options(options: argparse.Namespace) -> None:
     """Raises ValueError for what is wrong with the command's own options."""
     if options.output.suffix.lower() not in FILE_TYPES:
         raise ValueError(f'--output must end in one of {", ".join(FILE_TYPES)}, got {options.output}')
-    problem = problem_with_output(options.output)
-    if problem is not None:
-        raise ValueError(f'--output {problem}')
+    check_output('--output', options.output)
     if options.rows is not None and not 1 <= options.rows <= MAX_ROWS:
         raise ValueError(f'--rows must be from 1 to {MAX_ROWS}, got {options.rows}')
     if not 0 <= options.seed < 2**32:

@@ -1,1 +1,1 @@
-"""Parts of `hmix-bench`: `timing` (how one call is measured), `mixers`, `loader` and `puzzle` (what is), `machine`."""
+"""Parts of `hmix-bench`: single calls, the loader, a training step; how they are timed, and on which machine."""

@@ -9,32 +9,43 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import timm.data
 import torch
 
-from ..common.errors import RunError
+from ..common.errors import WrongArguments
 from ..common.tables import Table
-from ..data.scikit_images import photographs
+from ..data.scikit_images import cuttings
 from .calls import REFERENCE, make_mixers, timms_title, titles
 from .timing import median_ratio, progress, synchronize
 
-JPEG_SIZE = (500, 375)
-"""Width and height of the photographs that the loader decodes, about ImageNet's."""
+JPEG_SIZE = (375, 500)
+"""Height and width of the images that the loader decodes, about ImageNet's."""
 
 UNMIXED = 'no mixing'
 
 
+def check_folder(args: argparse.Namespace) -> None:
+    """Raises WrongArguments unless --data-dir, where it is given, holds a batch of images."""
+    if args.data_dir is None:
+        return
+    try:
+        count = len(timm.data.create_dataset('', str(args.data_dir)))
+    except (OSError, RuntimeError):  # no such folder, no images in it
+        count = 0
+    if count < args.batch_size:
+        raise WrongArguments(
+            f'--data-dir must be a folder of class folders with at least {args.batch_size} images (--batch-size), '
+            f'got {args.data_dir} with {count}'
+        )
+
+
 def bench_loader(args: argparse.Namespace) -> dict[str, Table]:
-    """Images per second of timm's whole loader, with and without mixing."""
+    """Returns images per second of timm's whole loader, with and without mixing."""
     mixers = make_mixers('FastCollateMixup', 'batch', args.mix_modes)
     shown = [str(timms_title(REFERENCE)), *titles(args.mix_modes).values()]
     collates: dict[str, Any] = {UNMIXED: None, **{name: mixers[name] for name in shown}}
     rates: dict[str, list[float]] = {name: [] for name in collates}
     with image_folder(args) as folder:
-        count = len(timm.data.create_dataset('', str(folder)))
-        if count < args.batch_size:
-            raise RunError(f'{folder} holds {count} images, fewer than a batch of {args.batch_size}')
         loaders = {
             name: timm.data.create_loader(
                 timm.data.create_dataset('', str(folder)),
@@ -53,9 +64,8 @@ def bench_loader(args: argparse.Namespace) -> dict[str, Table]:
                 start = time.perf_counter()
                 images = sum(len(batch) for batch, _ in loader)
                 synchronize(args.device)
-                seconds = time.perf_counter() - start
-                if epoch:
-                    rates[name].append(images / seconds)
+                rates[name].append(images / (time.perf_counter() - start))
+    rates = {name: rate[1:] for name, rate in rates.items()}
     table = [
         {'loader': name, 'images per second': median(rate), f'÷ {UNMIXED}': median_ratio(rate, rates[UNMIXED])}
         for name, rate in rates.items()
@@ -63,29 +73,15 @@ def bench_loader(args: argparse.Namespace) -> dict[str, Table]:
     return {f"timm's create_loader, {args.workers} workers, {args.size}×{args.size}, {args.device}": table}
 
 
-def holds_images(folder: Path) -> bool:
-    """Whether there is an image in some class folder."""
-    return any(path.suffix.lower() in timm.data.get_img_extensions() for path in folder.glob('*/**/*'))
-
-
 @contextlib.contextmanager
 def image_folder(args: argparse.Namespace) -> Iterator[Path]:
-    """--data-dir, or a temporary image folder of JPEGs cut from scikit-learn's two photographs."""
+    """--data-dir, or a temporary image folder of JPEGs, parts of scikit-learn's two photographs."""
     if args.data_dir is not None:
         yield args.data_dir
         return
-    from PIL import Image
-
-    pictures = [Image.fromarray(array) for array in photographs()]
-    rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        for i in range(args.images):
-            photograph = pictures[i % len(pictures)]
-            share = rng.uniform(0.6, 1.0)
-            width, height = (int(side * share) for side in photograph.size)
-            left, top = (int(rng.integers(0, a - b + 1)) for a, b in zip(photograph.size, (width, height), strict=True))
-            cutting = photograph.resize(JPEG_SIZE, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
-            path = Path(folder, f'class{i % len(pictures)}', f'{i:06}.jpg')
+        for i, image in enumerate(cuttings(args.images, JPEG_SIZE)):
+            path = Path(folder, f'class{i % 2}', f'{i:06}.jpg')
             path.parent.mkdir(exist_ok=True)
-            cutting.save(path, quality=90)
+            image.save(path, quality=90)
         yield Path(folder)

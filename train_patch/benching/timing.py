@@ -17,7 +17,7 @@ Call = Callable[[], Any]
 
 
 def alternate(calls: Mapping[str, Call], repeats: int, device: str) -> dict[str, list[float]]:
-    """Milliseconds of every call, all of them in turns and from the same seeds; the first two turns are a warm-up."""
+    """Milliseconds of every call, all of them in turns and from the same seeds; two turns before them are a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-2, repeats):
         for name, call in calls.items():
@@ -26,24 +26,22 @@ def alternate(calls: Mapping[str, Call], repeats: int, device: str) -> dict[str,
             start = time.perf_counter()
             call()
             synchronize(device)
-            if turn >= 0:
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return times
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: ms[2:] for name, ms in times.items()}
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median of the ratios within a turn: what slows the machine down for a while slows both."""
+    """Median of the ratios within a turn: a load that slows the machine down for a while slows both."""
     return median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def synchronize(device: str) -> None:
-    """Waits for the device."""
-    if device != 'cpu':
-        getattr(torch, device).synchronize()
+    """Waits for the device; a CPU has nothing to wait for."""
+    getattr(torch, device).synchronize()
 
 
 def extra_memory(call: Call, device: str) -> float | None:
-    """Peak memory of a call in MiB, above what is held before it and what it returns; None where torch cannot tell."""
+    """Peak memory of a call in MiB, beyond what is held before it and what it returns; None where torch cannot tell."""
     np.random.seed(0)
     if device == 'cpu':
         return _extra_memory_cpu(call)
@@ -76,5 +74,5 @@ def _extra_memory_cpu(call: Call) -> float:
 
 
 def progress(text: str) -> None:
-    """Tells on standard error what is being measured."""
+    """Says on standard error what is being measured."""
     print(text, file=sys.stderr, flush=True)

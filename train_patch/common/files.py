@@ -1,7 +1,8 @@
-"""Writing files whole: under its name a file is always the old one or the new one, never half of either."""
+"""Writing files atomically: under its name a file is always the old one or the new one, never half of either."""
 
 import json
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,43 +12,47 @@ from .errors import RunError
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file under a temporary name beside `path`, then renames it.
+    """Writes a file under a new temporary name beside `path`, then renames it.
 
     Args:
-        path: the final name.
+        path: the final name; its folder must exist.
         write: called with the open binary file.
 
     Raises:
-        RunError: the disk is full, or the folder cannot be written; nothing is left under either name.
+        RunError: the disk is full, or the folder cannot be written. After this and any other error the temporary file
+            is gone, and what had the final name still has it.
     """
-    temporary = f'{path}.tmp'
+    temporary = f'{path}.{secrets.token_hex(4)}.tmp'
     try:
-        with open(temporary, 'wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer, when the disk is full
-        with suppress(OSError):
-            os.unlink(temporary)
+        try:
+            with open(temporary, 'xb') as file:  # follows no link, takes no file of another writer
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer on a full disk
         raise RunError(f'cannot write {path}: {first_line(error)}') from error
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """`write_atomically` for content that is there already."""
+    """Writes bytes atomically."""
     write_atomically(path, lambda file: file.write(content))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes JSON, atomically; numbers that JSON does not know (nan, inf) raise ValueError."""
+    """Writes JSON atomically; raises ValueError for numbers that JSON does not have (nan, inf)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + '\n').encode())
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, on one line: the operating system's own words where it was the one that said no."""
+    """Returns the reason for an error on one line: the operating system's words where it caused the error."""
     cause: BaseException | None = error
-    while cause is not None:  # torch's writer wraps what the disk said
+    while isinstance(cause, OSError | RuntimeError):  # torch's writer wraps the system's error in a RuntimeError
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__

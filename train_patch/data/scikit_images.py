@@ -1,23 +1,13 @@
 """The images that come with scikit-learn: two photographs and 1,797 handwritten digits, without a download."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from hmix_timm.masks import Size
 
-from ..common.errors import RunError
-
-
-def _datasets() -> Any:
-    try:
-        import sklearn.datasets
-    except ModuleNotFoundError as error:
-        raise RunError(
-            "these images come with scikit-learn, which is not installed: pip install 'hmix-timm[demo]'"
-        ) from error
-    return sklearn.datasets
+from ..common.command import require_packages
 
 
 def photographs(size: Size | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -32,14 +22,31 @@ def photographs(size: Size | None = None) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         RunError: scikit-learn is not installed.
     """
-    flower, temple = (_datasets().load_sample_image(name) for name in ('flower.jpg', 'china.jpg'))
-    if size is None:
-        return flower, temple
-    sides = size[1], size[0]
-    flower, temple = (
-        np.asarray(ImageOps.fit(Image.fromarray(image), sides, Image.Resampling.BICUBIC)) for image in (flower, temple)
-    )
-    return flower, temple
+    require_packages('sklearn')
+    from sklearn.datasets import load_sample_image
+
+    flower, temple = (Image.fromarray(load_sample_image(name)) for name in ('flower.jpg', 'china.jpg'))
+    if size is not None:
+        sides = size[1], size[0]
+        flower, temple = (ImageOps.fit(image, sides, Image.Resampling.BICUBIC) for image in (flower, temple))
+    return np.asarray(flower), np.asarray(temple)
+
+
+def cuttings(count: int, size: Size) -> Iterator[Image.Image]:
+    """Yields random parts of the photographs, the flower and the temple in turns, the same parts every time.
+
+    Args:
+        count: number of images.
+        size: height and width to scale to.
+    """
+    import torch
+    from torchvision.transforms import InterpolationMode, RandomResizedCrop
+
+    cut = RandomResizedCrop(size, scale=(0.36, 1.0), interpolation=InterpolationMode.BICUBIC)
+    pictures = [Image.fromarray(array) for array in photographs()]
+    torch.manual_seed(0)
+    for i in range(count):
+        yield cut(pictures[i % 2])
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -51,5 +58,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     Raises:
         RunError: scikit-learn is not installed.
     """
-    data = _datasets().load_digits()
+    require_packages('sklearn')
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
     return data.images, data.target

@@ -6,15 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..common.errors import RunError
+from ..common.errors import WrongArguments as WrongArguments
 from ..data.crop import check_padding
 from ..mixing import Mixing, load_mix_families, mixing_keys, read_mixing, remember_typed
 from ..recipes.reader import read_recipe
 from .options import DATASET_TYPES, PROGRAM, REFUSED, USAGE, Keywords, build_parser, refusal
-
-
-class WrongArguments(RunError):
-    """Arguments that cannot work, which came out only once timm, the data or the model were there."""
 
 
 def parse_arguments(

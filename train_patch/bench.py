@@ -50,21 +50,22 @@ def build_parser() -> argparse.ArgumentParser:
         default='cpu',
         help="device of the float batches and of the loader's images (default: cpu)",
     )
-    add('--batch-size', type=at_least(1), default=64, help='images in a batch, even (default: 64)')
-    add('--size', type=at_least(1), default=224, help='height and width in pixels (default: 224)')
     add(
         '--dtype',
         choices=('float32', 'float64', 'float16', 'bfloat16'),
         default='float32',
         help='dtype of the float batches (default: float32)',
     )
-    add('--threads', type=at_least(1), default=1, help='threads of torch in this process (default: 1)')
-    add('--repeats', type=at_least(1), default=20, help='timed calls of every mixer (default: 20)')
-    add('--workers', type=at_least(1), default=2, help='worker processes of the loader (default: 2)')
-    add('--epochs', type=at_least(1), default=5, help='timed epochs of every loader (default: 5)')
-    add(
-        '--images', type=at_least(1), default=768, help='images that the loader reads without --data-dir (default: 768)'
-    )
+    for option, default, text in (
+        ('--batch-size', 64, 'images in a batch, even'),
+        ('--size', 224, 'height and width in pixels'),
+        ('--threads', 1, 'threads of torch in this process'),
+        ('--repeats', 20, 'timed calls of every mixer'),
+        ('--workers', 2, 'worker processes of the loader'),
+        ('--epochs', 5, 'timed epochs of every loader'),
+        ('--images', 768, 'images that the loader reads where there is no --data-dir'),
+    ):
+        add(option, type=at_least(1), default=default, metavar='N', help=f'{text} (default: {default})')
     add('--data-dir', type=Path, metavar='DIR', help='image folder for the loader (default: parts of two photographs)')
     add('--model', default='resnet18', help="timm's model for training steps with PuzzleMix (default: resnet18)")
     add('--json', type=Path, metavar='FILE', help='also write all numbers to FILE (default: no file)')
@@ -89,14 +90,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_output('--json', args.json)
 
 
-def available_parts() -> list[str]:
-    """All parts but those that need a package which is not installed."""
-    if importlib.util.find_spec('scipy') is None:
-        print('puzzle: left out, scipy is not installed', file=sys.stderr)
-        return [part for part in PARTS if part != 'puzzle']
-    return list(PARTS)
-
-
 @command('hmix-bench')
 @only_weights()
 def main(argv: list[str]) -> None:
@@ -108,17 +101,20 @@ def main(argv: list[str]) -> None:
     import timm.models
     import torch
 
-    from .benching import calls, loader, machine, step
+    from .benching import calls, loader, timing
 
     check_device(args.device)
     if not timm.models.is_model(args.model):
         raise WrongArguments(f'--model must be a model of timm, got {args.model}')
     loader.check_folder(args)
     torch.set_num_threads(args.threads)
-    measure = {'mixers': calls.bench_mixers, 'loader': loader.bench_loader, 'puzzle': step.bench_puzzle}
-    written: dict[str, Any] = {'machine': machine.describe_machine(args), 'tables': {}}
+    measure = {'mixers': calls.bench_mixers, 'loader': loader.bench_loader, 'puzzle': calls.bench_puzzle}
+    written: dict[str, Any] = {'machine': timing.describe_machine(args), 'tables': {}}
     print(', '.join(f'{name} {value}' for name, value in written['machine'].items()))
-    for part in [args.only] if args.only else available_parts():
+    for part in [args.only] if args.only else PARTS:
+        if part == 'puzzle' and not args.only and importlib.util.find_spec('scipy') is None:
+            timing.progress('puzzle: left out, scipy is not installed')
+            continue
         for title, table in measure[part](args).items():
             written['tables'][title] = table
             print(f'\n{title}\n\n{markdown(table)}', flush=True)

@@ -24,6 +24,7 @@ from hmix_timm.modes import mix_modes
 from .common.command import add_version, check_output
 from .common.start import command
 from .common.timm_version import require_timm_for_training
+from .common.weights import only_weights
 from .data.digits import digits_folder
 from .drawing.grid import grid_masks, grid_slots
 from .mixing import Mixing, declare, load_mix_families
@@ -108,28 +109,25 @@ def _help_on_training() -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the picture that the command line asks for; returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+@command(PROGRAM)
+@only_weights()
+def main(argv: list[str]) -> None:
+    """Writes the picture that the command line asks for."""
     try:
         load_mix_families(argv, {})  # their options and modes are in the help, too
         parser = build_parser()
     except ValueError as error:
         argparse.ArgumentParser(PROGRAM, USAGE).error(str(error))
     options, line = parser.parse_known_args(argv)
+    try:
+        _check_options(options)
+        figure = (_grid_figure if options.grid else _samples_figure)(options, line)
+    except (ValueError, WrongArguments) as error:
+        parser.error(str(error))
+    from .drawing.pictures import save_figure
 
-    def work() -> None:
-        try:
-            _check_options(options)
-            figure = (_grid_figure if options.grid else _samples_figure)(options, line)
-        except (ValueError, WrongArguments) as error:
-            parser.error(str(error))
-        from .drawing.pictures import save_figure
-
-        save_figure(figure, options.output)
-        print(options.output)
-
-    return run_command(PROGRAM, work)
+    save_figure(figure, options.output)
+    print(options.output)
 
 
 def _check_options(options: argparse.Namespace) -> None:

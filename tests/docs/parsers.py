@@ -9,8 +9,7 @@ from train_patch.trainer.arguments import parse_arguments
 
 
 def bench(argv):
-    parser = bench_command.build_parser()
-    bench_command.check_arguments(parser, parser.parse_args(argv))
+    bench_command.check_arguments(bench_command.build_parser().parse_args(argv))
 
 
 def figures(argv):

@@ -176,7 +176,7 @@ def test_the_file_is_what_its_name_says(suffix, kind, tmp_path):
         ('-o picture', '--output must end in one of .png'),
         ('-o picture.tiff', '--output must end in one of .png'),
         ('-o .', '--output must end in one of .png'),
-        ('-o /proc/nowhere/x.png', '--output cannot write to /proc'),
+        ('-o /proc/nowhere/x.png', '--output: cannot write to /proc'),
         ('--mix-families nowhere.py', '--mix-families nowhere.py: there is no such file'),
     ],
 )

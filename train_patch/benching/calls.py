@@ -1,4 +1,4 @@
-"""Single calls of mixers, beside timm's: the part `mixers`."""
+"""Calls of mixers beside timm's, and a training step with PuzzleMix: the parts `mixers` and `puzzle`."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import timm.data
 import torch
+from timm.loss import SoftTargetCrossEntropy
+from torchvision.transforms.functional import to_tensor
 
 from hmix_timm.families import FAMILIES
 from hmix_timm.mixup import FastCollateMixup, Mixup
-from hmix_timm.modes import mix_modes, mixer_arguments
+from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
+from hmix_timm.puzzle import PuzzleMix, input_gradient
 
+from ..common.errors import RunError
 from ..common.tables import Table
+from ..data.scikit_images import cuttings
 from .timing import alternate, extra_memory, median_ratio, progress
 
 FLOAT_MODES = ('batch', 'pair', 'elem')
@@ -22,26 +27,63 @@ COLLATE_MODES = ('batch', 'pair', 'elem', 'half')
 REFERENCE = 'mixup'
 """Mix mode of timm with which a mask that timm does not have is compared."""
 
+PUZZLE_SIZE, PUZZLE_CLASSES = 32, 100
+"""Height and width of the images in a training step with PuzzleMix, and their classes: CIFAR-100's."""
+
 
 def bench_mixers(args: argparse.Namespace) -> dict[str, Table]:
     """Returns times and ratios to timm's, and the peak extra memory, of every mixer in every mode."""
     times, memory = [], []
-    cases = [(f'{args.dtype} {args.device}', 'Mixup', FLOAT_MODES, make_batch(args), args.device)]
+    batch = make_batch(args)
+    cases = [(f'{args.dtype} {args.device}', 'Mixup', mode, batch, args.device) for mode in FLOAT_MODES]
     for path, channels_last in (('uint8 collate', False), ("uint8 collate, loader's layout", True)):
-        samples = make_samples(args.batch_size, args.size, channels_last)
-        cases.append((path, 'FastCollateMixup', COLLATE_MODES, (samples,), 'cpu'))
-    for path, class_name, modes, inputs, device in cases:
-        for mode in modes:
-            row = f'{path}, {mode}'
-            progress(f'mixers: {row}')
-            mixers = make_mixers(class_name, mode, args.mix_modes)
-            calls = {name: partial(mixer, *inputs) for name, mixer in mixers.items()}
-            times.append({'path, mode': row, **beside_timms(alternate(calls, args.repeats, device), args.mix_modes)})
-            memory.append({'path, mode': row, **{name: extra_memory(call, device) for name, call in calls.items()}})
+        samples: Any = (make_samples(args.batch_size, args.size, channels_last),)
+        cases += [(path, 'FastCollateMixup', mode, samples, 'cpu') for mode in COLLATE_MODES]
+    for path, class_name, mode, inputs, device in cases:
+        row = f'{path}, {mode}'
+        progress(f'mixers: {row}')
+        mixers = make_mixers(class_name, mode, args.mix_modes)
+        calls = {name: partial(mixer, *inputs) for name, mixer in mixers.items()}
+        times.append({'path, mode': row, **beside_timms(alternate(calls, args.repeats, device), args.mix_modes)})
+        memory.append({'path, mode': row, **{name: extra_memory(call, device) for name, call in calls.items()}})
     return {
         f'One call, {args.batch_size} images 3×{args.size}×{args.size}': times,
         'Peak extra memory of a call, MiB (beyond what it is given and returns)': memory,
     }
+
+
+def bench_puzzle(args: argparse.Namespace) -> dict[str, Table]:
+    """Returns the times of a training step with CutMix, which costs next to nothing, and with PuzzleMix."""
+    progress(f'puzzle: training steps of {args.model}')
+    torch.manual_seed(0)
+    model = timm.create_model(args.model, num_classes=PUZZLE_CLASSES).to(args.device)
+    images = torch.stack([to_tensor(image) for image in cuttings(args.batch_size, (PUZZLE_SIZE, PUZZLE_SIZE))])
+    images = ((images - 0.5) / 0.25).to(args.device)
+    target = torch.arange(args.batch_size, device=args.device) % PUZZLE_CLASSES
+    shared: dict[str, Any] = {'num_classes': PUZZLE_CLASSES}
+    try:
+        puzzlemix = PuzzleMix(input_gradient(model), std=[0.25] * 3, **puzzle_arguments('cifar100'), **shared)
+    except ImportError as error:  # scipy is missing
+        raise RunError(str(error)) from error
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    loss_fn = SoftTargetCrossEntropy()
+
+    def step(mixer: Any) -> None:
+        model.train()
+        mixed, soft = mixer(images.clone(), target)
+        optimizer.zero_grad()
+        loss_fn(model(mixed), soft).backward()
+        optimizer.step()
+
+    calls = {
+        'CutMix': partial(step, Mixup.from_mode('cutmix', 'cifar100', **shared)),
+        'PuzzleMix': partial(step, puzzlemix),
+    }
+    times = alternate(calls, args.repeats, args.device)
+    table: Table = [
+        {'mixing': name, 'ms': median(ms), '÷ CutMix': median_ratio(ms, times['CutMix'])} for name, ms in times.items()
+    ]
+    return {f'A training step of {args.model}, {args.batch_size} images 3×{PUZZLE_SIZE}×{PUZZLE_SIZE}': table}
 
 
 def titles(names: Sequence[str]) -> dict[str, str]:
@@ -75,18 +117,14 @@ def beside_timms(times: Mapping[str, Sequence[float]], names: Sequence[str]) -> 
 
     Args:
         times: name of a mixer → its milliseconds in every turn.
-        names: mix modes. A mask that timm does not have is compared with timm's Mixup; such masks come first.
+        names: mix modes. A mask that timm does not have is compared with timm's Mixup.
     """
-    foreign, own, taken = {}, {}, {}
+    ratios, taken = {}, {}
     for name, title in titles(names).items():
-        timms = timms_title(name)
-        if timms is None:
-            timms = f"timm's {mix_modes()[REFERENCE].title}"
-            foreign[f'{title} ÷ {timms}'] = median_ratio(times[title], times[timms])
-        else:
-            own[f"{title} ÷ timm's"] = median_ratio(times[title], times[timms])
+        timms = timms_title(name) or str(timms_title(REFERENCE))
+        ratios[f'{title} ÷ {timms}'] = median_ratio(times[title], times[timms])
         taken[f'{timms}, ms'] = median(times[timms])
-    return foreign | own | taken
+    return ratios | taken
 
 
 def make_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:

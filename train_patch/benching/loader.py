@@ -30,7 +30,7 @@ def check_folder(args: argparse.Namespace) -> None:
         return
     try:
         count = len(timm.data.create_dataset('', str(args.data_dir)))
-    except (OSError, RuntimeError):  # no such folder, no images in it
+    except (AssertionError, RuntimeError):  # there is no such folder, or no image in it
         count = 0
     if count < args.batch_size:
         raise WrongArguments(

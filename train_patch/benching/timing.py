@@ -1,6 +1,10 @@
-"""How calls are measured: time in turns, peak memory."""
+"""How calls are measured, and on which machine: time in turns, peak memory."""
 
+import argparse
 import json
+import os
+import platform
+import re
 import sys
 import tempfile
 import time
@@ -11,7 +15,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import timm
 import torch
+
+from hmix_timm.blend import compiled
 
 Call = Callable[[], Any]
 
@@ -76,3 +83,21 @@ def _extra_memory_cpu(call: Call) -> float:
 def progress(text: str) -> None:
     """Says on standard error what is being measured."""
     print(text, file=sys.stderr, flush=True)
+
+
+def describe_machine(args: argparse.Namespace) -> dict[str, Any]:
+    """Processor, threads, device and versions."""
+    known = Path('/proc/cpuinfo')  # Linux; elsewhere Python knows the processor's name
+    named = re.search(r'^model name\s*:\s*(.+)', known.read_text() if known.exists() else '', re.M)
+    loop = compiled.load()
+    return {
+        'processor': named[1] if named else platform.processor(),
+        'cores': os.cpu_count(),
+        'threads': args.threads,
+        'device': torch.cuda.get_device_name() if args.device == 'cuda' else args.device,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'numpy': np.__version__,
+        'timm': timm.__version__,
+        'uint8 mixed by': loop[0] if loop else 'torch',
+    }

@@ -88,4 +88,4 @@ def require_packages(*modules: str) -> None:
     """Raises RunError, naming the packages and the extra that has them, where a module is not installed."""
     missing = [_PACKAGES.get(name, name) for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise RunError(f"not installed: {', '.join(missing)}; pip install 'hmix-timm[demo]' installs what is missing")
+        raise RunError(f"{', '.join(missing)} not installed: pip install 'hmix-timm[demo]'")

@@ -15,7 +15,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     """Writes a file under a new temporary name beside `path`, then renames it.
 
     Args:
-        path: the final name; its folder must exist.
+        path: the final name; its folder is made where it is missing.
         write: called with the open binary file.
 
     Raises:
@@ -24,6 +24,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     """
     temporary = f'{path}.{secrets.token_hex(4)}.tmp'
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         try:
             with open(temporary, 'xb') as file:  # follows no link, takes no file of another writer
                 write(file)

@@ -1,7 +1,5 @@
 """What the commands that plot share: the grid of mixes, and writing a figure whole."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +7,7 @@ import numpy as np
 
 from hmix_timm.masks import Mask
 
-from ..common.errors import RunError
-from ..common.files import first_line, write_atomically
-
-DEMO_EXTRA = {'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn', 'tqdm': 'tqdm'}
-"""Module → package, of what the extra 'demo' brings for plots."""
-
-
-def require_demo_extra(program: str) -> None:
-    """Ends the program with a message where a package that it draws with is not installed."""
-    missing = [package for module, package in DEMO_EXTRA.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        sys.exit(f"{program} needs {', '.join(missing)}: pip install 'hmix-timm[demo]'")
+from ..common.files import write_atomically
 
 
 def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
@@ -78,13 +65,9 @@ def new_figure(size: tuple[float, float], layout: Any = 'constrained') -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure as what its name ends in says: whole, or not at all; makes its folder.
+    """Writes a figure in the format of its name's suffix, atomically; makes its folder.
 
     Raises:
         RunError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f'cannot write {path}: {first_line(error)}') from error
     write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from train_patch import train
-from train_patch.common.command import run_command
+from train_patch.common.weights import only_weights
 
 FORCE, FORCE_NOT = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
@@ -41,7 +41,7 @@ def run_through(command, work, monkeypatch):
         monkeypatch.setattr(train, 'end_with_torchrun', lambda: None)
         train.main([])
     else:
-        run_command(command, work)
+        only_weights()(work)()
 
 
 @pytest.mark.parametrize('command', ['train', 'hmix-x'])

@@ -38,6 +38,6 @@ def test_digits_are_in_scikit_learns_order():
 
 @pytest.mark.parametrize('images', [photographs, digits])
 def test_without_scikit_learn_the_extra_is_named(images, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
-    with pytest.raises(RunError, match=r"not installed: pip install 'hmix-timm\[demo\]'"):
+    monkeypatch.setitem(sys.modules, 'sklearn', None)  # how Python marks a module that is not there
+    with pytest.raises(RunError, match=r"scikit-learn not installed: pip install 'hmix-timm\[demo\]'"):
         images()

@@ -1,4 +1,4 @@
-"""Checks of the mixers' arguments: a wrong value fails at construction, named, with what is allowed."""
+"""Checks of the mixers' arguments: a wrong value fails at construction, in a message that says what is allowed."""
 
 import math
 from collections.abc import Iterable
@@ -37,3 +37,34 @@ def check_count(name: str, value: Any, low: int = 0) -> None:
     """Raises ValueError unless value is a whole number of at least `low`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise ValueError(f'{name} must be a whole number >= {low}, got {value!r}')
+
+
+def check_mixer(
+    family: Any,
+    mixup_alpha: Any,
+    cutmix_alpha: Any,
+    cutmix_minmax: Any,
+    prob: Any,
+    switch_prob: Any,
+    label_smoothing: Any,
+    num_classes: Any,
+) -> None:
+    """Raises ValueError for a mixer's argument that is out of its range, and where neither slot would be in use."""
+    check_number('mixup_alpha', mixup_alpha)
+    check_number('cutmix_alpha', cutmix_alpha)
+    check_number('prob', prob, high=1.0)
+    check_number('switch_prob', switch_prob, high=1.0)
+    check_number('label_smoothing', label_smoothing, high=1.0)
+    check_count('num_classes', num_classes, low=1)
+    beside = f"with cutmix_mode='{family.name}', which"
+    if cutmix_minmax is not None:
+        check_minmax('cutmix_minmax', cutmix_minmax)
+        if not family.timms_own:
+            raise ValueError(f'cutmix_minmax must be None {beside} draws its masks from λ, got {cutmix_minmax!r}')
+    elif cutmix_alpha == 0 and not family.timms_own:
+        raise ValueError(f'cutmix_alpha must be > 0 {beside} is the mask of the CutMix slot, got {cutmix_alpha!r}')
+    elif mixup_alpha == 0 and cutmix_alpha == 0:
+        raise ValueError(
+            'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
+            f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'
+        )

@@ -10,73 +10,45 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from .masks import Box, Size
 
 
-class Draws(Protocol):
-    """A source of random numbers; the methods are drawn from in the order in which they are called."""
+class Draws:
+    """Draws from numpy's global generator, as timm's `Mixup` does, in the order in which the methods are called."""
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
-        """A CutMix box whose sides are √(1 − lam) of the image's, or between `minmax` of them."""
-
-    def centre(self, size: Size) -> tuple[int, int]:
-        """A pixel (y, x), uniform over the image."""
-
-    def beta(self, gamma: float) -> float:
-        """A number ~ Beta(gamma, gamma), such as HMix's ratio."""
-
-    def uniform(self, n: int) -> np.ndarray:
-        """n numbers, uniform in [0, 1), float64."""
-
-    def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
-        """An array of standard normal numbers, float64."""
-
-    def integers(self, low: int, high: int) -> int:
-        """A whole number, uniform from low to high − 1."""
-
-    def state(self) -> Any:
-        """The generators' state, for `restore`."""
-
-    def restore(self, state: Any) -> None:
-        """Puts the generators back, so that the same numbers are drawn once more."""
-
-
-class NumpyDraws:
-    """Draws from numpy's global generator, as timm's `Mixup` does; boxes are the installed timm's own."""
-
-    def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
+        """The installed timm's CutMix box: its sides are √(1 − lam) of the image's, or between `minmax` of them."""
         from . import private
 
         return private.cutmix_box(size, lam, minmax)
 
     def centre(self, size: Size) -> tuple[int, int]:
-        y = np.random.randint(0, size[0])
-        return y, np.random.randint(0, size[1])
+        """A pixel (y, x), uniform over the image."""
+        y = self.integers(0, size[0])
+        return y, self.integers(0, size[1])
 
     def beta(self, gamma: float) -> float:
+        """A number ~ Beta(gamma, gamma), such as HMix's ratio."""
         return np.random.beta(gamma, gamma)
 
     def uniform(self, n: int) -> np.ndarray:
+        """n numbers, uniform in [0, 1), float64."""
         return np.random.random_sample(n)
 
     def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        """An array of standard normal numbers, float64."""
         return np.random.standard_normal(shape)
 
     def integers(self, low: int, high: int) -> int:
+        """A whole number, uniform from low to high − 1."""
         return np.random.randint(low, high)
 
-    def state(self) -> Any:
-        return np.random.get_state()
 
-    def restore(self, state: Any) -> None:
-        np.random.set_state(state)
-
-
-class NaFlexDraws:
+class NaFlexDraws(Draws):
     """Draws from `random` and torch's default generator, as timm's `NaFlexMixup` does; boxes lie wholly inside."""
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
@@ -85,10 +57,6 @@ class NaFlexDraws:
         y = random.randint(0, size[0] - height)
         x = random.randint(0, size[1] - width)
         return y, y + height, x, x + width
-
-    def centre(self, size: Size) -> tuple[int, int]:
-        y = random.randint(0, size[0] - 1)
-        return y, random.randint(0, size[1] - 1)
 
     def beta(self, gamma: float) -> float:
         import torch
@@ -108,28 +76,17 @@ class NaFlexDraws:
     def integers(self, low: int, high: int) -> int:
         return random.randrange(low, high)
 
-    def state(self) -> Any:
-        import torch
 
-        return random.getstate(), torch.get_rng_state()
-
-    def restore(self, state: Any) -> None:
-        import torch
-
-        random.setstate(state[0])
-        torch.set_rng_state(state[1])
-
-
-NUMPY_DRAWS = NumpyDraws()
+NUMPY_DRAWS = Draws()
 NAFLEX_DRAWS = NaFlexDraws()
 
 
 class NotEnumerable(Exception):
-    """A family draws something that has no finite list of placements, and that the message names."""
+    """A family draws more than one box or one centre; the message names it."""
 
 
 @dataclass
-class PlacedDraws:
+class PlacedDraws(Draws):
     """One of the H · W equally likely placements of a family that draws a single box or a single centre.
 
     Args:
@@ -146,36 +103,19 @@ class PlacedDraws:
         odd = private.rounding()
         if odd is None or minmax is not None:
             raise NotEnumerable('boxes of cutmix_minmax, or of a timm that draws them in an unknown way')
-        self._place()
-        return private.box_around(size, float(lam), *self.pixel, odd)
+        return private.box_around(size, float(lam), *self.centre(size), odd)
 
     def centre(self, size: Size) -> tuple[int, int]:
         """The pixel."""
-        self._place()
-        return self.pixel
-
-    def beta(self, gamma: float) -> float:
-        raise NotEnumerable('a ratio ~ Beta(gamma, gamma)')
-
-    def uniform(self, n: int) -> np.ndarray:
-        raise NotEnumerable('uniform numbers')
-
-    def normal(self, shape: int | tuple[int, ...]) -> np.ndarray:
-        raise NotEnumerable('normal numbers')
-
-    def integers(self, low: int, high: int) -> int:
-        raise NotEnumerable('whole numbers')
-
-    def state(self) -> Any:
-        return self.placed
-
-    def restore(self, state: Any) -> None:
-        self.placed = state
-
-    def _place(self) -> None:
         if self.placed:
             raise NotEnumerable('more than one box or centre')
         self.placed = True
+        return self.pixel
+
+    def _refuse(self, *given: Any) -> Any:
+        raise NotEnumerable('numbers besides a box or a centre')
+
+    beta = uniform = normal = integers = _refuse  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ mix in place and return λ; a subclass may override or call them.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from torch.utils.data import default_collate
 
 from . import blend, private
 from .blend import compiled
-from .checks import check_choice, check_count, check_number
-from .families import FAMILIES, Slot, check_slots
+from .checks import check_choice, check_mixer
+from .families import FAMILIES, Slot
 from .masks import Mask, Size, mixup_mask
 from .modes import mixer_arguments
 from .switch import SharedSwitch
@@ -25,16 +25,16 @@ MODES = ('batch', 'pair', 'elem', 'half')
 
 
 def describe(mixer: Any) -> str:
-    """'HMix(alpha=1, ratio=0.75)', 'Mixup(alpha=1) | CutMix(alpha=1), …': the slots of a mixer, for people."""
+    """The slots of a mixer, for people: 'HMix(alpha=1, ratio=0.75)', 'Mixup(alpha=1) | CutMix(alpha=1), …'."""
     slots = []
     if mixer.mixup_alpha > 0:
         slots.append(f'Mixup(alpha={mixer.mixup_alpha:g})')
     if mixer.cutmix_alpha > 0:
         minmax = mixer.cutmix_minmax
-        details = [f'alpha={mixer.cutmix_alpha:g}' if minmax is None else f'minmax={tuple(minmax)}']
-        slots.append(f'{mixer.family.title}({", ".join(filter(None, [*details, mixer.family.describe(vars(mixer))]))})')
-    text = ' | '.join(slots)
-    text = f'{text}, switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else text
+        drawn = f'alpha={mixer.cutmix_alpha:g}' if minmax is None else f'minmax={tuple(minmax)}'
+        options = mixer.family.describe(vars(mixer))
+        slots.append(f'{mixer.family.title}({drawn}{", " if options else ""}{options})')
+    text = ' | '.join(slots) + (f', switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else '')
     return text if mixer.correct_lam else f'{text}, correct_lam=False'
 
 
@@ -104,12 +104,10 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         **options: Any,
     ) -> None:
         timm_kwargs = self._set_family(cutmix_mode, options)
-        check_slots(mixup_alpha, cutmix_alpha, cutmix_minmax, self.family)
-        check_number('prob', prob, high=1.0)
-        check_number('switch_prob', switch_prob, high=1.0)
         check_choice('mode', mode, MODES)
-        check_number('label_smoothing', label_smoothing, high=1.0)
-        check_count('num_classes', num_classes, low=1)
+        check_mixer(
+            self.family, mixup_alpha, cutmix_alpha, cutmix_minmax, prob, switch_prob, label_smoothing, num_classes
+        )
         super().__init__(
             mixup_alpha,
             cutmix_alpha,
@@ -158,11 +156,15 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
             return self.draw_mask(size, lam)
         return (mixup_mask(lam), lam) if lam != 1.0 else (None, 1.0)
 
-    def _draw_each(self, count: int, size: Size, middle: int | None = None) -> tuple[list[Mask | None], np.ndarray]:
-        """A mask and a label weight for each of `count` elements; `middle`, its own partner, stays as it is."""
+    def _draw_each(self, mode: str, batch_size: int, size: Size) -> tuple[list[Mask | None], np.ndarray]:
+        """A mask and a label weight for each sample: in pairs the same for both, in halves for the first half alone.
+
+        The middle sample of an odd batch is its own partner and stays as it is, as do those of the second half.
+        """
+        count = {'pair': batch_size // 2, 'half': (batch_size + 1) // 2}.get(mode, batch_size)
         lam_batch, use_cutmix = self._params_per_elem(count)
-        if middle is not None:
-            lam_batch[middle] = 1.0
+        if mode != 'pair' and batch_size % 2:
+            lam_batch[batch_size // 2] = 1.0
         masks: list[Mask | None] = []
         for i, lam in enumerate(lam_batch):
             if lam == 1.0:
@@ -172,17 +174,10 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
                 masks.append(mask)
             else:
                 masks.append(mixup_mask(lam))
-        return masks, lam_batch
-
-    def _draw_pairs(self, batch_size: int, size: Size) -> tuple[list[Mask | None], np.ndarray]:
-        """A mask and a label weight for each sample, the same for both partners of a pair."""
-        masks, lam = self._draw_each(batch_size // 2, size)
-        middle = [None] * (batch_size % 2)
-        return masks + middle + masks[::-1], np.concatenate((lam, np.ones(len(middle), lam.dtype), lam[::-1]))
-
-    def _draw_elems(self, batch_size: int, size: Size) -> tuple[list[Mask | None], np.ndarray]:
-        """A mask and a label weight for each sample."""
-        return self._draw_each(batch_size, size, middle=batch_size // 2 if batch_size % 2 else None)
+        partners = slice(None, None, -1) if mode == 'pair' else slice(0)
+        unmixed = batch_size - count - len(masks[partners])
+        masks += [None] * unmixed + masks[partners]
+        return masks, np.concatenate((lam_batch, np.ones(unmixed, lam_batch.dtype), lam_batch[partners]))
 
     def _mix_batch(self, x: torch.Tensor) -> float:
         """Mixes a batch in place with one mask. Returns its label weight."""
@@ -192,22 +187,24 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
 
     def _mix_pair(self, x: torch.Tensor) -> torch.Tensor:
         """Mixes a batch in place with a mask for each pair. Returns the label weights (B, 1)."""
-        return self._mix_each(x, self._draw_pairs)
+        return self._mix_each('pair', x)
 
     def _mix_elem(self, x: torch.Tensor) -> torch.Tensor:
         """Mixes a batch in place with a mask for each sample. Returns the label weights (B, 1)."""
-        return self._mix_each(x, self._draw_elems)
+        return self._mix_each('elem', x)
 
-    def _mix_each(self, x: torch.Tensor, draw: Callable[[int, Size], tuple[list[Mask | None], np.ndarray]]) -> Any:
-        masks, lam = draw(len(x), _size(x))
+    def _mix_each(self, mode: str, x: torch.Tensor) -> torch.Tensor:
+        masks, lam = self._draw_each(mode, len(x), _size(x))
         blend.mix_(x, masks)
         # float32 for half-precision images too: a label weight of half precision would be off by up to 5e-4
         return blend.to_device(lam.astype(np.float64 if x.dtype == torch.float64 else np.float32), x.device)[:, None]
 
-    def _mixed_target(self, target: torch.Tensor, lam: float | torch.Tensor, batch_size: int) -> torch.Tensor:
-        multi_label = getattr(self, 'multi_label', False)
-        if not multi_label:
+    def _check_target(self, target: torch.Tensor, batch_size: int) -> None:
+        if not getattr(self, 'multi_label', False):
             check_target(target, batch_size)
+
+    def _mixed_target(self, target: torch.Tensor, lam: float | torch.Tensor) -> torch.Tensor:
+        multi_label = getattr(self, 'multi_label', False)
         return private.mixup_target(target, self.num_classes, lam, self.label_smoothing, multi_label)
 
     def __call__(self, x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -223,16 +220,9 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         Raises:
             ValueError: target does not hold a class index for each image.
         """
-        if not getattr(self, 'multi_label', False):
-            check_target(target, len(x))  # before x is mixed
-        lam: float | torch.Tensor
-        if self.mode == 'elem':
-            lam = self._mix_elem(x)
-        elif self.mode == 'pair':
-            lam = self._mix_pair(x)
-        else:
-            lam = self._mix_batch(x)
-        return x, self._mixed_target(target, lam, len(x))
+        self._check_target(target, len(x))
+        mix = {'pair': self._mix_pair, 'elem': self._mix_elem}.get(self.mode, self._mix_batch)
+        return x, self._mixed_target(target, mix(x))
 
 
 Batch = Sequence[tuple[Any, Any]]
@@ -266,9 +256,7 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
 
     def _mix_pair_collate(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mixes samples into output with a mask for each pair. Returns the label weights (B, 1) float32."""
-        masks, lam = self._draw_pairs(len(batch), _size(output))
-        _mix_into(output, batch, masks)
-        return torch.from_numpy(lam.astype(np.float32))[:, None]
+        return self._mix_each_collate('pair', output, batch)
 
     def _mix_elem_collate(self, output: torch.Tensor, batch: Batch, half: bool = False) -> torch.Tensor:
         """Mixes samples into output with a mask for each, half of them with `half`.
@@ -276,12 +264,11 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
         Returns:
             The label weights of all samples (B, 1) float32; 1 for those that are not mixed.
         """
-        if half:
-            masks, lam = self._draw_each(len(output), _size(output), len(output) - 1 if len(batch) % 2 else None)
-            lam = np.concatenate((lam, np.ones(len(batch) - len(output), lam.dtype)))
-        else:
-            masks, lam = self._draw_elems(len(batch), _size(output))
-        _mix_into(output, batch, masks)
+        return self._mix_each_collate('half' if half else 'elem', output, batch)
+
+    def _mix_each_collate(self, mode: str, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        masks, lam = self._draw_each(mode, len(batch), _size(output))
+        _mix_into(output, batch, masks[: len(output)])
         return torch.from_numpy(lam.astype(np.float32))[:, None]
 
     def __call__(  # type: ignore[override]  # a collate function, in timm too
@@ -299,19 +286,15 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
             ValueError: an image is not uint8 or of another shape than the first, or a target is no class index.
         """
         _check_samples(batch)
+        target = default_collate([sample[1] for sample in batch])
+        self._check_target(target, len(batch))
         count = (len(batch) + 1) // 2 if self.mode == 'half' else len(batch)
-        hook = _COLLATE_HOOKS.get(self.mode, '_mix_batch_collate')
+        hook = {'pair': '_mix_pair_collate', 'batch': '_mix_batch_collate'}.get(self.mode, '_mix_elem_collate')
+        # timm's hooks add to zeros; filling memory that ours write to anyway would take a tenth of the whole call
         own = getattr(type(self), hook) is getattr(FastCollateMixup, hook)
-        # timm's hooks add to zeros; filling memory that is written anyway would be a tenth of the whole call
-        allocate = torch.empty if own else torch.zeros
-        output = allocate((count, *batch[0][0].shape), dtype=torch.uint8)
-        half = {'half': True} if self.mode == 'half' else {}
-        lam = getattr(self, hook)(output, batch, **half)
-        target = self._mixed_target(default_collate([sample[1] for sample in batch]), lam, len(batch))
-        return output, target[:count]
-
-
-_COLLATE_HOOKS = {'pair': '_mix_pair_collate', 'elem': '_mix_elem_collate', 'half': '_mix_elem_collate'}
+        output = (torch.empty if own else torch.zeros)((count, *batch[0][0].shape), dtype=torch.uint8)
+        lam = getattr(self, hook)(output, batch, **({'half': True} if self.mode == 'half' else {}))
+        return output, self._mixed_target(target, lam)[:count]
 
 
 def _size(images: torch.Tensor) -> Size:

@@ -1,14 +1,11 @@
 """Mix modes: the rows of the paper's tables, and which constructor arguments make each of them (section 5)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .checks import check_choice
 from .families import FAMILIES, PRESETS
-
-_MIXUP_ALPHA = {'imagenet': 0.8, 'cifar100': 1.0}
-_STOCHASTIC_ALPHA = {'imagenet': 1.0, 'cifar100': 1.0}
-_SWITCH_PROB = 0.5  # section 4: Stochastic Mixup & CutMix chooses with q = 0.5
 
 _PUZZLEMIX = {
     # as its authors trained CIFAR-100 and ImageNet (https://arxiv.org/abs/2009.06962, and its published code)
@@ -25,20 +22,25 @@ class MixMode:
         title: for people.
         colour: in plots; Okabe and Ito's, told apart by colour-blind readers too.
         family: name of the mask in the CutMix slot; '' where that slot is off.
-        mixup: whether the Mixup slot is on.
-        needs_model: whether the model in training says what to keep of an image: `PuzzleMix`, not `Mixup`.
+        mixup_alpha: preset → Mixup's Beta parameter; empty where the Mixup slot is off.
+        needs_model: whether it is `PuzzleMix`, for which the model in training says what to keep of an image.
     """
 
     title: str
     colour: str
     family: str = ''
-    mixup: bool = False
+    mixup_alpha: Mapping[str, float] = field(default_factory=dict)
     needs_model: bool = False
 
     @property
+    def mixup(self) -> bool:
+        """Whether the Mixup slot is on."""
+        return bool(self.mixup_alpha)
+
+    @property
     def draws_masks(self) -> bool:
-        """Whether it is `Mixup` and its brothers that mix."""
-        return bool(self.family or self.mixup)
+        """Whether `Mixup`, `FastCollateMixup` and `NaFlexMixup` do the mixing."""
+        return bool(self.family) or self.mixup
 
     @property
     def mixes(self) -> bool:
@@ -54,9 +56,9 @@ def mix_modes() -> dict[str, MixMode]:
     masks = {family.mix_mode: MixMode(family.title, family.colour, family.name) for family in FAMILIES.values()}
     return {
         'none': MixMode('No mixing', '#000000'),
-        'mixup': MixMode('Mixup', '#56B4E9', mixup=True),
+        'mixup': MixMode('Mixup', '#56B4E9', mixup_alpha={'imagenet': 0.8, 'cifar100': 1.0}),
         'cutmix': masks.pop('cutmix'),
-        'stochastic': MixMode('Stochastic', '#009E73', 'bbox', mixup=True),
+        'stochastic': MixMode('Stochastic', '#009E73', 'bbox', mixup_alpha={'imagenet': 1.0, 'cifar100': 1.0}),
         **masks,
         'puzzlemix': MixMode('PuzzleMix', '#999999', needs_model=True),
     }
@@ -82,18 +84,16 @@ def mixer_arguments(mix_mode: str, preset: str = 'imagenet') -> dict[str, Any]:
     mode = mix_modes()[mix_mode]
     if mode.needs_model:
         raise ValueError(f'mix_mode {mix_mode!r} asks a model what to keep: it is hmix_timm.{mode.title}, not Mixup')
-    arguments: dict[str, Any] = {'cutmix_minmax': None, 'switch_prob': _SWITCH_PROB, 'cutmix_mode': 'bbox'}
-    if not mode.mixes:
-        return {**arguments, 'mixup_alpha': 1.0, 'cutmix_alpha': 0.0, 'prob': 0.0}
-    if not mode.family:
-        return {**arguments, 'mixup_alpha': _MIXUP_ALPHA[preset], 'cutmix_alpha': 0.0}
-    if mode.mixup:
-        alpha = _STOCHASTIC_ALPHA[preset]
-        return {**arguments, 'mixup_alpha': alpha, 'cutmix_alpha': alpha, 'cutmix_mode': mode.family}
-    family = FAMILIES[mode.family]
-    values = dict(family.presets[preset])
-    arguments |= {'mixup_alpha': 0.0, 'cutmix_alpha': values.pop('alpha'), 'cutmix_mode': family.name}
-    return arguments | {f'{family.name}_{option}': value for option, value in values.items()}
+    family = FAMILIES[mode.family or 'bbox']
+    arguments = {
+        'mixup_alpha': mode.mixup_alpha.get(preset, 0.0),
+        'cutmix_alpha': family.presets[preset]['alpha'] if mode.family else 0.0,
+        'cutmix_minmax': None,
+        'switch_prob': 0.5,  # section 4: Stochastic Mixup & CutMix chooses with q = 0.5
+        'cutmix_mode': family.name,
+        **family.preset_options(preset),
+    }
+    return arguments if mode.mixes else {**arguments, 'mixup_alpha': 1.0, 'prob': 0.0}
 
 
 def puzzle_arguments(preset: str = 'imagenet') -> dict[str, Any]:

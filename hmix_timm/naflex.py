@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import default_collate
 
 from . import blend
-from .checks import check_count, check_number
+from .checks import check_count, check_mixer
 from .draws import NAFLEX_DRAWS
-from .families import Slot, check_slots
+from .families import Slot
 from .masks import Size
 from .mixup import check_target, describe
 from .switch import SharedSwitch
@@ -63,12 +63,8 @@ class NaFlexMixup(Slot, SharedSwitch, timm_naflex.NaFlexMixup):
         **options: Any,
     ) -> None:
         timm_kwargs = self._set_family(cutmix_mode, options)
-        check_slots(mixup_alpha, cutmix_alpha, None, self.family)
-        check_number('prob', prob, high=1.0)
-        check_number('switch_prob', switch_prob, high=1.0)
+        check_mixer(self.family, mixup_alpha, cutmix_alpha, None, prob, switch_prob, label_smoothing, num_classes)
         check_count('local_shuffle', local_shuffle)
-        check_number('label_smoothing', label_smoothing, high=1.0)
-        check_count('num_classes', num_classes, low=1)
         check_count('mixup_off_epoch', mixup_off_epoch)
         self.mixup_enabled = True
         self.mixup_off_epoch = 0

@@ -5,11 +5,11 @@ To add a method here, write a file like `gmix.py` and name it below; a user's ow
 
 from . import cutmix, gmix, hmix
 from .cutmix import cutmix_mask
-from .family import FAMILIES, PRESETS, DrawMask, Family, Option, resolve_options
+from .family import FAMILIES, PRESETS, DrawMask, Family, Option
 from .gmix import gmix_mask
 from .hmix import hmix_mask
 from .register import load_families, register_family
-from .slot import Slot, check_slots, make_slot
+from .slot import Slot, make_slot
 
 FAMILIES |= {method.FAMILY.name: method.FAMILY for method in (cutmix, hmix, gmix)}
 
@@ -20,12 +20,10 @@ __all__ = [
     'Family',
     'Option',
     'Slot',
-    'check_slots',
     'cutmix_mask',
     'gmix_mask',
     'hmix_mask',
     'load_families',
     'make_slot',
     'register_family',
-    'resolve_options',
 ]

@@ -171,13 +171,3 @@ def split_options(cutmix_mode: Any, arguments: Mapping[str, Any]) -> tuple[dict[
         else:
             rest[keyword] = value
     return own, rest
-
-
-def resolve_options(cutmix_mode: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`Family.resolve` for options of which some may be another family's.
-
-    Raises:
-        ValueError: there is no such family, or an option is another family's, out of its range, or without effect
-            beside another one.
-    """
-    return FAMILIES[cutmix_mode].resolve(split_options(cutmix_mode, given)[0])

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from ..checks import check_minmax, check_number
 from ..draws import NUMPY_DRAWS, Draws
 from ..masks import Mask, Size
 from .family import FAMILIES, Family, split_options
@@ -60,26 +59,3 @@ def make_slot(cutmix_mode: str = 'bbox', *, correct_lam: bool = True, **options:
     if unknown := slot._set_family(cutmix_mode, options):
         raise TypeError(f'no family has an option {", ".join(unknown)}')
     return slot
-
-
-def check_slots(mixup_alpha: Any, cutmix_alpha: Any, cutmix_minmax: Any, family: Family) -> None:
-    """Raises ValueError unless the two slots of a mixer, Mixup's and CutMix's, are sound and one of them is in use."""
-    check_number('mixup_alpha', mixup_alpha)
-    check_number('cutmix_alpha', cutmix_alpha)
-    if cutmix_minmax is not None:
-        check_minmax('cutmix_minmax', cutmix_minmax)
-        if not family.timms_own:
-            raise ValueError(
-                f"cutmix_minmax must be None with cutmix_mode='{family.name}', whose masks follow λ, "
-                f'got {cutmix_minmax!r}'
-            )
-    elif cutmix_alpha == 0 and not family.timms_own:
-        raise ValueError(
-            f"cutmix_alpha must be > 0 with cutmix_mode='{family.name}', which is the mask of the CutMix slot, "
-            f'got {cutmix_alpha!r}'
-        )
-    elif mixup_alpha == 0 and cutmix_alpha == 0:
-        raise ValueError(
-            'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
-            f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'
-        )

@@ -84,7 +84,7 @@ def test_a_law_repeats_the_mask_in_every_channel():
 
 
 def test_a_family_without_a_list_of_placements_has_no_law(noise):
-    with pytest.raises(NotEnumerable, match='uniform numbers'):
+    with pytest.raises(NotEnumerable, match='numbers besides a box or a centre'):
         slot_law(make_slot(noise), SIZE)(0.5)
 
 

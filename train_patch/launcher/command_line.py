@@ -15,7 +15,7 @@ from typing import Any
 
 from ..common.errors import RunError
 from ..mixing import Mixing, declare, load_mix_families, read_mixing, remember_typed
-from ..mixing.resolve import mix_dests
+from ..mixing.resolve import group_options
 from ..recipes.reader import read_recipe
 
 PREFIXES = ('--mix-', '--hmix-', '--gmix-')
@@ -122,7 +122,7 @@ def refuse_own_options(line: CommandLine, like_timms: bool) -> None:
         peek = argparse.ArgumentParser(add_help=False)
         peek.add_argument('-c', '--config')
         recipe = peek.parse_known_args(line.arguments)[0].config
-        where, found = f'in the recipe of {line.name}', sorted(set(_read(recipe)) & set(mix_dests()))
+        where, found = f'in the recipe of {line.name}', sorted(set(_read(recipe)) & set(group_options()))
     if found:
         raise RunError(f'{found[0]} stands {where}, which {why}: put it before the script')
 

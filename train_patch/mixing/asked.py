@@ -3,26 +3,24 @@
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hmix_timm.families import Option
 from hmix_timm.modes import mix_modes, puzzle_arguments
 
-if TYPE_CHECKING:
-    from hmix_timm.puzzle.saliency import Saliency
-
 TIMMS = {
-    'mixup': 'mixup_alpha',
-    'cutmix': 'cutmix_alpha',
-    'cutmix_minmax': 'cutmix_minmax',
-    'mixup_switch_prob': 'switch_prob',
+    'mixup': Option('mixup_alpha', 0.0, low=0.0),
+    'cutmix': Option('cutmix_alpha', 0.0, low=0.0),
+    'cutmix_minmax': Option('cutmix_minmax', None),
+    'mixup_switch_prob': Option('switch_prob', 0.5, low=0.0, high=1.0),
 }
-"""timm's options that `--mix-mode` replaces → constructor arguments of its mixers."""
+"""timm's options that `--mix-mode` replaces; each is named as the constructor argument of timm's mixers."""
 
 KEPT = {'mixup_prob': 'prob', 'mixup_mode': 'mode', 'smoothing': 'label_smoothing'}
-"""timm's options that `--mix-mode` leaves alone → constructor arguments of its mixers."""
+"""timm's options that `--mix-mode` leaves alone → constructor arguments of timm's mixers."""
 
 SELECTORS = ('mix_mode', 'cutmix_mode')
-"""The options of which one chooses what is drawn."""
+"""The options that choose the mixing. At most one of them is given."""
 
 
 def option_name(dest: str) -> str:
@@ -79,17 +77,17 @@ class Mixing:
         Raises:
             ValueError: an argument is wrong; the message names the option.
         """
-        timms = {argument: self.values[dest] for dest, argument in TIMMS.items()}
+        timms = {option.name: self.values[dest] for dest, option in TIMMS.items()}
         try:
             return mixer_class(**{**timms, **self.kept, **self.overrides, 'num_classes': num_classes})
         except ValueError as error:
             raise in_options(error) from error
 
-    def puzzle(self, saliency: 'Saliency', std: Sequence[float], num_classes: int, make: Any = None) -> Any:
+    def puzzle(self, saliency: Any, std: Sequence[float], num_classes: int, make: Any = None) -> Any:
         """Makes PuzzleMix, for a mixing that `needs_model`.
 
         Args:
-            saliency: of images, for example `hmix_timm.input_gradient(model)`.
+            saliency: function (images, target) → saliency, for example `hmix_timm.input_gradient(model)`.
             std: standard deviation by which each channel of the images is divided.
             num_classes: number of classes.
             make: the class; `hmix_timm.PuzzleMix` if None.
@@ -108,52 +106,49 @@ class Mixing:
 
 def in_options(error: ValueError) -> ValueError:
     """The error of a mixer's constructor in terms of the command line."""
-    dests = {argument: dest for dest, argument in {**TIMMS, **KEPT}.items()}
+    dests = {**{option.name: dest for dest, option in TIMMS.items()}, **{name: dest for dest, name in KEPT.items()}}
     name, _, rest = str(error).partition(' ')
     return ValueError(f'{option_name(dests.get(name, name))} {rest}')
 
 
 def check_mixing(mixing: Mixing, args: argparse.Namespace) -> None:
     """Raises ValueError, naming the option, if the mixer cannot be made or cannot go with other options of a run."""
+    given, values, asked, mode = vars(args).get, mixing.values, mixing.asked, mixing.kept['mode']
+    if values['cutmix_mode'] and not values['cutmix'] and values['cutmix_minmax'] is None:
+        raise ValueError(f'{asked} needs CutMix to be on: give --cutmix A, A > 0, or use --mix-mode')
     if not mixing.active:
         return
-    given = vars(args).get
-    splits = '--jsd-loss' if given('jsd_loss') else f'--aug-splits {given("aug_splits")}' * bool(given('aug_splits'))
-    if splits:
-        raise ValueError(
+    puzzle, naflex = mixing.needs_model, given('naflex_loader')
+    splits = '--jsd-loss' if given('jsd_loss') else f'--aug-splits {given("aug_splits")}'
+    features = given('kd_model_name') and given('kd_distill_type') == 'feature'
+    minmax = values['cutmix_minmax']
+    for wrong, message in (
+        (
+            given('jsd_loss') or given('aug_splits'),
             f'{splits} compares augmentations of one image and cannot go with mixing; '
-            'use --mix-mode none, or no augmentation splits'
-        )
-    if mixing.needs_model:
-        _check_puzzlemix(mixing, args)
+            'use --mix-mode none, or no augmentation splits',
+        ),
+        (puzzle and naflex, f'{asked} cannot go with --naflex-loader: it cuts images of one size into blocks'),
+        (puzzle and mode != 'batch', f'--mixup-mode must be batch with {asked}, got {mode!r}'),
+        (
+            puzzle and features,
+            f'{asked} cannot go with --kd-distill-type feature, whose model gives no scores for classes',
+        ),
+        # timm's scripts drop the following on the way to their NaFlex mixer
+        (naflex and minmax, f'--cutmix-minmax {minmax} cannot go with --naflex-loader, which takes --cutmix'),
+        (naflex and mode != 'batch', f'--mixup-mode must be batch with --naflex-loader, got {mode!r}'),
+        (
+            naflex and values['mix_literal'],
+            '--mix-literal cannot go with --naflex-loader, whose label weights follow its masks',
+        ),
+    ):
+        if wrong:
+            raise ValueError(message)
     import hmix_timm
 
     mixing.mixer(hmix_timm.Mixup, given('num_classes') or 1)
-    if given('naflex_loader'):
-        # timm's scripts would drop these on the way to their NaFlex mixer
-        minmax = mixing.values['cutmix_minmax']
-        if minmax is not None:
-            raise ValueError(f'--cutmix-minmax {minmax} cannot go with --naflex-loader, which takes --cutmix')
-        if mixing.kept['mode'] != 'batch':
-            raise ValueError(f'--mixup-mode must be batch with --naflex-loader, got {mixing.kept["mode"]!r}')
-        if mixing.values['mix_literal']:
-            raise ValueError('--mix-literal cannot go with --naflex-loader, whose label weights follow its masks')
-
-
-def _check_puzzlemix(mixing: Mixing, args: argparse.Namespace) -> None:
-    """Raises ValueError for what PuzzleMix cannot go with, and if scipy is missing."""
-    given = vars(args).get
-    if given('naflex_loader'):
-        raise ValueError(f'{mixing.asked} cannot go with --naflex-loader: it cuts images of one size into blocks')
-    if mixing.kept['mode'] != 'batch':
-        raise ValueError(f'--mixup-mode must be batch with {mixing.asked}, got {mixing.kept["mode"]!r}')
-    if given('kd_model_name') and given('kd_distill_type') == 'feature':
-        raise ValueError(
-            f'{mixing.asked} cannot go with --kd-distill-type feature, whose model gives no scores for classes'
-        )
-    from hmix_timm.puzzle.cut import load_scipy
-
     try:
-        load_scipy()
-    except ImportError as error:
-        raise ValueError(f'{mixing.asked}: {error}') from error
+        if puzzle:
+            mixing.puzzle(saliency=None, std=[1.0], num_classes=1)
+    except ImportError as error:  # scipy is missing
+        raise ValueError(f'{asked}: {error}') from error

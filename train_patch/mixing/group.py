@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hmix_timm.families import FAMILIES, PRESETS, Family, Option
-from hmix_timm.modes import mix_modes
+from hmix_timm.families import FAMILIES, PRESETS, Option
 
 from .asked import KEPT, Mixing, check_mixing, option_name
-from .resolve import load_file, mix_dests, mixing_keys, resolve
+from .resolve import group_options, load_file, mixing_keys, resolve
 
 _ABSENT = object()
 
@@ -40,59 +39,36 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """
     if any(action.dest == 'mix_mode' for action in parser._actions):
         return
-    timms = tuple(parser._option_string_actions)
+    before = tuple(parser._option_string_actions)
     group = parser.add_argument_group(
         'Mixing (hmix-timm)',
         "--mix-mode is a row of the tables in 'A Unified Analysis of Mixed Sample Data Augmentation' and replaces "
         '--mixup, --cutmix, --cutmix-minmax and --mixup-switch-prob as a whole. --cutmix-mode keeps them and changes '
         'the mask of the CutMix among them. Without both, those options hold as they are.',
     )
-    modes, masks = ','.join(mix_modes()), ','.join(FAMILIES)
-    add = group.add_argument
-    add('--mix-mode', metavar=f'{{{modes}}}', help="mixing of the whole run (default: as timm's options say)")
-    add('--cutmix-mode', metavar=f'{{{masks}}}', help='mask that is drawn where CutMix is drawn (default: bbox)')
-    presets = ','.join(PRESETS)
-    add('--mix-preset', metavar=f'{{{presets}}}', help="parameters of the paper's section 5 (default: imagenet)")
-    add('--mix-alpha', metavar='A', help="Beta parameter of --mix-mode, above 0 (default: the preset's)")
-    add(
-        '--mix-literal',
-        action='store_true',
-        help="the paper's formulas to the letter: λ as drawn is the label weight, whatever the borders cut off "
-        '(default: the label weight is the mean of the mask)',
-    )
-    add(
-        '--mix-families',
-        action=_Once,
-        metavar='FILE',
-        help='Python file that registers families of your own (default: none)',
-    )
-    for family, dest, option in ((f, dest, o) for f in FAMILIES.values() for dest, o in f.keywords.items()):
-        shown = f'{{{",".join(option.choices)}}}' if option.choices else option.name[0].upper()
-        text = f'{option.help} (default: {_default_text(family, option)})'.replace('%', '%%')
+    for dest, option in group_options().items():
+        shown = {'action': 'store_true'} if option.default is False else {'metavar': _metavar(option)}
+        text = option.help if '(default: ' in option.help else f'{option.help} (default: {_default(dest, option)})'
         try:
-            add(option_name(dest), metavar=shown, help=text)
+            group.add_argument(option_name(dest), help=text.replace('%', '%%'), **shown)  # type: ignore[arg-type]
         except argparse.ArgumentError as error:
-            raise ValueError(
-                f'family {family.name!r} cannot have an option {option.name!r}: '
-                f'there is an option {option_name(dest)} already'
-            ) from error
-    _keep_abbreviations(parser, timms)
+            raise ValueError(f'a family cannot have an option {option_name(dest)}: there is one already') from error
+    _keep_abbreviations(parser, before)
 
 
-class _Once(argparse.Action):
-    """Refuses an option that is there twice, where argparse would take the last one."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
-        if getattr(namespace, self.dest, None) not in (None, _ABSENT, values):
-            parser.error(f'{option_string} is there twice; one file may import others')
-        setattr(namespace, self.dest, values)
+def _metavar(option: Option) -> str:
+    if option.choices:
+        return f'{{{",".join(option.choices)}}}'
+    return option.name.upper() if option.type is str else option.name[0].upper()
 
 
-def _default_text(family: Family, option: Option) -> str:
-    values = {preset: family.presets[preset].get(option.name, option.default) for preset in PRESETS}
+def _default(dest: str, option: Option) -> str:
+    """The value of a family's option without a preset, or with each of them."""
+    family = FAMILIES[dest.partition('_')[0]]
+    values = {preset: family.preset_options(preset).get(dest, option.default) for preset in PRESETS}
     if len(set(values.values())) > 1:
         return ', '.join(f'{value} with {preset}' for preset, value in values.items())
-    return 'off' if option.default is None else str(values[PRESETS[0]])
+    return 'off' if option.default is None else str(option.default)
 
 
 def _keep_abbreviations(parser: argparse.ArgumentParser, before: Sequence[str]) -> None:
@@ -108,9 +84,8 @@ def _keep_abbreviations(parser: argparse.ArgumentParser, before: Sequence[str]) 
 def remember_typed(namespace: argparse.Namespace | None = None) -> argparse.Namespace:
     """A namespace for `parse_args` in which `read_mixing` tells typed values from defaults."""
     namespace = argparse.Namespace() if namespace is None else namespace
-    for dest in mixing_keys():
-        if not hasattr(namespace, dest):  # argparse gives a default only to what the namespace lacks
-            setattr(namespace, dest, _ABSENT)
+    # argparse gives a default only to what the namespace lacks
+    vars(namespace).update({dest: _ABSENT for dest in mixing_keys() if not hasattr(namespace, dest)})
     return namespace
 
 
@@ -119,19 +94,17 @@ def read_mixing(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mi
 
     Args:
         parser: has the group; its defaults are the recipe. A parser without timm's mixing options is that of a script
-            that is not timm's: the group alone is resolved.
+            that is not timm's; its own options decide the rest.
         args: what it made of `remember_typed()`; is changed.
 
     Raises:
         ValueError: the message names the option.
     """
     keys = mixing_keys()
-    typed = {dest: value for dest in keys if (value := getattr(args, dest, None)) is not _ABSENT and value is not None}
-    recipe = {dest: parser.get_default(dest) for dest in keys}
-    timms = any(action.dest == 'mixup' for action in parser._actions)
-    mixing = resolve(typed, recipe, timms)
+    typed = {dest: value for dest in keys if (value := getattr(args, dest, _ABSENT)) is not _ABSENT}
+    mixing = resolve(typed, {dest: parser.get_default(dest) for dest in keys})
     vars(args).update(mixing.values)
-    if timms:
+    if '--mixup' in parser._option_string_actions:
         mixing = replace(mixing, kept={argument: getattr(args, dest) for dest, argument in KEPT.items()})
         check_mixing(mixing, args)
     return mixing
@@ -147,11 +120,14 @@ def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
         keys: of the recipe.
         known: keys that the script knows.
     """
-    dests = mix_dests()
-    prefixes = ('mix_', *(f'{family}_' for family in FAMILIES))
     for key in keys:
-        name = str(key).replace('-', '_')
-        if key not in dests and key not in known and (name in dests or name.startswith(prefixes)):
-            nearest = difflib.get_close_matches(name, dests, n=1)
+        if key not in known and key not in mixing_keys() and is_own_name(key):
+            nearest = difflib.get_close_matches(str(key).replace('-', '_'), group_options(), n=1)
             hint = f'; the nearest known key is {nearest[0]!r}' if nearest else ''
             raise ValueError(f'unknown key {key!r} in the recipe{hint}')
+
+
+def is_own_name(name: str) -> bool:
+    """Whether an option or a key of a recipe has a name of the group, or begins like one."""
+    dest = str(name).lstrip('-').replace('-', '_')
+    return dest in group_options() or dest.startswith(('mix_', *(f'{family}_' for family in FAMILIES)))

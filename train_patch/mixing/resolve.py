@@ -3,47 +3,53 @@
 The tables of mix modes and families say which there are and which options they have.
 """
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from numbers import Real
 from typing import Any
 
-from hmix_timm.checks import check_choice, check_minmax, check_number
+from hmix_timm.checks import check_minmax
 from hmix_timm.families import FAMILIES, PRESETS, Option, load_families
 from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
 
 from .asked import SELECTORS, TIMMS, Mixing, option_name
 
-_OWN = (*SELECTORS, 'mix_preset', 'mix_alpha', 'mix_literal', 'mix_families')
-_TIMMS_DEFAULTS: dict[str, Any] = {'mixup': 0.0, 'cutmix': 0.0, 'cutmix_minmax': None, 'mixup_switch_prob': 0.5}
 
-
-def family_options() -> dict[str, Option]:
-    """Name in `args` → option of a family."""
-    return {dest: option for family in FAMILIES.values() for dest, option in family.keywords.items()}
-
-
-def mix_dests() -> tuple[str, ...]:
-    """The options of the group by their names in `args` and in recipes; registered families add theirs."""
-    return (*_OWN, *family_options())
+def group_options() -> dict[str, Option]:
+    """Name in `args` and in recipes → option of the group; registered families add theirs."""
+    own = {
+        'mix_mode': Option(
+            'mode', '', "mixing of the whole run (default: as timm's options say)", choices=tuple(mix_modes())
+        ),
+        'cutmix_mode': Option(
+            'mode', '', 'mask that is drawn where CutMix is drawn (default: bbox)', choices=tuple(FAMILIES)
+        ),
+        'mix_preset': Option('preset', '', "parameters of the paper's section 5 (default: imagenet)", choices=PRESETS),
+        'mix_alpha': Option(
+            'alpha', 0.0, "Beta parameter of --mix-mode, above 0 (default: the preset's)", low=0.0, open_low=True
+        ),
+        'mix_literal': Option(
+            'literal',
+            False,
+            "the paper's formulas to the letter: λ as drawn is the label weight, whatever the borders cut off "
+            '(default: the label weight is the mean of the mask)',
+        ),
+        'mix_families': Option('file', '', 'Python file that registers families of your own (default: none)'),
+    }
+    return own | {dest: option for family in FAMILIES.values() for dest, option in family.keywords.items()}
 
 
 def mixing_keys() -> tuple[str, ...]:
-    """The keys of a recipe that `read_mixing` checks and resolves: the group's, and timm's that a mix mode replaces."""
-    return (*mix_dests(), *TIMMS)
+    """The keys of a recipe that are checked and resolved here: the group's, and timm's that a mix mode replaces."""
+    return (*group_options(), *TIMMS)
 
 
-def uses(selector: str, name: str, dest: str) -> bool:
-    """Whether a mix mode ('mix_mode') or a mask ('cutmix_mode') reads another option of the group."""
-    mode = mix_modes()[name] if selector == 'mix_mode' else None
-    family = name if mode is None else mode.family
-    if dest == 'mix_alpha':
-        return mode is not None and mode.mixes
-    if dest == 'mix_literal':
-        return bool(family)
-    return dest in ('mix_preset', 'mix_families') or (bool(family) and dest in FAMILIES[family].keywords)
+def read_by(selector: str, name: str) -> set[str]:
+    """The other options of the group that a mix mode ('mix_mode') or a mask ('cutmix_mode') reads."""
+    mode = mix_modes()[name if selector == 'mix_mode' else FAMILIES[name].mix_mode]
+    alpha = {'mix_alpha'} if selector == 'mix_mode' and mode.mixes else set()
+    mask = {'mix_literal', *FAMILIES[mode.family].keywords} if mode.family else set()
+    return {'mix_preset', 'mix_families'} | alpha | mask
 
 
 def share_options(
@@ -60,13 +66,14 @@ def share_options(
     Raises:
         ValueError: none of them reads an option.
     """
+    read = {name: read_by(selector, name) for name in names}
     for dest in typed:
-        if not any(uses(selector, name, dest) for name in names):
+        if not any(dest in own for own in read.values()):
             raise ValueError(f'{option_name(dest)} has no effect on any of {asked} {" ".join(names)}')
-    return {name: {dest: v for dest, v in typed.items() if uses(selector, name, dest)} for name in names}
+    return {name: {dest: value for dest, value in typed.items() if dest in own} for name, own in read.items()}
 
 
-def resolve(typed: Mapping[str, Any], recipe: Mapping[str, Any], timms: bool = True) -> Mixing:
+def resolve(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> Mixing:
     """Resolves what a command line and a recipe ask for.
 
     The command line beats the recipe. Where it names another mix mode or mask than the recipe, the recipe's parameters
@@ -76,55 +83,41 @@ def resolve(typed: Mapping[str, Any], recipe: Mapping[str, Any], timms: bool = T
     Args:
         typed: options on the command line, by their names in `args`.
         recipe: keys of a recipe; others than `mixing_keys()` are ignored, and so is None.
-        timms: whether the script has timm's mixing options. They are ignored if not.
 
     Raises:
         ValueError: a value is wrong, or would be ignored.
     """
-    mixing = _resolve_group(typed, recipe)
-    if not timms:
-        return mixing
-    given = {dest: typed.get(dest, recipe.get(dest)) for dest in TIMMS}
-    values = {dest: _timms_value(dest, value) for dest, value in given.items()}
-    if mixing.mode is not None:
-        mixes = mix_modes()[mixing.mode].mixes
-        values = {dest: mixing.slots[TIMMS[dest]] if mixes else default for dest, default in _TIMMS_DEFAULTS.items()}
-    elif mixing.asked:
-        mask = mixing.values['cutmix_mode']
-        if not values['cutmix'] and values['cutmix_minmax'] is None:
-            raise ValueError(f'--cutmix-mode {mask} needs CutMix to be on: give --cutmix A, A > 0, or use --mix-mode')
-        if values['cutmix_minmax'] is not None and not FAMILIES[mask].timms_own:
-            raise ValueError(f'--cutmix-minmax cannot go with --cutmix-mode {mask}, whose masks follow λ')
-    mixing = replace(mixing, values={**mixing.values, **values})
-    return replace(mixing, replaced=_replaced(typed, recipe, mixing))
-
-
-def _resolve_group(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> Mixing:
-    """The part of `resolve` that does not depend on timm's options."""
-    path = load_file(typed.get('mix_families') or recipe.get('mix_families'))
+    families = load_file(typed.get('mix_families') or recipe.get('mix_families'))
     typed, recipe = _given(typed), _given(recipe)
     given = {dest: _checked(dest, value) for dest, value in {**_inherited(typed, recipe), **typed}.items()}
-    values: dict[str, Any] = {**dict.fromkeys(mix_dests()), 'mix_literal': False, 'mix_families': path, **given}
-    mode, mask = values['mix_mode'], values['cutmix_mode']
-    if mode is None and mask is None:
-        for dest in typed:
+    values = {**dict.fromkeys(group_options()), **{dest: option.default for dest, option in TIMMS.items()}, **given}
+    values |= {'mix_literal': 'mix_literal' in given, 'mix_families': families}
+    chosen = [(dest, given[dest]) for dest in SELECTORS if dest in given]
+    if not chosen:
+        for dest in (dest for dest in typed if dest not in (*TIMMS, 'mix_families')):
             raise ValueError(f'{option_name(dest)} needs --mix-mode ({", ".join(mix_modes())}) or --cutmix-mode')
         return Mixing(values)
-    _check_use(mode, mask, given)
+    _check_use(chosen, given)
+    ((selector, name),) = chosen
     preset = values['mix_preset'] = given.get('mix_preset', PRESETS[0])
-    row = _row(FAMILIES[mask].mix_mode if mode is None else mode, preset)
+    mode = name if selector == 'mix_mode' else FAMILIES[name].mix_mode
+    row = _row(mode, preset)
     family = FAMILIES[row.pop('cutmix_mode')]
-    row = {name: value for name, value in row.items() if name not in family.keywords}
-    own = {dest: given[dest] for dest in family.keywords if dest in given}
-    values |= family.resolve(own, preset, option_name)
-    if mode is None:
-        row = {}
-    elif mix_modes()[mode].mixes:
-        alpha = values['mix_alpha'] = given.get('mix_alpha', max(row['mixup_alpha'], row['cutmix_alpha']))
-        row |= {slot: alpha for slot in ('mixup_alpha', 'cutmix_alpha') if row[slot]}
-    literal = {'correct_lam': False} if values['mix_literal'] else {}
-    drawn = {dest: values[dest] for dest in family.keywords if values[dest] is not None}
-    return Mixing(values, row, {'cutmix_mode': family.name, **drawn, **literal})
+    slots = {name: value for name, value in row.items() if name not in family.keywords}
+    options = family.resolve({dest: given[dest] for dest in family.keywords if dest in given}, preset, option_name)
+    values |= options
+    mask = {'cutmix_mode': family.name, **{dest: value for dest, value in options.items() if value is not None}}
+    if values['mix_literal']:
+        mask['correct_lam'] = False
+    if selector == 'cutmix_mode':
+        return Mixing(values, mask=mask)
+    if mix_modes()[mode].mixes:
+        alpha = values['mix_alpha'] = given.get('mix_alpha', max(slots['mixup_alpha'], slots['cutmix_alpha']))
+        slots |= {name: alpha for name in ('mixup_alpha', 'cutmix_alpha') if slots[name]}
+        values |= {dest: slots[option.name] for dest, option in TIMMS.items()}
+    else:
+        values |= {dest: option.default for dest, option in TIMMS.items()}
+    return Mixing(values, slots, mask, replaced=_replaced(typed, recipe, values))
 
 
 def _row(mode: str, preset: str) -> dict[str, Any]:
@@ -145,57 +138,47 @@ def load_file(path: Any) -> str | None:
     """
     if path is None:
         return None
-    if not isinstance(path, str):
-        raise ValueError(f'--mix-families must be the path of a Python file, got {path!r}')
     try:
         load_families(path)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f'--mix-families {error}') from error
     return os.path.abspath(path)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The group's part of a command line or a recipe; None is not given, nor is a flag that is off."""
-    dests = set(mix_dests()) - {'mix_families'}
-    return {
-        dest: value
-        for dest, value in values.items()
-        if dest in dests and value is not None and not (dest == 'mix_literal' and value is False)
-    }
+    """The options resolved here among others; None is not given, nor is a flag that is off."""
+    keys = [dest for dest in mixing_keys() if values.get(dest) is not None]
+    return {dest: values[dest] for dest in keys if dest != 'mix_literal' or values[dest] is not False}
 
 
-def _inherited(typed: Mapping[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+def _inherited(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a recipe that a command line leaves in force."""
-    chosen = {dest: typed[dest] for dest in SELECTORS if dest in typed}
+    chosen = {dest: _checked(dest, typed[dest]) for dest in SELECTORS if dest in typed}
     before = {dest: recipe[dest] for dest in SELECTORS if dest in recipe}
+    kept = {*recipe}
     if chosen and not before:
-        selector, name = next((dest, _checked(dest, value)) for dest, value in chosen.items())
-        recipe = {dest: value for dest, value in recipe.items() if uses(selector, name, dest)}
+        selector, name = next(iter(chosen.items()))
+        kept &= read_by(selector, name)
     elif chosen and chosen != before:
-        kept = ('mix_preset',) if 'mix_mode' in chosen else ('mix_preset', 'mix_mode')
-        recipe = {dest: recipe[dest] for dest in kept if dest in recipe}
-    for family in FAMILIES.values():
-        for other, dest in family.replaced_by(dict.fromkeys(family.keywords, True)).items():
-            if (dest in typed) != (other in typed):
-                recipe.pop(other if dest in typed else dest, None)
-    return recipe
+        kept = {'mix_preset'} if 'mix_mode' in chosen else {'mix_preset', 'mix_mode'}
+    for family in FAMILIES.values():  # of two options that replace each other the command line's goes on
+        pairs = family.replaced_by(dict.fromkeys(family.keywords, True)).items()
+        kept -= {other if dest in typed else dest for other, dest in pairs if dest in typed or other in typed}
+    return {dest: value for dest, value in recipe.items() if dest in kept or dest in TIMMS}
 
 
 def _checked(dest: str, value: Any) -> Any:
-    """One value of the group, plain and checked; text becomes a number, as on a command line (YAML 1.1 has '1e-1')."""
+    """One value, plain and checked; text becomes a number, as on a command line (YAML 1.1 reads 1e-1 as text)."""
     name = option_name(dest)
-    choices = {'mix_mode': mix_modes(), 'mix_preset': PRESETS, 'cutmix_mode': FAMILIES}.get(dest)
-    if choices is not None:
-        check_choice(name, value, choices)
-        return value
     if dest == 'mix_literal':
         if not isinstance(value, bool):
             raise ValueError(f'{name} must be true or false, got {value!r}')
         return value
-    if dest == 'mix_alpha':  # an alpha of 0 is timm's "no mixing", which is --mix-mode none here
-        check_number(name, alpha := _as_number(name, value), open_low=True)
-        return alpha
-    option = family_options()[dest]
+    if dest == 'cutmix_minmax':
+        limits = [_as_number(name, limit) for limit in value] if isinstance(value, (list, tuple)) else value
+        check_minmax(name, limits)
+        return limits
+    option = {**group_options(), **TIMMS}[dest]
     if option.type is not str:
         value = _as_number(name, value)
     elif isinstance(value, Real) and not isinstance(value, bool):
@@ -213,45 +196,28 @@ def _as_number(name: str, value: Any) -> float:
     raise ValueError(f'{name} must be a number, got {value!r}')
 
 
-def _check_use(mode: str | None, mask: str | None, given: Mapping[str, Any]) -> None:
+def _check_use(chosen: Sequence[tuple[str, str]], given: Mapping[str, Any]) -> None:
     """Raises ValueError for an option that would be ignored."""
-    if mode is not None and mask is not None:
+    if len(chosen) > 1:
         raise ValueError(
-            f'--cutmix-mode {mask} changes the mask of the CutMix that a recipe has, and --mix-mode {mode} replaces '
-            'all mixing of the recipe: give one of them'
+            f'--cutmix-mode {given["cutmix_mode"]} changes the mask of the CutMix that a recipe has, and --mix-mode '
+            f'{given["mix_mode"]} replaces all mixing of the recipe: give one of them'
         )
-    selector, chosen, names = ('mix_mode', mode, mix_modes()) if mode else ('cutmix_mode', str(mask), FAMILIES)
-    for dest in given:
-        if dest == selector or uses(selector, chosen, dest):
-            continue
-        if dest == 'mix_alpha' and mask:
-            raise ValueError('--mix-alpha is for --mix-mode; the Beta parameter beside --cutmix-mode is --cutmix')
-        users = ' or '.join(name for name in names if uses(selector, name, dest))
-        raise ValueError(f'{option_name(dest)} is for {option_name(selector)} {users}, not for {chosen}')
+    selector, name = chosen[0]
+    names = mix_modes() if selector == 'mix_mode' else FAMILIES
+    for dest in given.keys() - {selector, *TIMMS} - read_by(selector, name):
+        users = ' or '.join(other for other in names if dest in read_by(selector, other))
+        users = f'{option_name(selector)} {users}' if users else '--mix-mode (beside --cutmix-mode it is --cutmix)'
+        raise ValueError(f'{option_name(dest)} is for {users}, not for {name}')
 
 
-def _timms_value(dest: str, value: Any) -> Any:
-    """One of timm's options, plain and checked."""
-    name = option_name(dest)
-    if value is None:
-        return _TIMMS_DEFAULTS[dest]
-    if dest == 'cutmix_minmax':
-        limits = [_as_number(name, limit) for limit in value] if isinstance(value, (list, tuple)) else value
-        check_minmax(name, limits)
-        return limits
-    check_number(name, number := _as_number(name, value), high=1.0 if dest == 'mixup_switch_prob' else math.inf)
-    return number
-
-
-def _replaced(typed: Mapping[str, Any], recipe: Mapping[str, Any], mixing: Mixing) -> str:
+def _replaced(typed: Mapping[str, Any], recipe: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """'replaced by --mix-mode hmix: --mixup 0.8, …'; '' where --mix-mode replaces nothing that was given."""
-    if mixing.mode is None:
-        return ''
     replaced = []
-    for dest, default in {**_TIMMS_DEFAULTS, 'cutmix_mode': None}.items():
+    for dest in (*TIMMS, 'cutmix_mode'):
         given = typed.get(dest, recipe.get(dest))
-        if given is None or (dest not in typed and given == default) or given == mixing.values[dest]:
-            continue
-        words = given if isinstance(given, (list, tuple)) else [given]
-        replaced.append(' '.join([option_name(dest), *map(str, words)]))
-    return f'replaced by {mixing.asked}: {", ".join(replaced)}' if replaced else ''
+        default = TIMMS[dest].default if dest in TIMMS else None
+        if given not in (None, values[dest]) and (dest in typed or given != default):
+            words = given if isinstance(given, (list, tuple)) else [given]
+            replaced.append(' '.join([option_name(dest), *map(str, words)]))
+    return f'replaced by --mix-mode {values["mix_mode"]}: {", ".join(replaced)}' if replaced else ''

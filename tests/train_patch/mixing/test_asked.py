@@ -131,6 +131,9 @@ def test_a_family_of_ones_own_is_known_to_every_command(stripes, tmp_path):
 @pytest.mark.parametrize(
     ('line', 'says'),
     [
+        ('--cutmix-mode hmix', '--cutmix-mode hmix needs CutMix to be on: give --cutmix A'),
+        ('--cutmix-mode bbox --mixup 0.8 --cutmix 0', '--cutmix-mode bbox needs CutMix to be on'),
+        ('--cutmix-mode hmix --cutmix-minmax 0.1 0.2', "--cutmix-minmax must be None with cutmix_mode='hmix'"),
         ('--mix-mode hmix --mixup-prob 2', '--mixup-prob must be .*between 0 and 1, got 2'),
         ('--mix-mode hmix --mixup-mode each', '--mixup-mode must be one of batch, pair, elem'),
         ('--mixup 0.2 --smoothing nan', '--smoothing must be .*got nan'),

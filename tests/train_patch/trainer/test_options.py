@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from train_patch.mixing import mix_dests
+from train_patch.mixing.resolve import group_options
 from train_patch.trainer.options import REFUSED, build_parser, refusal
 
 
@@ -139,7 +139,7 @@ def refused(parser, option, *given):
 
 def test_defaults_are_timms(parser):
     found = vars(parser.parse_args([]))
-    assert {name: value for name, value in found.items() if name not in mix_dests()} == {
+    assert {name: value for name, value in found.items() if name not in group_options()} == {
         **DEFAULTS,
         **dict.fromkeys(FLAGS, False),
     }

@@ -5,8 +5,9 @@ differentiable f, such as the linear model of logistic regression. `original_los
 `regularizers` are the terms of Eq. 7: their sum is the approximate loss, equal to the original one up to second order
 in the distance between images.
 
-Both losses take a `MaskSupport` of `laws`: the paper's examples, or what any mixer draws. Where that is a list with a
-quadrature over λ they are free of sampling noise; where masks are drawn, `laws.estimate` gives the standard error:
+Both losses take a `MaskSupport` of `laws`: one of the paper's examples, or the masks of any mixer. Where that is a list
+with a quadrature over λ they are free of sampling noise; where masks are drawn, `laws.estimate` gives the standard
+error:
 
     supports = mixer_supports(Mixup.from_mode('hmix'), (8, 8))
     estimate(supports, lambda support: approximate_loss(f, x, y, partner_moments(support)))
@@ -15,19 +16,18 @@ About the theorem as printed. It takes λ from D̃ = α/(α+β) Beta(α+1, β) +
 That is right where 1 − M(λ) is distributed as M(1 − λ), as in both of the paper's examples; it is not right for a mask
 like CutMix's, whose box does not turn inside out when λ goes to 1 − λ. The derivation gives, for every mask
 distribution: the partner's share K of a pixel is 1 − M with probability w, and M with probability 1 − w, w being the
-label weight of image i (λ in the paper, the mean of the mask in the mixers). That is what `partner_moments` computes;
-for symmetric masks it is the theorem's a_jk under D̃.
+label weight of image i (λ in the paper, the mean of the mask in the mixers). `partner_moments` computes the moments of
+K; for symmetric masks they are the theorem's a_jk under D̃.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch.nn.functional import softplus
 
-from .laws import MaskLaw, MaskSupport, bernoulli_law, mask_support, mixup_law
+from .laws import MaskSupport
 
 Model = Callable[[torch.Tensor], torch.Tensor]
 """f: inputs (n, d) → values (n,); twice differentiable."""
@@ -125,72 +125,3 @@ def regularizers(f: Model, x: torch.Tensor, y: torch.Tensor, moments: PartnerMom
 def approximate_loss(f: Model, x: torch.Tensor, y: torch.Tensor, moments: PartnerMoments) -> torch.Tensor:
     """L_m + R₁ + R₂ + R₃ (Theorem 1); arguments and errors are those of `regularizers`."""
     return torch.stack(regularizers(f, x, y, moments)).sum()
-
-
-def logistic_regression(parameters: torch.Tensor) -> Model:
-    """f(x) = wᵀx + b for parameters (w, b) of shape (d + 1,)."""
-    return lambda x: x @ parameters[:-1] + parameters[-1]
-
-
-def train_logistic_regression(loss: Callable[[Model], torch.Tensor], dim: int, steps: int, lr: float) -> np.ndarray:
-    """Gradient descent from w = 0, b = 0.
-
-    Args:
-        loss: model → scalar.
-        dim: number of input features.
-        steps: gradient steps.
-        lr: learning rate.
-
-    Returns:
-        The loss before each step and after the last one, shape (steps + 1,), float64.
-    """
-    parameters = torch.zeros(dim + 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.SGD([parameters], lr=lr)
-    curve = []
-    for _ in range(steps):
-        optimizer.zero_grad()
-        current = loss(logistic_regression(parameters))
-        current.backward()
-        optimizer.step()
-        curve.append(current.item())
-    with torch.no_grad():
-        curve.append(loss(logistic_regression(parameters)).item())
-    return np.array(curve)
-
-
-LAWS: dict[str, MaskLaw] = {'mixup': mixup_law, 'cutmix': bernoulli_law}
-"""The two examples of the paper's section 3."""
-
-
-def two_moons_curves(
-    samples: int = 100, steps: int = 200, lr: float = 0.5, noise: float = 0.1, seed: int = 0
-) -> dict[str, dict[str, np.ndarray]]:
-    """The paper's Figure 1: logistic regression on two moons, trained with the original and the approximate loss.
-
-    λ ~ Beta(1, 1); 'mixup' is M = (λ, λ), 'cutmix' its variant M = (m₁, m₂) with m_i ~ Bernoulli(λ). The inputs are
-    shifted to mean 0.
-
-    Returns:
-        law → {'original', 'approximate'} → loss along the training that used it, shape (steps + 1,).
-    """
-    from sklearn.datasets import make_moons
-
-    points, labels = make_moons(samples, noise=noise, random_state=seed)
-    x = torch.from_numpy(points - points.mean(axis=0))
-    y = torch.from_numpy(labels.astype(np.float64))
-    curves = {}
-    for name, law in LAWS.items():
-        support = mask_support(law, nodes=8)
-        moments = partner_moments(support)
-
-        def original(f: Model, support: MaskSupport = support) -> torch.Tensor:
-            return original_loss(f, x, y, support)
-
-        def approximate(f: Model, moments: PartnerMoments = moments) -> torch.Tensor:
-            return approximate_loss(f, x, y, moments)
-
-        curves[name] = {
-            'original': train_logistic_regression(original, 2, steps, lr),
-            'approximate': train_logistic_regression(approximate, 2, steps, lr),
-        }
-    return curves

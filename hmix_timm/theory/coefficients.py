@@ -1,35 +1,37 @@
-"""Regularization coefficients a_jk = E[(1 − M_j)(1 − M_k)] (paper, Eq. 9), from the very masks that the mixers draw.
+"""Regularization coefficients a_jk = E[(1 − M_j)(1 − M_k)] (paper, Eq. 9), from the masks that the mixers draw.
 
 Training on mixed images regularizes products of input gradients at two pixels j and k, and Hessian entries, with the
 weight a_jk (Theorem 1). `coefficient_map` averages a_{i,i+d} over all pixels i for which i and i + d are both in the
 image, for every displacement d: Figure 4.
 
-The masks come from `hmix_timm.families`, boxes from the installed timm: what is computed here is what is trained
-with, borders and rounding included. The paper's masks are M = c + y xᵀ, so that the sum over pixel pairs falls apart
-into correlations along one axis, and a map over all H · W placements costs seconds. What the paper's formulas say, and
-when they hold, is in `closed_forms`.
+The masks come from `hmix_timm.families`, boxes from the installed timm: this computes what is trained with, borders
+and rounding included. The paper's masks are M = c + y xᵀ, so that the sum over pixel pairs falls apart into
+correlations along one axis, and a map over all H · W placements takes seconds. The paper's own formulas describe
+idealized masks, without borders: see "Slips in print" in docs/figures.md for when they hold.
 """
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_number
-from ..draws import NotEnumerable, PlacedDraws, numpy_seed
+from ..checks import check_choice, check_count, check_number
+from ..draws import NotEnumerable, numpy_seed
 from ..families import Slot, make_slot
-from ..masks import DenseMask, Mask, Size, mixup_mask
+from ..masks import DenseMask, Mask, Size
 from ..modes import mix_modes
+from .laws import PARTS, placements
 
 EXACT_PLACEMENTS = 2**16
-"""Images of up to so many pixels (256 × 256) have every placement of a mask enumerated."""
+"""On images of up to this many pixels (256 × 256) every placement of a mask is listed."""
 
 SAMPLES = 2**14
-"""Masks drawn where enumeration is out of reach and the caller says no number."""
+"""Masks drawn where they cannot be listed and no number is given."""
 
-_BATCHES = 64
 _CHUNK = 2**12
 
 
@@ -67,16 +69,16 @@ def coefficient_map(
 ) -> CoefficientMap:
     """Regularization coefficients of a mix mode as the mixers draw it, clipped at the borders (paper, Eq. 9, Figure 4).
 
-    Exact by enumeration of the mask's H · W placements on images of up to `EXACT_PLACEMENTS` pixels; by Monte Carlo,
-    with a standard error, on larger ones, for masks that draw more than one place (a ratio with `hmix_gamma`, noise),
-    and wherever `samples` is given.
+    Exact on images of up to `EXACT_PLACEMENTS` pixels, from a list of the mask's H · W placements. By Monte Carlo, with
+    a standard error, on larger ones, for masks that draw more than one place (a ratio with `hmix_gamma`, noise), and
+    wherever `samples` is given.
 
     Args:
-        mix_mode: one of `hmix_timm.modes.mix_modes()` that mixes; the coefficients of 'none' are 0.
+        mix_mode: one of `hmix_timm.modes.mix_modes()` that draws masks; the coefficients of 'none' are 0.
         lam: λ, 0 to 1.
         size: height and width in pixels.
         switch_prob: Stochastic Mixup & CutMix's probability of CutMix; its coefficients are the average.
-        samples: number of masks to draw; None enumerates where that is affordable.
+        samples: number of masks to draw; None lists them where that is affordable.
         seed: of the Monte Carlo draws. numpy's global generator is left as it was found.
         **options: the mask's options and `correct_lam`, as of the mixers (`hmix_ratio`, `gmix_kernel`, …).
 
@@ -89,44 +91,30 @@ def coefficient_map(
     check_number('switch_prob', switch_prob, high=1.0)
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f'size must be a height and a width in pixels, both >= 1, got {size!r}')
-    if samples is not None and samples < _BATCHES:
-        raise ValueError(f'samples must be >= {_BATCHES}, got {samples!r}')
+    if samples is not None:
+        check_count('samples', samples, low=PARTS)
     mode = modes[mix_mode]
     slot = make_slot(mode.family or 'bbox', **options)
-    if not mode.mixup:
-        return _slot_map(slot, lam, size, samples, seed)
-    mixup = CoefficientMap(mean_products([mixup_mask(lam)], size), None, 1)
+    mixup = np.full((2 * size[0] - 1, 2 * size[1] - 1), (1.0 - lam) ** 2)
     if not mode.family:
-        return mixup
-    placed = _slot_map(slot, lam, size, samples, seed)
-    error = None if placed.standard_error is None else switch_prob * placed.standard_error
-    values = switch_prob * placed.values + (1.0 - switch_prob) * mixup.values
-    return CoefficientMap(values, error, placed.masks + 1)
+        return CoefficientMap(mixup, None, 1)
+    family = _slot_map(slot, lam, size, samples, seed)
+    if not mode.mixup:
+        return family
+    values = switch_prob * family.values + (1.0 - switch_prob) * mixup
+    error = None if family.standard_error is None else switch_prob * family.standard_error
+    return CoefficientMap(values, error, family.masks + 1)
 
 
 def _slot_map(slot: Slot, lam: float, size: Size, samples: int | None, seed: int) -> CoefficientMap:
     if samples is None and size[0] * size[1] <= EXACT_PLACEMENTS:
-        try:
-            return CoefficientMap(mean_products(placed_masks(size, lam, slot), size), None, size[0] * size[1])
-        except NotEnumerable:
-            pass  # Monte Carlo, as the docstring says, and with the standard error that says so
-    count = (samples or SAMPLES) // _BATCHES
+        with contextlib.suppress(NotEnumerable):
+            masks = (mask for mask, _ in placements(slot, size, lam))
+            return CoefficientMap(mean_products(masks, size), None, size[0] * size[1])
+    count = (samples or SAMPLES) // PARTS
     with numpy_seed(seed):
-        batches = np.stack(
-            [mean_products((slot.draw_mask(size, lam)[0] for _ in range(count)), size) for _ in range(_BATCHES)]
-        )
-    return CoefficientMap(batches.mean(axis=0), batches.std(axis=0, ddof=1) / _BATCHES**0.5, count * _BATCHES)
-
-
-def placed_masks(size: Size, lam: float, slot: Slot) -> Iterator[Mask]:
-    """The mask of a slot at each of its H · W placements, all equally likely.
-
-    Raises:
-        NotEnumerable: the family draws more than one box or centre.
-    """
-    for y in range(size[0]):
-        for x in range(size[1]):
-            yield slot.draw_mask(size, lam, PlacedDraws((y, x)))[0]
+        parts = [mean_products([slot.draw_mask(size, lam)[0] for _ in range(count)], size) for _ in range(PARTS)]
+    return CoefficientMap(np.mean(parts, axis=0), np.std(parts, axis=0, ddof=1) / math.sqrt(PARTS), count * PARTS)
 
 
 def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
@@ -136,25 +124,25 @@ def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
         Shape (2 H − 1, 2 W − 1), float64; displacement (dy, dx) is at [H − 1 + dy, W − 1 + dx].
     """
     masks = iter(masks)
-    height, width = size
-    total = np.zeros((2 * height - 1, 2 * width - 1))
-    # number of pixel pairs per displacement
-    pairs = np.outer(*(n - np.abs(np.arange(1 - n, n)) for n in size))
+    pairs = np.outer(*(n - np.abs(np.arange(1 - n, n)) for n in size))  # number of pixel pairs for each displacement
+    total = np.zeros(pairs.shape)
     count = 0
     while chunk := list(islice(masks, _CHUNK)):
-        dense = [mask for mask in chunk if isinstance(mask, DenseMask)]
-        separable = [mask for mask in chunk if not isinstance(mask, DenseMask)]
-        for mask in dense:
-            total += _autocorrelation(1.0 - mask.array(size))
-        if separable:
-            offsets, columns, rows = zip(*(mask.factors(size) for mask in separable), strict=True)
-            rest, y, x = 1.0 - np.array(offsets), np.stack(columns), np.stack(rows)
-            # 1 − M = rest − y xᵀ, and (rest − y_i x_i)(rest − y_j x_j) is a sum of products along one axis each
-            starts_y, starts_x = _correlate(y, np.ones_like(y)), _correlate(x, np.ones_like(x))
-            weighted = rest[:, None] * starts_y
-            total += (rest**2).sum() * pairs
-            total -= weighted.T @ starts_x + weighted[:, ::-1].T @ starts_x[:, ::-1]
-            total += _correlate(y, y).T @ _correlate(x, x)
+        factored = []
+        for mask in chunk:
+            if isinstance(mask, DenseMask):
+                total += _autocorrelation(1.0 - mask.array(size))
+            else:
+                factored.append(mask.factors(size))
+        if factored:
+            offsets, columns, rows = map(np.array, zip(*factored, strict=True))
+            # 1 − M = r − y xᵀ, and (r − y_i x_i)(r − y_j x_j) is a sum of products along one axis each
+            rest = 1.0 - offsets
+            single = (rest[:, None] * _correlate(columns, np.ones_like(columns))).T @ _correlate(
+                rows, np.ones_like(rows)
+            )
+            both = _correlate(columns, columns).T @ _correlate(rows, rows)
+            total += (rest**2).sum() * pairs - single - single[::-1, ::-1] + both
         count += len(chunk)
     return total / (pairs * count)
 
@@ -172,3 +160,21 @@ def _autocorrelation(a: np.ndarray) -> np.ndarray:
     shape = 2 * height, 2 * width
     sums = np.fft.irfft2(np.abs(np.fft.rfft2(a, shape)) ** 2, shape)
     return np.roll(sums, (height - 1, width - 1), axis=(0, 1))[: 2 * height - 1, : 2 * width - 1]
+
+
+def gmix_formula(distance: np.ndarray | float, lam: float, size: Size) -> np.ndarray:
+    """Eq. 11, GMix's a_jk for the kernel as printed: (1 − λ) exp(−π d² / (4 (1 − λ) N²)).
+
+    Holds on an unbounded plane, where no border cuts a bump off and 1 − M averages 2 (1 − λ), for bumps that are wide
+    beside a pixel. It does not describe the default kernel.
+
+    Args:
+        distance: d, pixels between j and k.
+        lam: λ, 0 to 1.
+        size: height and width in pixels; N² is their product.
+
+    Returns:
+        The shape of distance, float64.
+    """
+    spread = 4.0 * max(1.0 - lam, 1e-30) * size[0] * size[1]  # λ = 1: the factor in front is 0
+    return (1.0 - lam) * np.exp(-math.pi * np.square(distance) / spread)

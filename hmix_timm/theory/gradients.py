@@ -1,4 +1,4 @@
-"""Eq. 12: which products of input gradients a trained model has left, by the displacement between the pixels.
+"""Eq. 12: the products of input gradients that training leaves, by the displacement between the pixels.
 
 PartialGradProd(x, p) = max_v |∂_v f(x) ∂_{v+p} f(x)|, the maximum over the pixels v for which v + p is in the image.
 The paper's main text leaves open what f and ∂_v are for a classifier of colour images, and how Figure 5 is normalized.
@@ -7,6 +7,7 @@ scaled to ‖∇f(x)‖ = 1, so that models with small and large logits can be c
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,38 +54,29 @@ def partial_grad_prod(gradients: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def gradient_map(
-    model: nn.Module, batches: Iterable[torch.Tensor], total: int | None = None, progress: str | None = None
-) -> np.ndarray:
+def gradient_map(model: nn.Module, batches: Iterable[torch.Tensor]) -> np.ndarray:
     """Mean over images of the normalized PartialGradProd: a panel of Figure 5.
 
     Args:
         model: classifier, images → logits; put into evaluation mode.
         batches: normalized images (B, C, H, W), on the model's device.
-        total: number of batches, for the progress bar.
-        progress: text of a progress bar; None shows none.
 
     Returns:
         Shape (2 H − 1, 2 W − 1), float64; displacement (dy, dx) is at [H − 1 + dy, W − 1 + dx].
 
     Raises:
-        ValueError: there is no image, or the gradient of an image is 0 everywhere.
+        ValueError: there is no image, or the gradient of an image is 0 everywhere or not finite.
     """
-    if progress is not None:
-        from tqdm import tqdm
-
-        batches = tqdm(batches, desc=progress, total=total, unit='batch')
     model.eval()
-    result: torch.Tensor | None = None
+    total: Any = 0.0
     count = 0
     for x in batches:
         gradients = input_gradient_norms(model, x).double()
         norms = gradients.flatten(1).norm(dim=1)
         if not (norms > 0).all():
-            raise ValueError('the largest logit of an image does not depend on the image: its gradient is 0')
-        summed = partial_grad_prod(gradients / norms[:, None, None]).sum(dim=0)
-        result = summed if result is None else result + summed
+            raise ValueError('the gradient of the largest logit of an image is 0, or not finite')
+        total = total + partial_grad_prod(gradients / norms[:, None, None]).sum(dim=0)
         count += len(x)
-    if result is None:
-        raise ValueError('no image to take gradients of')
-    return (result / count).cpu().numpy()
+    if not count:
+        raise ValueError('there is no image to take gradients of')
+    return (total / count).cpu().numpy()

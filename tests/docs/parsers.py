@@ -13,8 +13,7 @@ def bench(argv):
 
 
 def figures(argv):
-    parser = figures_command.make_parser()
-    figures_command.check_arguments(parser, parser.parse_args(argv))
+    figures_command.check_arguments(figures_command.make_parser().parse_args(argv))
 
 
 def train(argv):

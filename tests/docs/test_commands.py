@@ -29,10 +29,6 @@ NOT_RUN = {
     'python -m train_patch.data.subset torch/fashion_mnist fashion_mnist_1000 --data-dir data --per-class 100': (
         'needs 60,000 images; test_subset.py makes a smaller one'
     ),
-    (
-        'hmix-figures --output figures --figures 6 --results comparison/fashion_mnist_1000/results.csv '
-        '--max-images 500 --checkpoint comparison/fashion_mnist_1000/none/seed*/last.pth.tar'
-    ): "needs that comparison's networks; test_figures.py draws a smaller one",
     'accelerate launch': 'a name for a way to start processes, without a script',
     'python tests/soak.py': 'kills training a hundred times',
     'python tests/mutate.py hmix_timm/masks.py --sample 30 --seed 0': 'runs tests thirty times, and needs cosmic-ray',

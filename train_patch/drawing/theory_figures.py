@@ -1,29 +1,69 @@
 """The plots of `hmix-figures`, and the numbers behind them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from hmix_timm.draws import numpy_seed
-from hmix_timm.families import FAMILIES, Family, make_slot
+from hmix_timm.families import FAMILIES, make_slot
 from hmix_timm.masks import Mask, mixup_mask
-from hmix_timm.modes import mix_modes
-from hmix_timm.theory import closed_forms
-from hmix_timm.theory.approximation import two_moons_curves
-from hmix_timm.theory.coefficients import CoefficientMap, coefficient_map
-from hmix_timm.theory.laws import Estimate
-from hmix_timm.theory.prediction import Prediction, rank_correlation
+from hmix_timm.modes import MixMode, mix_modes
+from hmix_timm.theory.approximation import Model, approximate_loss, original_loss, partner_moments
+from hmix_timm.theory.coefficients import CoefficientMap, coefficient_map, gmix_formula
+from hmix_timm.theory.laws import MaskLaw, bernoulli_law, mask_support, mixup_law
 
 from ..data.scikit_images import photographs
 from .pictures import blended, mix_grid, new_figure
 
-DISPLACEMENTS = (0, 16, 32)
-"""Horizontal displacements in pixels whose coefficients figures.json gives."""
-
 Numbers = dict[str, Any]
 Plotted = tuple[Any, Numbers]
 """A matplotlib `Figure` and the numbers behind it."""
+
+
+def train_logistic_regression(loss: Callable[[Model], torch.Tensor], steps: int, lr: float = 0.5) -> list[float]:
+    """Gradient descent of f(x) = wᵀx + b on two features, from w = 0, b = 0.
+
+    Args:
+        loss: model → scalar.
+        steps: gradient steps.
+        lr: learning rate.
+
+    Returns:
+        The loss before each step and after the last one.
+    """
+    parameters = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    curve = []
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return x @ parameters[:2] + parameters[2]
+
+    for _ in range(steps + 1):
+        current = loss(model)
+        curve.append(current.item())
+        (gradient,) = torch.autograd.grad(current, parameters)
+        with torch.no_grad():
+            parameters -= lr * gradient
+    return curve
+
+
+def moons_curves(law: MaskLaw, steps: int) -> dict[str, list[float]]:
+    """Logistic regression on the paper's two moons, λ ~ Beta(1, 1).
+
+    Returns:
+        'original' and 'approximate' → loss along the training that used it.
+    """
+    from sklearn.datasets import make_moons
+
+    points, labels = make_moons(100, noise=0.1, random_state=0)
+    x, y = torch.from_numpy(points - points.mean(axis=0)), torch.from_numpy(labels).double()
+    support = mask_support(law, nodes=8)
+    moments = partner_moments(support)
+    return {
+        'original': train_logistic_regression(lambda f: original_loss(f, x, y, support), steps),
+        'approximate': train_logistic_regression(lambda f: approximate_loss(f, x, y, moments), steps),
+    }
 
 
 def figure1() -> Plotted:
@@ -31,32 +71,28 @@ def figure1() -> Plotted:
 
     Each curve is the loss that its own training descends, as in the paper.
     """
-    steps = 100
-    curves = two_moons_curves(steps=steps)
-    figure = new_figure((9, 3.6))
-    titles = {
-        'mixup': r'Mixup: $M = \lambda\vec{1}$',
-        'cutmix': r'CutMix variant: $M = (m_1, m_2)$, $m_i \sim$ Bernoulli($\lambda$)',
+    panels = {
+        'mixup': (r'Mixup: $M = \lambda\vec{1}$', mixup_law),
+        'cutmix': (r'CutMix variant: $M = (m_1, m_2)$, $m_i \sim$ Bernoulli($\lambda$)', bernoulli_law),
     }
-    for ax, (name, pair) in zip(figure.subplots(1, 2, sharey=True), curves.items(), strict=True):
-        ax.plot(pair['original'], label='original loss (Eq. 4)', color='C0')
-        ax.plot(pair['approximate'], label=r'approximate loss $L_m + R_1 + R_2 + R_3$', color='C1', linestyle='--')
-        ax.set_title(titles[name], fontsize=11)
-        ax.set_xlabel('gradient step')
-        ax.set_ylim(0.0, 0.75)
+    figure = new_figure((9, 3.6))
+    numbers = {}
+    for ax, (name, (title, law)) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
+        curves = moons_curves(law, steps=100)
+        ax.plot(curves['original'], label='original loss (Eq. 4)', color='C0')
+        ax.plot(curves['approximate'], label=r'approximate loss $L_m + R_1 + R_2 + R_3$', color='C1', linestyle='--')
+        ax.set_title(title, fontsize=11)
+        ax.set(xlabel='gradient step', ylim=(0.0, 0.75))
         ax.grid(alpha=0.3)
+        numbers[name] = {kind: {str(step): curve[step] for step in (0, 10, 50, 100)} for kind, curve in curves.items()}
     figure.axes[0].set_ylabel('training loss')
     figure.axes[0].legend(loc='lower left')
     figure.suptitle(r'Logistic regression on two moons, $\lambda \sim$ Beta(1, 1)', fontsize=12)
-    numbers = {
-        name: {kind: {str(step): float(curve[step]) for step in (0, 10, 50, steps)} for kind, curve in pair.items()}
-        for name, pair in curves.items()
-    }
     return figure, numbers
 
 
 def figure2() -> Plotted:
-    """Mixup with λ from −0.75 to 0.75, what the masks of Theorem 2 lead to: they leave [0, 1].
+    """Mixup with λ from −0.75 to 0.75, as the masks of Theorem 2 would mix: they leave [0, 1].
 
     The masks themselves are normally distributed noise (`construction`) and are not plotted, as in the paper.
     """
@@ -67,86 +103,76 @@ def figure2() -> Plotted:
         ax.imshow(blended(flower, temple, mixup_mask(lam)))
         ax.set_title(rf'$\lambda = {lam:g}$', fontsize=11)
         ax.set_axis_off()
-    figure.suptitle(
-        r'$\lambda\cdot$flower $+ (1-\lambda)\cdot$temple, values clipped to what can be shown', fontsize=12
-    )
+    figure.suptitle(r'$\lambda\cdot$flower $+ (1-\lambda)\cdot$temple, values clipped to 0 to 255', fontsize=12)
     return figure, {'lam': lams}
 
 
 def figure3(lam: float = 0.65, seed: int = 9) -> Plotted:
     """Mixes of two photographs and their masks: Mixup and every family, options as the paper's for CIFAR-100."""
     size = (224, 224)
-    masks: dict[str, Mask] = {mix_modes()['mixup'].title: mixup_mask(lam)}
-    means = {'mixup': lam}
-    options: Numbers = {}
-    for family in FAMILIES.values():
-        values = family.preset_options('cifar100')
+    masks: dict[str, Mask] = {}
+    means, options = {}, {}
+    for name, mode in mix_modes().items():
+        if not mode.draws_masks or (mode.mixup and mode.family):
+            continue
+        values = FAMILIES[mode.family].preset_options('cifar100') if mode.family else {}
         with numpy_seed(seed):  # the same seed: the same centre
-            mask, _ = make_slot(family.name, **values).draw_mask(size, lam)
-        masks[_titled(family, values)] = mask
-        means[family.mix_mode] = mask.mean
-        options |= values
+            mask = make_slot(mode.family, **values).draw_mask(size, lam)[0] if mode.family else mixup_mask(lam)
+        masks[_title(mode, values)] = mask
+        means[name] = mask.mean
+        options.update(values)
     figure = mix_grid(*photographs(size), masks, rf'$\lambda = {lam:g}$')
     return figure, {'lam': lam, 'options': options, 'mask_mean': means}
 
 
-def _titled(family: Family, values: Mapping[str, Any]) -> str:
-    details = family.describe(family.resolve(values))
-    return f'{family.title}\n({details})' if details else family.title
+def _title(mode: MixMode, values: Mapping[str, Any]) -> str:
+    family = FAMILIES.get(mode.family)
+    details = family.describe(family.resolve(values)) if family and not mode.mixup else ''
+    return f'{mode.title}\n({details})' if details else mode.title
 
 
-def coefficient_maps(lam: float, size: tuple[int, int]) -> tuple[dict[str, CoefficientMap], dict[str, str]]:
-    """Maps of all that mixes, options as the paper's for ImageNet, and titles for them.
+def coefficient_maps(lam: float, size: tuple[int, int]) -> dict[str, tuple[str, CoefficientMap]]:
+    """Titles and maps of all mix modes that draw masks, options as the paper's for ImageNet.
 
     A family whose option is a choice of words has a map for each of them, under a name of both.
     """
-    maps, titles = {}, {}
+    maps = {}
     for name, mode in mix_modes().items():
         if mode.draws_masks:
             values = FAMILIES[mode.family].preset_options('imagenet') if mode.family else {}
-            maps[name] = coefficient_map(name, lam, size, **values)
-            alone = mode.family and not mode.mixup
-            titles[name] = _titled(FAMILIES[mode.family], values) if alone else mode.title
-            for keyword, option in FAMILIES[mode.family].keywords.items() if alone else ():
-                for choice in option.choices:
-                    if choice != option.default:
-                        other = {**values, keyword: choice}
-                        maps[f'{name}_{choice}'] = coefficient_map(name, lam, size, **other)
-                        titles[f'{name}_{choice}'] = _titled(FAMILIES[mode.family], other)
-    return maps, titles
+            variants = {name: values}
+            for keyword, option in FAMILIES[mode.family].keywords.items() if mode.family else ():
+                others = [choice for choice in option.choices if choice != option.default]
+                variants |= {f'{name}_{choice}': {**values, keyword: choice} for choice in others}
+            for variant, options in variants.items():
+                maps[variant] = _title(mode, options), coefficient_map(name, lam, size, **options)
+    return maps
 
 
 def figure4() -> Plotted:
     """Regularization coefficients of everything that mixes, and Eq. 11, at λ = 0.5 on 64 × 64 pixels."""
     lam, size = 0.5, (64, 64)
-    maps, titles = coefficient_maps(lam, size)
     span = np.arange(1 - size[0], size[0])
-    distance = np.hypot(span[:, None], span[None, :])
-    maps['gmix_eq11'] = CoefficientMap(closed_forms.gmix_coefficient(distance, lam, size, 'paper'), None, 0)
-    titles['gmix_eq11'] = 'GMix, Eq. 11:\nformula without borders'
-    columns = 4
-    rows = -(-(len(maps) + 1) // columns)
+    formula = gmix_formula(np.hypot(span[:, None], span), lam, size)
+    maps = coefficient_maps(lam, size)
+    maps['gmix_eq11'] = 'GMix, Eq. 11:\nformula without borders', CoefficientMap(formula, None, 0)
+    rows = len(maps) // 4 + 1
     figure = new_figure((12, 3.2 * rows))
-    axes = list(figure.subplots(rows, columns).flat)
-    shown = None
-    for ax, (name, result) in zip(axes, maps.items(), strict=False):
-        shown = ax.imshow(result.values, vmin=0.0, vmax=0.5, cmap='viridis', extent=_extent(size[0], size[1]))
-        ax.set_title(titles[name], fontsize=11)
-        ax.set_xticks([-48, 0, 48])
-        ax.set_yticks([-48, 0, 48])
-    bar = figure.colorbar(shown, ax=axes, location='left', fraction=0.02, pad=0.01, ticks=[0, 0.25, 0.5])
-    bar.set_label(r'$E_i\,a_{i,i+(x,y)}$')
-    ax = axes[len(maps)]
-    for name, result in maps.items():
-        style = '--' if name == 'gmix_eq11' else '-'
+    axes = list(figure.subplots(rows, 4).flat)
+    curves = axes[len(maps)]
+    for ax, (name, (title, result)) in zip(axes, maps.items(), strict=False):
+        shown = ax.imshow(result.values, vmin=0.0, vmax=0.5, cmap='viridis', extent=_extent(result.values))
+        ax.set_title(title, fontsize=11)
+        ax.set(xticks=[-48, 0, 48], yticks=[-48, 0, 48])
         along = result.values[size[0] - 1, size[1] - 1 :]
-        ax.plot(np.arange(size[1]), along, style, label=titles[name].replace('\n', ' '))
-    ax.set_title('Along the x axis', fontsize=11)
-    ax.set_xlabel('horizontal displacement (pixels)')
-    ax.set_ylim(0.0, 0.6 + 0.05 * len(maps))  # room for the legend above the curves
-    ax.set_yticks(np.arange(0.0, 0.6, 0.1))
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=7, loc='upper right')
+        curves.plot(along, '--' if name == 'gmix_eq11' else '-', label=title.replace('\n', ' '))
+    label = r'$E_i\,a_{i,i+(x,y)}$'
+    figure.colorbar(shown, ax=axes, location='left', fraction=0.02, pad=0.01, ticks=[0, 0.25, 0.5], label=label)
+    curves.set_title('Along the x axis', fontsize=11)
+    top = 0.6 + 0.05 * len(maps)  # room for the legend above the curves
+    curves.set(xlabel='horizontal displacement (pixels)', ylim=(0.0, top), yticks=np.arange(0.0, 0.6, 0.1))
+    curves.grid(alpha=0.3)
+    curves.legend(fontsize=7, loc='upper right')
     for ax in axes[len(maps) + 1 :]:
         ax.set_axis_off()
     figure.suptitle(
@@ -154,7 +180,7 @@ def figure4() -> Plotted:
         'masks as the mixers draw them, and Eq. 11 beside them',
         fontsize=12,
     )
-    return figure, {name: {str(d): result.at(0, d) for d in DISPLACEMENTS} for name, result in maps.items()}
+    return figure, {name: along_x(result.values, (0, 16, 32)) for name, (_, result) in maps.items()}
 
 
 def figure5(maps: Mapping[str, np.ndarray], title: str) -> Any:
@@ -169,12 +195,10 @@ def figure5(maps: Mapping[str, np.ndarray], title: str) -> Any:
     """
     figure = new_figure((max(3.6 * len(maps) + 0.8, 9.0), 4.2))
     top = max(values.max() for values in maps.values())
-    shown = None
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
-    for ax, (name, values), letter in zip(axes, maps.items(), 'abcdefghijklmnopqrstuvwxyz', strict=False):
-        height, width = (n // 2 + 1 for n in values.shape)
-        shown = ax.imshow(values, vmin=0.0, vmax=top, cmap='viridis', extent=_extent(height, width))
-        ax.set_title(f'({letter}) {name}', fontsize=11)
+    for ax, (name, values) in zip(axes, maps.items(), strict=True):
+        shown = ax.imshow(values, vmin=0.0, vmax=top, cmap='viridis', extent=_extent(values))
+        ax.set_title(name, fontsize=11)
         ax.set_xlabel('horizontal displacement (pixels)')
     axes[0].set_ylabel('vertical displacement (pixels)')
     figure.colorbar(shown, ax=axes, fraction=0.02, pad=0.01, label='PartialGradProd, normalized')
@@ -182,63 +206,13 @@ def figure5(maps: Mapping[str, np.ndarray], title: str) -> Any:
     return figure
 
 
-def along_x(values: np.ndarray, displacements: Sequence[int] = (0, 1, 2, 4, 8, 16, 32)) -> Numbers:
+def along_x(values: np.ndarray, displacements: Sequence[int] = (0, 1, 2, 4, 8, 16, 32)) -> dict[str, float]:
     """Values of a map at horizontal displacements, those that it has."""
     height, width = (n // 2 for n in values.shape)
     return {str(d): float(values[height, width + d]) for d in displacements if d <= width}
 
 
-def _extent(height: int, width: int) -> tuple[float, float, float, float]:
+def _extent(values: np.ndarray) -> tuple[float, float, float, float]:
     """imshow's extent for a map of displacements: (0, 0) in the middle of the middle pixel."""
-    return 0.5 - width, width - 0.5, height - 0.5, 0.5 - height
-
-
-def figure6(predictions: Mapping[str, Prediction], gains: Mapping[str, Estimate], title: str) -> Any:
-    """What is predicted of mix modes against what they gained, a point for each.
-
-    Args:
-        predictions: mix mode → prediction.
-        gains: mix mode → top-1 less that without mixing, in percentage points.
-        title: title of the figure.
-
-    Returns:
-        A matplotlib `Figure`.
-    """
-    panels = {
-        'coefficient': 'coefficient met by gradient products (Eq. 12)',
-        'regularization': r"Theorem 1's $R_1 + R_2 + R_3$ (nats)",
-        'mixing': 'mixing loss (Eq. 4) less plain loss (nats)',
-    }
-    figure = new_figure((12, 4.2))
-    axes = figure.subplots(1, len(panels), sharey=True)
-    for ax, (quantity, label) in zip(axes, panels.items(), strict=True):
-        for name, prediction in predictions.items():
-            predicted: Estimate = getattr(prediction, quantity)
-            ax.errorbar(
-                predicted.value,
-                gains[name].value,
-                xerr=predicted.standard_error,
-                yerr=gains[name].standard_error,
-                fmt='o',
-                color=mix_modes()[name].colour,
-                label=mix_modes()[name].title,
-                capsize=2,
-            )
-        correlation = correlation_with_gain(predictions, gains, quantity)
-        text = '' if correlation is None else f"Spearman's ρ = {correlation:+.2f} of {len(predictions)} mix modes"
-        ax.set_title(text, fontsize=10)
-        ax.set_xlabel(label)
-        ax.axhline(0.0, color='black', linewidth=0.8)
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel('measured gain in top-1 (points)\n± standard error')
-    axes[-1].legend(fontsize=8)
-    figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def correlation_with_gain(
-    predictions: Mapping[str, Prediction], gains: Mapping[str, Estimate], quantity: str
-) -> float | None:
-    """Spearman's ρ over mix modes of a predicted quantity and the gain; None for fewer than three modes."""
-    predicted = [getattr(prediction, quantity).value for prediction in predictions.values()]
-    return rank_correlation(predicted, [gains[name].value for name in predictions])
+    height, width = values.shape
+    return -width / 2, width / 2, height / 2, -height / 2

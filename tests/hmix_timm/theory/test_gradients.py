@@ -73,8 +73,12 @@ def test_scale_of_the_logits_does_not_matter():
     np.testing.assert_allclose(gradient_map(Bilinear(weight), x), gradient_map(Bilinear(7 * weight), x), rtol=1e-6)
 
 
-def test_nothing_to_look_at_is_an_error():
+@pytest.mark.parametrize('weight', [0.0, float('nan')])
+def test_a_gradient_that_is_0_or_not_finite_is_refused(weight):
+    with pytest.raises(ValueError, match='is 0, or not finite'):
+        gradient_map(Bilinear(torch.full((1, 2, 2), weight)), [torch.ones(1, 1, 2, 2)])
+
+
+def test_no_image_is_refused():
     with pytest.raises(ValueError, match='no image'):
         gradient_map(nn.Identity(), [])
-    with pytest.raises(ValueError, match='gradient is 0'):
-        gradient_map(Bilinear(torch.zeros(1, 2, 2)), [torch.ones(1, 1, 2, 2)])

@@ -1,8 +1,8 @@
 """`blend.mix_uint8` as one compiled loop, for those who install numba (`pip install 'hmix-timm[fast]'`).
 
 The paper's masks are M = c + y xᵀ (`factors`), so that one loop over the pixels blends all of them: it reads an image
-and its partner once and writes the mixed one, whichever of the two memory layouts they come in. Dense masks have loops
-of their own, compiled when the first one comes.
+and its partner once and writes the mixed one, in either of the two memory layouts. Dense masks have loops of their own,
+compiled when the first one comes.
 """
 
 import warnings
@@ -25,8 +25,8 @@ def load() -> tuple[str, MixUint8] | None:
     """Compiles the loops, which takes about two seconds; once in a process, and processes forked later have them.
 
     Returns:
-        What they are compiled by, for the log, and a function that does what `blend.mix_uint8` does; None where numba
-        is not installed, or, with a warning, where it is broken.
+        The compiler's name, for the log, and a function in place of `blend.mix_uint8`; None where numba is not
+        installed, or, with a warning, where it is broken.
     """
     try:
         import numba
@@ -36,60 +36,53 @@ def load() -> tuple[str, MixUint8] | None:
         return None
 
     to_integer = np.float32(1.5 * 2**23)  # float32 has no fractions there
+    inlined, jit = numba.njit(inline='always'), numba.njit(nogil=True, error_model='numpy')
 
-    @numba.njit(inline='always')
+    @inlined
     def mixed(own: Any, other: Any, keep: Any) -> Any:
         other = np.float32(other)
         nearest = (other + keep * (np.float32(own) - other)) + to_integer
         return np.uint8(np.int32(nearest - to_integer))
 
-    def planar(own: Any, other: Any, c: Any, y: Any, x: Any, out: Any) -> None:
-        channels, height, width = out.shape
-        for channel in range(channels):
+    @inlined
+    def product(mask: Any, row: Any, column: Any) -> Any:
+        return mask[0] + mask[1][row] * mask[2][column]
+
+    @inlined
+    def dense(mask: Any, row: Any, column: Any) -> Any:
+        return mask[0][row, column]
+
+    def loops(keep: Any) -> tuple[Any, Any]:
+        """The loops over both memory layouts for a kind of mask, whose value at a pixel `keep` reads."""
+
+        @jit
+        def planar(own: Any, other: Any, mask: Any, out: Any) -> None:
+            channels, height, width = out.shape
+            for channel in range(channels):
+                for row in range(height):
+                    own_row, other_row, out_row = own[channel, row], other[channel, row], out[channel, row]
+                    for column in range(width):
+                        out_row[column] = mixed(own_row[column], other_row[column], keep(mask, row, column))
+
+        @jit
+        def interleaved(own: Any, other: Any, mask: Any, out: Any) -> None:
+            _, height, width = out.shape
             for row in range(height):
-                own_row, other_row, out_row = own[channel, row], other[channel, row], out[channel, row]
                 for column in range(width):
-                    keep = c + y[row] * x[column]
-                    out_row[column] = mixed(own_row[column], other_row[column], keep)
+                    share = keep(mask, row, column)
+                    a, b = own[row, column], other[row, column]
+                    out[0, row, column] = mixed(a.r, b.r, share)
+                    out[1, row, column] = mixed(a.g, b.g, share)
+                    out[2, row, column] = mixed(a.b, b.b, share)
 
-    def interleaved(own: Any, other: Any, c: Any, y: Any, x: Any, out: Any) -> None:
-        _, height, width = out.shape
-        for row in range(height):
-            for column in range(width):
-                keep = c + y[row] * x[column]
-                a, b = own[row, column], other[row, column]
-                out[0, row, column] = mixed(a.r, b.r, keep)
-                out[1, row, column] = mixed(a.g, b.g, keep)
-                out[2, row, column] = mixed(a.b, b.b, keep)
+        return planar, interleaved
 
-    def planar_dense(own: Any, other: Any, keep: Any, out: Any) -> None:
-        channels, height, width = out.shape
-        for channel in range(channels):
-            for row in range(height):
-                own_row, other_row, out_row = own[channel, row], other[channel, row], out[channel, row]
-                for column in range(width):
-                    out_row[column] = mixed(own_row[column], other_row[column], keep[row, column])
-
-    def interleaved_dense(own: Any, other: Any, keep: Any, out: Any) -> None:
-        _, height, width = out.shape
-        for row in range(height):
-            for column in range(width):
-                a, b = own[row, column], other[row, column]
-                out[0, row, column] = mixed(a.r, b.r, keep[row, column])
-                out[1, row, column] = mixed(a.g, b.g, keep[row, column])
-                out[2, row, column] = mixed(a.b, b.b, keep[row, column])
-
-    def compiled(loop: Any, images: Any, dimensions: int) -> Any:
-        image = numba.types.Array(images, dimensions, 'C', readonly=True)
-        profile = numba.float32[::1]
-        signature = numba.void(image, image, numba.float32, profile, profile, numba.uint8[:, :, ::1])
-        return numba.njit(signature, nogil=True, error_model='numpy')(loop)
-
-    blend_planar = compiled(planar, numba.uint8, 3)
-    blend_interleaved = compiled(interleaved, numba.from_dtype(PIXEL), 2)
-    blend_planar_dense, blend_interleaved_dense = (
-        numba.njit(nogil=True, error_model='numpy')(loop) for loop in (planar_dense, interleaved_dense)
-    )
+    of_product, of_dense = loops(product), loops(dense)
+    profile = numba.float32[::1]
+    factors_type = numba.types.Tuple((numba.float32, profile, profile))
+    for loop, pixel, dimensions in zip(of_product, (numba.uint8, numba.from_dtype(PIXEL)), (3, 2), strict=True):
+        image = numba.types.Array(pixel, dimensions, 'C', readonly=True)
+        loop.compile((image, image, factors_type, numba.uint8[:, :, ::1]))
 
     def mix_uint8(images: Sequence[np.ndarray], masks: Sequence[Mask | None], out: np.ndarray) -> None:
         size = out.shape[-2], out.shape[-1]
@@ -97,26 +90,25 @@ def load() -> tuple[str, MixUint8] | None:
         for i, mask in enumerate(masks[: len(out)]):
             own, other = images[i], images[len(images) - 1 - i]
             pixels = _interleaved(own), _interleaved(other)
-            dense = isinstance(mask, DenseMask)
+            planar, interleaved = of_dense if isinstance(mask, DenseMask) else of_product
             if mask is None:
                 out[i] = own
             elif pixels[0] is not None and pixels[1] is not None:
-                (blend_interleaved_dense if dense else blend_interleaved)(*pixels, *factors(mask), out[i])
+                interleaved(*pixels, factors(mask), out[i])
             elif isinstance(mask, BoxMask) and mask.outside == 1.0:
                 # where nothing is blended or put into another order, copying is faster
                 yl, yh, xl, xh = mask.box
                 out[i] = own
                 out[i, ..., yl:yh, xl:xh] = other[..., yl:yh, xl:xh]
             else:
-                channels = (
-                    image.reshape(-1, *size) for image in (np.ascontiguousarray(own), np.ascontiguousarray(other))
-                )
-                (blend_planar_dense if dense else blend_planar)(*channels, *factors(mask), out[i].reshape(-1, *size))
+                channels = (np.ascontiguousarray(image).reshape(-1, *size) for image in (own, other))
+                planar(*channels, factors(mask), out[i].reshape(-1, *size))
 
     return f'numba {numba.__version__}', mix_uint8
 
 
 def _factors(mask: Mask, size: tuple[int, int]) -> tuple[Any, ...]:
+    """A mask as the loops read it."""
     if isinstance(mask, DenseMask):
         return (np.ascontiguousarray(mask.values, dtype=np.float32),)
     c, y, x = mask.factors(size)

@@ -48,7 +48,7 @@ def mix_pairs_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
     """`mix_` pair by pair, through scratch for one block."""
     images, repeat = _as_stored(x)
     plan = planner(x.dtype, repeat)
-    scratch = _scratch(images[0], x.dtype)
+    scratch = torch.empty_like(blocks(images[0])[0])
     for i in range(len(x) // 2):
         j = len(x) - 1 - i
         _mix_pair_(images[i], images[j], plan(masks[i]), plan(masks[j]), scratch)
@@ -110,10 +110,6 @@ def _as_stored(x: torch.Tensor) -> tuple[torch.Tensor, int]:
     return x, 1
 
 
-def _scratch(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty_like(blocks(image)[0], dtype=dtype)
-
-
 def _lerp_whole_(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     partner = x.flip(0)
     if x.dtype == weight.dtype:
@@ -126,13 +122,12 @@ def _lerp_whole_(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def _batch_weight(masks: Masks, x: torch.Tensor) -> torch.Tensor:
     """1 − M on x's device in float32 or wider: (len(masks), 1, ..., H, W), or ones for H and W where M is constant."""
     height, width = x.shape[-2:]
-    exact = torch.promote_types(x.dtype, torch.float32)
+    shape = len(masks), *([1] * (x.ndim - 3)), height, width
+    exact = np.float64 if x.dtype == torch.float64 else np.float32
     if any(isinstance(mask, DenseMask) for mask in masks):
         arrays = [np.ones((height, width)) if mask is None else mask.array((height, width)) for mask in masks]
-        stacked = 1.0 - np.stack(arrays)
-        share = to_device(stacked.astype(np.float64 if exact == torch.float64 else np.float32), x.device)
-        return share.reshape(len(masks), *([1] * (x.ndim - 3)), height, width)
-    rows = np.zeros((len(masks), 1 + height + width), np.float64 if exact == torch.float64 else np.float32)
+        return to_device((1.0 - np.stack(arrays)).astype(exact), x.device).reshape(shape)
+    rows = np.zeros((len(masks), 1 + height + width), exact)
     rows[:, 0] = 1.0
     for row, mask in zip(rows, masks, strict=True):
         if isinstance(mask, BoxMask):
@@ -147,4 +142,4 @@ def _batch_weight(masks: Masks, x: torch.Tensor) -> torch.Tensor:
         return 1.0 - keep
     offset, y, x_ = to_device(rows, x.device).split((1, height, width), dim=1)
     keep = torch.addcmul(offset[:, :, None], y[:, :, None], x_[:, None, :])
-    return (1.0 - keep).reshape(len(masks), *([1] * (x.ndim - 3)), height, width)
+    return (1.0 - keep).reshape(shape)

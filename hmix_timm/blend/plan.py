@@ -1,7 +1,8 @@
-"""What a mask asks to be done to an image, and the blocks in which it is done."""
+"""The steps by which a mask is applied to an image, and the blocks of the image in which they are done."""
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from types import EllipsisType
 from typing import NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ BLOCK_VALUES = 1 << 18
 
 
 class Plan(NamedTuple):
-    """What a mask does to an image: lerp to the partner by `weight` = 1 − M, then copy the box from it; or nothing."""
+    """How a mask is applied: lerp to the partner by `weight` = 1 − M, then copy the box from it; or nothing."""
 
     weight: float | torch.Tensor | None = None
     box: tuple[EllipsisType, slice, slice] | None = None
@@ -51,16 +52,7 @@ def make_plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> Plan:
 
 def planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], Plan]:
     """`make_plan`, remembering the last mask: in batch and pair mode neighbours share one."""
-    last: Mask | None = None
-    made = NOTHING
-
-    def plan(mask: Mask | None) -> Plan:
-        nonlocal last, made
-        if mask is not last:
-            last, made = mask, make_plan(mask, dtype, repeat)
-        return made
-
-    return plan
+    return lru_cache(maxsize=1)(partial(make_plan, dtype=dtype, repeat=repeat))
 
 
 def blocks(image: Image) -> Sequence[Image]:

@@ -22,7 +22,12 @@ def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> No
     if out.ndim == 4 and len(out) < len(images) and all(_pixels(image).flags.c_contiguous for image in images):
         _mix_firsts_interleaved(images, masks, out)
     else:
-        _mix_uint8_planar(images, masks, out)
+        plan = planner(torch.float32)
+        scratch = _FloatPair(out[0])
+        for i in range(len(images) // 2):
+            j = len(images) - 1 - i
+            out_j, mask_j = (out[j], masks[j]) if j < len(out) else (None, None)
+            _mix_pair_uint8(images[i], images[j], out[i], out_j, plan(masks[i]), plan(mask_j), scratch)
     if len(images) % 2:
         out[len(images) // 2] = images[len(images) // 2]
 
@@ -41,20 +46,10 @@ class _FloatPair:
         self.own_bits, self.other_bits = self.own.view(torch.int32), self.other.view(torch.int32)
 
 
-def _mix_uint8_planar(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
-    plan = planner(torch.float32)
-    scratch = _FloatPair(out[0])
-    last = len(images) - 1
-    for i in range(len(images) // 2):
-        j = last - i
-        out_j, mask_j = (out[j], masks[j]) if j < len(out) else (None, None)
-        _mix_pair_uint8(images[i], images[j], out[i], out_j, plan(masks[i]), plan(mask_j), scratch)
-
-
 def _mix_firsts_interleaved(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
-    """Mixes the first images of the pairs as H × (W · C), in which timm's loader hands them over.
+    """Mixes the first images of the pairs as H × (W · C), the layout in which timm's loader hands them over.
 
-    Where only one of a pair is wanted, it is sooner put into the order of `out` than the two that it is mixed from.
+    Putting one mixed image into the order of `out` is faster than doing so with the two that it is mixed from.
     """
     channels, height, width = out.shape[1:]
     sources = [_pixels(image).reshape(height, width * channels) for image in images]
@@ -79,7 +74,7 @@ def _mix_pair_uint8(
     """Writes an image as plan_i mixes it, and if it is wanted, its partner as plan_j does."""
     if plan_i.weight is not None or plan_j.weight is not None:
         own, other = _planar(own), _planar(other)
-        # with nothing to write for j, any place is as good
+        # with nothing to write for j, out_i only stands in for it
         parts = map(blocks, (own, other, out_i, out_i if out_j is None else out_j))
         for own_, other_, out_i_, out_j_ in zip(*parts, strict=True):
             _lerp_pair_uint8(own_, other_, out_i_, out_j_, plan_i.weight, plan_j.weight, scratch)
@@ -121,7 +116,7 @@ def _lerp_pair_uint8(
     if weight_j is None:
         return
     if weight_j is weight_i:
-        # what one of them gains the other loses: own + other − mixed, in which uint8's wrapping around cancels out
+        # one gains as much as the other loses: own + other − mixed, in which uint8's wrapping around cancels out
         np.add(own, other, out=out_j)
         np.subtract(out_j, out_i, out=out_j)
         return

@@ -1,18 +1,16 @@
-"""What a comparison leaves for its readers: `results.md`, `results.csv` and `results.png`."""
+"""Writes the results of a comparison: `results.md`, `results.csv` and `results.png`."""
 
 import shlex
-from collections import Counter
 
 from ..common.files import write_atomically, write_bytes
+from ..common.tables import Table
 from ..recipes.published import PUBLISHED
 from ..recipes.reader import RECIPE_FOLDER
-from .plan import Comparison
+from .comparison import Comparison, varied_options, words
 from .plot import plot_results
-from .results import Row, RunResult, csv_table, markdown_table, table
-from .runs import varied
-from .training import Outcome
+from .results import csv_table, make_table, markdown_table
 
-# What may differ from a recipe that is the paper's: where it runs, and how fast.
+# Arguments that may differ from a recipe of the paper: where it runs, and how fast.
 _NOT_THE_RECIPE = {
     *('data', 'data_dir', 'class_map', 'dataset_download', 'output', 'experiment', 'workers', 'pin_mem', 'device'),
     *('amp', 'amp_dtype', 'channels_last', 'torchcompile', 'torchcompile_mode', 'checkpoint_hist', 'seed', 'resume'),
@@ -21,97 +19,93 @@ _NOT_THE_RECIPE = {
 }
 
 
-def write_report(comparison: Comparison, outcome: Outcome) -> str:
-    """Writes the results: the table, and with it the picture where a run came to its end.
+def write_report(comparison: Comparison) -> str:
+    """Writes the table, and a picture if a run has finished.
 
     Returns:
-        The table, with what its numbers are, for the screen.
+        The table and its explanation, for the screen.
     """
-    name = comparison.recipe.stem
-    names = [variant.name for variant in comparison.variants]
-    results, baselines = outcome.results, comparison.baselines
-    published = paper_top1(comparison, results) if results else {}
-    rows = table(results, outcome.failures, names, baselines, published)
-    text = markdown_table(rows, baselines)
-    explained = _explained(comparison, results, rows)
-    document = [f'# {name}: comparison of mix modes', text, explained, _settings(comparison, results)]
-    document += ['Failed:\n\n' + '\n'.join(f'- {failure}' for failure in outcome.failures)] if outcome.failures else []
-    document += ['![validation curves and differences](results.png)'] if results else []
-    picture = comparison.output / 'results.png'
+    name, results, baselines = comparison.recipe.stem, comparison.results, comparison.baselines
+    variants = [variant.name for variant in comparison.variants]
+    table = make_table(results, comparison.failures, variants, baselines, comparison.seeds, paper_top1(comparison))
+    parts = [markdown_table(table, baselines), _explanation(comparison, table)]
+    document = [f'# {name}: comparison of mix modes', *parts, _settings(comparison)]
+    written, picture = 'results.md, results.csv', comparison.output / 'results.png'
+    if failed := '\n'.join(f'- {failure}' for failure in comparison.failures):
+        document.append(f'Failed:\n\n{failed}')
+        parts.append(f'Failed:\n{failed}')
     if results:
+        document.append('![validation curves and differences](results.png)')
+        written += ', results.png'
         colours = {variant.name: variant.colour for variant in comparison.variants}
-        figure = plot_results(results, rows, baselines, colours, name)
+        figure = plot_results(results, table, baselines, colours, name)
         write_atomically(picture, lambda file: figure.savefig(file, format='png', dpi=150))
     else:
         picture.unlink(missing_ok=True)  # of an earlier call, for other modes or seeds
     write_bytes(comparison.output / 'results.md', '\n\n'.join(document).encode() + b'\n')
-    write_bytes(comparison.output / 'results.csv', csv_table(rows, baselines, comparison.seeds).encode())
-    failed = [f'{failure.variant} seed {failure.seed}' for failure in outcome.failures]
-    named = f'\n{len(failed)} {"run" if len(failed) == 1 else "runs"} failed: {", ".join(failed)}' if failed else ''
-    written = ', '.join(['results.md', 'results.csv', *(['results.png'] if results else [])])
-    return f'\n{text}\n\n{explained}{named}\n\n{comparison.output}/{written}'
+    write_bytes(comparison.output / 'results.csv', csv_table(table).encode())
+    return '\n\n'.join(['', *parts, f'{comparison.output}/{written}'])
 
 
-def paper_top1(comparison: Comparison, results: list[RunResult]) -> dict[str, float]:
-    """The paper's numbers, where recipe, data set and epochs are the paper's; none for a mix mode that was changed."""
-    name = comparison.recipe.stem
-    if comparison.recipe.parent != RECIPE_FOLDER or name not in PUBLISHED:
+def paper_top1(comparison: Comparison) -> dict[str, float]:
+    """The paper's numbers, if recipe, data and epochs are the paper's, for the mix modes that were not changed."""
+    paper = PUBLISHED.get(comparison.recipe.stem)
+    if comparison.recipe.parent != RECIPE_FOLDER or paper is None:
         return {}
-    paper = PUBLISHED[name]
-    images = {result.validation_images for result in results} - {None}
-    changed = [
-        key
-        for key, value in comparison.plain.items()
-        if key not in _NOT_THE_RECIPE | varied() and comparison.training.get(key) != value
-    ]
-    batch = comparison.training['batch_size'] * comparison.processes_of_a_run
-    if changed or batch != comparison.plain['batch_size'] * paper.processes or images - {paper.validation_images}:
+    training, recipe = comparison.training, comparison.plain
+    compared = recipe.keys() - _NOT_THE_RECIPE - varied_options()
+    processes = comparison.nproc_per_node or 1
+    images = {result.validation_images for result in comparison.results}
+    same_batch = training['batch_size'] * processes == recipe['batch_size'] * paper.processes
+    same_data = images <= {paper.validation_images, None}
+    if not same_batch or not same_data or any(training.get(key) != recipe[key] for key in compared):
         return {}
-    unchanged = {variant.name for variant in comparison.variants if not variant.changed}
-    return {mode: top1 for mode, top1 in paper.top1.items() if mode in unchanged}
+    unchanged = [variant.name for variant in comparison.variants if not variant.own]
+    return {mode: paper.top1[mode] for mode in unchanged if mode in paper.top1}
 
 
-def _explained(comparison: Comparison, results: list[RunResult], rows: list[Row]) -> str:
+def _explanation(comparison: Comparison, table: Table) -> str:
+    results = comparison.results
     if not results:
-        return 'No run came to its end.'
-    epochs = sorted({max(result.curve) + 1 for result in results})
-    seeds = ', '.join(str(seed) for seed in comparison.seeds if any(result.seed == seed for result in results))
-    spread = any(row.std is not None for row in rows)
-    lines = [
-        f'Top-1 on the validation images after the last epoch ({" or ".join(map(str, epochs))}): '
-        + (f'mean ± sample standard deviation over seeds {seeds}.' if spread else f'seed {seeds}.')
-    ]
-    differences = [difference for row in rows for difference in row.differences.values()]
-    if any(difference.low is not None for difference in differences):
-        lines.append(
+        return 'No run has finished.'
+    filled = {column for row in table for column, value in row.items() if value is not None}
+    compared = any(f'difference_to_{baseline}' in filled for baseline in comparison.baselines)
+    interval = any(f'difference_to_{baseline}_low' in filled for baseline in comparison.baselines)
+    epochs = ' or '.join(map(str, sorted({max(result.curve) + 1 for result in results})))
+    seeds = ', '.join(map(str, sorted({result.seed for result in results})))
+    spread = 'mean ± sample standard deviation over seeds' if 'top1_std' in filled else 'seed'
+    images = max(result.validation_images or 0 for result in results)
+    paper = PUBLISHED.get(comparison.recipe.stem)
+    notes = [
+        (True, f'Top-1 on the validation images after the last epoch ({epochs}): {spread} {seeds}.'),
+        (
+            interval,
             "Differences are in percentage points, paired by seed, with their 95 % interval (Student's t, n − 1): "
-            '"worse" where all of it is below 0, "not better" where it holds 0.'
-        )
-    elif differences:
-        lines.append('Differences are in percentage points; one seed gives them no interval, and so ranks nothing.')
-    images = sorted({result.validation_images for result in results if result.validation_images})
-    if any(row.image_error is not None for row in rows):
-        lines.append(
-            f'± images: the standard error that {images[0]:,} validation images alone make, √(p (1 − p) / n); '
-            'the seeds share them.'
-        )
-    lines.append('The time of an epoch is that of training and validation.')
-    if any(row.published is not None for row in rows):
-        where = PUBLISHED[comparison.recipe.stem].where
-        lines.append(f'Published: {where} of "A Unified Analysis of Mixed Sample Data Augmentation".')
-    return '\n'.join(lines)
+            '"worse" if all of it is below 0, "not better" if it contains 0.',
+        ),
+        (compared and not interval, 'Differences are in percentage points; one seed gives no interval, so no ranking.'),
+        (
+            'image_error' in filled,
+            f'± images: the standard error due to {images:,} validation images alone, √(p (1 − p) / n); '
+            'all seeds share them.',
+        ),
+        ('epoch_seconds' in filled, 'The time of an epoch is that of training and validation.'),
+        (
+            'published' in filled,
+            f'Published: {paper and paper.where} of "A Unified Analysis of Mixed Sample Data Augmentation".',
+        ),
+    ]
+    return '\n'.join(note for applies, note in notes if applies)
 
 
-def _settings(comparison: Comparison, results: list[RunResult]) -> str:
+def _settings(comparison: Comparison) -> str:
     lines = [f'- recipe: `{comparison.recipe}`']
-    lines += [f'- script: `{comparison.script}`'] if comparison.script else []
-    words = [*comparison.torchrun, *comparison.arguments]
-    for variant in comparison.variants:
-        words += [word for word in variant.arguments[2:] if variant.changed and word not in words]
-    lines += [f'- arguments: `{shlex.join(words)}`'] if words else []
-    ways = Counter((result.jobs, result.threads) for result in results if result.jobs)
-    for (jobs, threads), count in sorted(ways.items()):
+    if comparison.script:
+        lines.append(f'- script: `{comparison.script}`')
+    own = dict(pair for variant in comparison.variants for pair in variant.own.items())
+    if given := [*comparison.torchrun, *comparison.arguments, *words(own)]:
+        lines.append(f'- arguments: `{shlex.join(given)}`')
+    for jobs, threads in sorted({(result.jobs, result.threads) for result in comparison.results if result.jobs}):
         way = 'one run after another' if jobs == 1 else f'{jobs} runs at once'
-        share = '' if len(ways) == 1 else f' ({count} of {len(results)} runs)'
-        lines.append(f'- trained {way}, {threads} {"thread" if threads == 1 else "threads"} in each process{share}')
+        lines.append(f'- trained {way}, {threads} {"thread" if threads == 1 else "threads"} in each process')
     return '\n'.join(lines)

@@ -8,7 +8,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from train_patch.compare import main
-from train_patch.comparison.plan import build_parser, read_comparison
+from train_patch.comparison.comparison import Run
+from train_patch.comparison.request import build_parser, read_comparison
 
 RECIPE = """
 model: test_mambaout
@@ -64,12 +65,13 @@ def rows_of():
 
 @pytest.fixture
 def refused(capsys):
-    """`refused(argv, status)`: the one line that a command ends with."""
+    """`refused(argv, status)`: the message that a command ends with."""
 
     def call(argv, status=2):
-        with pytest.raises(SystemExit) as caught:
-            main(list(map(str, argv)))
-        assert caught.value.code == status
+        try:
+            assert main(list(map(str, argv))) == status
+        except SystemExit as ended:  # argparse's
+            assert ended.code == status
         return capsys.readouterr().err
 
     return call
@@ -77,9 +79,46 @@ def refused(capsys):
 
 @pytest.fixture(scope='session')
 def plan():
-    """`plan(argv)`: the comparison that a command line means."""
+    """`plan(argv)`: the comparison that a command line asks for."""
 
     def make(argv):
         return read_comparison(*build_parser().parse_known_args(list(map(str, argv))))
 
     return make
+
+
+class StandIns:
+    """Calls the command with a shell script in place of each training process.
+
+    Args:
+        arguments: the fixture.
+        output: folder of the comparison.
+    """
+
+    modes = ('none', 'cutmix', 'hmix')
+    train = 'printf "epoch,eval_top1\\n0,10\\n1,20\\n" > summary.csv'
+
+    def __init__(self, arguments, output):
+        self.arguments, self.output, self.scripts = arguments, output, {}
+
+    def __call__(self, *more, **scripts):
+        """Returns the exit status; `scripts`: mode → script, which runs in the run's folder."""
+        self.scripts = scripts
+        return main([*self.arguments(self.output, *more), '--modes', *self.modes, '--seeds', '7'])
+
+    def command(self, run, environment):
+        """What stands for `Run.command`."""
+        setting = ['env', *(f'{name}={value}' for name, value in environment.items())]
+        script = self.scripts.get(run.variant.name, self.train)
+        return [*setting, 'sh', '-c', f'cd {run.folder} && {script}']
+
+    def folder(self, mode):
+        return self.output / mode / 'seed7'
+
+
+@pytest.fixture
+def call(arguments, tmp_path, monkeypatch):
+    """A StandIns: `call(none='exit 1')` trains the modes none, cutmix and hmix, of which none fails."""
+    stand_ins = StandIns(arguments, tmp_path / 'out')
+    monkeypatch.setattr(Run, 'command', lambda run, environment: stand_ins.command(run, environment))
+    return stand_ins

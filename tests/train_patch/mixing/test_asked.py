@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hmix_timm import FastCollateMixup, Mixup
 from train_patch import preview
-from train_patch.comparison.checks import resolve as ask_training
+from train_patch.comparison.training_arguments import resolve as ask_training
 from train_patch.trainer.arguments import parse_arguments
 
 from .conftest import read

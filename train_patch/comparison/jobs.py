@@ -1,0 +1,182 @@
+"""Trains the unfinished runs of a comparison, several at once."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from ..common.errors import WrongArguments
+from ..common.processes import end_child_with_parent
+from ..trainer.checkpoints import holds_run
+from .comparison import Comparison, Run
+from .guard import end_all, holding_signals
+from .results import Failure, RunResult
+from .training_arguments import error_message
+
+POLL_SECONDS = 0.1
+THREADS = 'OMP_NUM_THREADS'
+GPUS = 'CUDA_VISIBLE_DEVICES'
+
+Environment = Mapping[str, str]
+
+
+class Job:
+    """A run in training.
+
+    If this process is killed, Linux ends the training process; elsewhere the inherited lock tells the next comparison
+    that it is still there.
+
+    Args:
+        run: the run.
+        environment: variables set for it alone.
+        lock: what `locked` yielded, for its process to inherit.
+    """
+
+    def __init__(self, run: Run, environment: Environment, lock: IO[str]) -> None:
+        self.run = run
+        self.environment = environment
+        run.prepare()
+        self.epochs = run.epochs_done()
+        self._rows: list[tuple[int, float]] = []
+        command = run.command(environment)
+        with run.log.open('ab', buffering=0) as log:
+            log.write(f'$ {shlex.join(command)}\n'.encode())
+            self._log_start = log.tell()
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,  # Ctrl-C reaches the comparison alone, which then ends the whole group
+                preexec_fn=end_child_with_parent(),
+            )
+
+    def has_ended(self) -> bool:
+        """Whether its process has ended. Also counts the epochs in its table."""
+        ended = self.process.poll() is not None
+        epochs = self.run.epochs_done()
+        if epochs > self.epochs:
+            self.epochs = epochs
+            self._rows.append((epochs, self.run.summary.stat().st_mtime))
+        return ended
+
+    def epoch_seconds(self) -> float | None:
+        """Seconds from one row of its table to the next: training, validation and checkpoint; None before two rows.
+
+        The time before the first row is left out: it holds the start of the process and of the loader's workers.
+        """
+        if len(self._rows) < 2:
+            return None
+        (first, start), (last, end) = self._rows[0], self._rows[-1]
+        return (end - start) / (last - first)
+
+    def outcome(self) -> RunResult | Failure:
+        """The result of a run whose process has ended."""
+        import torch
+
+        status = self.process.returncode
+        if status:
+            kind = f'exit status {status}' if status > 0 else f'signal {-status}'
+            return self.run.failure(f'{kind}: {error_message(self._output())}')
+        default = 1 if self.run.comparison.torchrun else torch.get_num_threads()  # torchrun sets 1
+        threads = int(self.environment.get(THREADS) or os.environ.get(THREADS) or default)
+        return self.run.finish(self.epoch_seconds(), threads)
+
+    def _output(self) -> str:
+        """The output of this process, without that of an earlier one."""
+        return self.run.log.read_bytes()[self._log_start :].decode(errors='replace')
+
+
+def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str]) -> None:
+    """Trains the unfinished runs, and puts results and failures into the comparison.
+
+    A failed run is named and the others are trained, unless no run has ever finished an epoch: its reason would end
+    the others, too.
+
+    Args:
+        comparison: what to train.
+        parts: of the machine, from `environments`; as many runs are trained at once.
+        lock: of the folder, for the training processes to inherit.
+    """
+    from tqdm import tqdm
+
+    results = [(run, run.result()) for run in comparison.runs]
+    comparison.results = [result for _, result in results if result is not None]
+    waiting = [run for run, result in results if result is None]
+    epochs = {run.name: run.epochs_done() for run, _ in results}
+    fresh = not any(holds_run(run.folder) for run, _ in results)
+    free, jobs = list(parts), list[Job]()
+    with tqdm(
+        total=comparison.epochs * len(results),
+        initial=sum(epochs.values()),
+        unit='epoch',
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 10,  # in a log file, each update is a line of its own
+    ) as bar:
+        if comparison.results:
+            bar.write(f'{len(comparison.results)} of {len(results)} runs are finished already')
+        try:
+            while (waiting or jobs) and not comparison.stopped:
+                while waiting and free:
+                    with holding_signals():  # no process is started that `end_all` does not know
+                        jobs.append(Job(waiting.pop(0), free.pop(0), lock))
+                    names = ', '.join(job.run.name for job in jobs)
+                    bar.set_description(f'{names} ({len(results) - len(waiting)}/{len(results)})')
+                time.sleep(POLL_SECONDS)
+                ended = [job for job in jobs if job.has_ended()]
+                epochs |= {job.run.name: job.epochs for job in jobs}
+                bar.update(sum(epochs.values()) - bar.n)
+                for job in ended:
+                    jobs.remove(job)
+                    free.append(job.environment)
+                    outcome = job.outcome()
+                    if isinstance(outcome, RunResult):
+                        comparison.results.append(outcome)
+                        bar.write(f'{job.run.name}: top-1 {outcome.top1:.2f} %')
+                        continue
+                    comparison.failures.append(outcome)
+                    bar.write(f'failed: {outcome}', file=sys.stderr)
+                    if fresh and not outcome.diverged and not any(epochs.values()):
+                        comparison.stopped = f'{job.run.name} ended in its first epoch, and so would the others'
+        finally:
+            end_all(job.process for job in jobs)
+
+
+def environments(comparison: Comparison) -> list[Environment]:
+    """Shares this machine among the runs that are trained at once.
+
+    Returns:
+        Environment variables for each: an equal share of the cores, unless the user has set the number of threads,
+        and a GPU of its own if there are any.
+
+    Raises:
+        WrongArguments: there are fewer GPUs than runs.
+    """
+    jobs, device = comparison.jobs, str(comparison.training.get('device') or 'cuda')
+    if jobs > 1 and ':' in device:
+        raise WrongArguments(f'--device {device} is one device; with --jobs {jobs} each run has one of its own')
+    gpus = _gpus() if jobs > 1 and device == 'cuda' else []
+    if gpus and len(gpus) < jobs:
+        raise WrongArguments(f'--jobs {jobs}: each run has a GPU of its own, and there are {len(gpus)} here')
+    share = {THREADS: str(max(1, _cores() // jobs))} if jobs > 1 else {}
+    if jobs == 1 and comparison.on_digits:
+        share = {THREADS: '1'}  # the network is too small for more, which would take the loader's core
+    if THREADS in os.environ:
+        share = {}
+    return [share | ({GPUS: gpus[job]} if gpus else {}) for job in range(jobs)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1  # macOS has none
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get(GPUS, '').split(',') if name]
+    return named[:count] if named else [str(number) for number in range(count)]

@@ -1,0 +1,131 @@
+"""Asks training's own parser and checks, before any run starts, what the arguments mean and whether they can work."""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..common.errors import RunError, WrongArguments
+from ..common.timm_version import require_timm_for_training
+from ..recipes.reader import SafeDumper, SafeLoader
+from .comparison import Comparison
+
+Arguments = dict[str, Any]
+
+
+def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Arguments]:
+    """Resolves command lines with training's own parser.
+
+    Args:
+        script: a timm train script, or None for this project's own.
+        lines: the arguments of one run each.
+
+    Returns:
+        The arguments of each as its `args.yaml` would hold them.
+
+    Raises:
+        WrongArguments: training would refuse one of them; the message is training's.
+    """
+    if script is None:
+        return [_plain(_parsed(line)) for line in lines]
+    # in a process of its own, which imports the timm beside the script
+    command = [sys.executable, '-m', __name__, str(script)]
+    done = subprocess.run(command, input=json.dumps([*map(list, lines)]), capture_output=True, text=True)
+    if done.returncode:
+        raise WrongArguments(error_message(done.stderr))
+    return yaml.load(done.stdout, SafeLoader)
+
+
+def _parsed(line: Sequence[str]) -> argparse.Namespace:
+    """Parses a command line of this project's script, whose parser ends the process on an error."""
+    from ..trainer.arguments import parse_arguments
+
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            return parse_arguments(line)[0]
+    except SystemExit as error:
+        if error.code != 2:  # a signal, not the parser
+            raise
+        raise WrongArguments(error_message(output.getvalue())) from error
+
+
+def _plain(args: argparse.Namespace) -> Arguments:
+    return yaml.load(yaml.dump(vars(args), Dumper=SafeDumper), SafeLoader)
+
+
+def main() -> None:
+    """Resolves command lines with timm's script, which is the argument; reads them from stdin as JSON, writes YAML."""
+    from ..launcher.timm_script import TimmScript
+
+    path, lines = sys.argv[1], json.load(sys.stdin)
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    resolved = []
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            sys.argv = [path, *lines[0]]
+            script = TimmScript(path)
+            for line in lines:
+                sys.argv = [path, *line]
+                resolved.append(_plain(script.module._parse_args()[0]))
+    except RunError as error:
+        sys.exit(f'error: {error}')
+    yaml.dump(resolved, sys.stdout, SafeDumper)
+
+
+def error_message(output: str) -> str:
+    """Returns the last line of a process's output that looks like an error, else the last line, without its prefix."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r'([\w.]+(Error|Exception|Interrupt)\b|(\S+: )?error:|ERROR:)', line)]
+    return re.sub(r'^((\S+: )?error|ERROR): ', '', (errors or lines or ['no output'])[-1])
+
+
+def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> bool:
+    """Checks once what training would check in every run before its first batch, and counts epochs and images.
+
+    Args:
+        comparison: gets the numbers of epochs and of validation images.
+        prepare: called before the data are read; None if nothing may be written, so that nothing is downloaded.
+
+    Returns:
+        Whether the data were there; False only if nothing may be written.
+
+    Raises:
+        RunError: training would end at once; the message says why.
+    """
+    require_timm_for_training()
+    from timm.scheduler import create_scheduler_v2, scheduler_kwargs
+    from torch import optim, zeros
+
+    from ..trainer.checks import check_arguments
+    from ..trainer.data import load_datasets
+
+    args = _parsed([])  # an older script of timm's may lack an option
+    vars(args).update(comparison.training)
+    args.data_dir = args.data_dir or args.data
+    if comparison.torchrun:
+        args.aug_repeats = 0  # it needs several processes, and this is one
+    if comparison.script is None:
+        check_arguments(args)
+    any_optimizer = optim.SGD([zeros(1)], lr=0.1)
+    comparison.epochs = create_scheduler_v2(any_optimizer, **scheduler_kwargs(args), updates_per_epoch=1)[1]
+    if prepare is not None:
+        prepare()
+    elif args.dataset_download or not os.path.exists(args.data_dir or ''):
+        return False
+    _, validation = load_datasets(args)
+    comparison.validation_images = len(validation) if isinstance(validation, Sized) else None
+    return True
+
+
+if __name__ == '__main__':
+    main()

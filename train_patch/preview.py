@@ -1,4 +1,4 @@
-"""Pictures of what mixing does to your images: `hmix-preview`, or `python -m train_patch.preview`.
+"""Draws what mixing does to your images: `hmix-preview`, or `python -m train_patch.preview`.
 
     hmix-preview --mix-mode hmix                                          # two photographs
     hmix-preview --images digits --mix-mode puzzlemix --initial-checkpoint runs/first/model_best.pth.tar
@@ -7,36 +7,34 @@
     hmix-preview --grid mixup cutmix hmix gmix --lam 0.65 --hmix-ratio 0.5     # the paper's Figure 3
 
 Images go through timm's training transform, `FastCollateMixup` and timm's loader, in batches of two: a row of the
-picture is a sample as a training run with these arguments would get it. The mask is not worked out a second time: the
-mixer is run again from the same random state on a white and a black image, and what comes out is the mask. PuzzleMix
-asks the model, which has the weights of --initial-checkpoint or --pretrained, and its saliency is shown, too.
+picture is a sample as a training run with these arguments would get it. The mask is not computed a second time: the
+mixer runs again from the same random state on a white and a black image, which gives the mask. PuzzleMix asks the
+model, which has the weights of --initial-checkpoint or --pretrained, and its saliency is shown, too.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hmix_timm.checks import check_number
+from hmix_timm.checks import check_choice, check_number
 from hmix_timm.modes import mix_modes
 
-from .common.command import add_version, check_output
+from .common.command import add_version, at_least, check_output, require_packages
+from .common.errors import wrong_arguments
 from .common.start import command
 from .common.timm_version import require_timm_for_training
 from .common.weights import only_weights
 from .data.digits import digits_folder
-from .drawing.grid import grid_masks, grid_slots
-from .mixing import Mixing, declare, load_mix_families
+from .mixing import Mixing, declare, load_mix_families, resolve, share_options
 from .recipes.reader import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
-from .trainer.arguments import WrongArguments, parse_arguments
+from .trainer.arguments import parse_arguments
 
 PROGRAM = 'hmix-preview'
 USAGE = (
     'hmix-preview [-o FILE] [--rows N] [--seed S] [-c RECIPE] [--images SET | --data-dir DIR] '
-    '[--grid MODE ... [--lam L]] [any training argument]'
+    '[--grid [MODE ...] [--lam L]] [any training argument]'
 )
-IMAGES = ('photos', 'digits')
 DIGITS_RECIPE = RECIPE_FOLDER / 'digits.yaml'
 MAX_ROWS = 32
 MAX_SIDE = 1024
@@ -46,12 +44,12 @@ FILE_TYPES = ('.png', '.jpg', '.jpeg', '.pdf', '.svg', '.webp')
 # them is near 0 or 1, where half of all λ ~ Beta(1, 1) would be hard to see.
 SEED = 91
 
-# what a training loader would do that this one does not
+# loaders of timm's training that this command does not have
 _NOT_SHOWN = ('naflex_loader', 'aug_splits', 'jsd_loss', 'train_img_sizes')
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's own options; everything else is training's."""
+    """The command's own options; all others are training's."""
     parser = argparse.ArgumentParser(
         PROGRAM,
         USAGE,
@@ -67,31 +65,34 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path('preview.png'),
         metavar='FILE',
-        help=f'picture to write, of the type that its name ends in: {", ".join(FILE_TYPES)} (default: preview.png)',
+        help=f'picture to write; its suffix, one of {", ".join(FILE_TYPES)}, is its format (default: preview.png)',
     )
-    parser.add_argument('--rows', type=int, metavar='N', help=f'samples to show, up to {MAX_ROWS} (default: 4)')
+    parser.add_argument(
+        '--rows', type=at_least(1, up_to=MAX_ROWS), metavar='N', help=f'samples to show, up to {MAX_ROWS} (default: 4)'
+    )
     parser.add_argument(
         '--seed',
-        type=int,
+        type=at_least(0, up_to=2**32 - 1),
         default=SEED,
         metavar='S',
-        help=f'seed of all that is drawn (default: {SEED}, which shows something in the first rows)',
+        help=f'seed of all random numbers (default: {SEED}, which shows something in the first rows)',
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
-        '--data-dir',
-        metavar='DIR',
-        help="folder with train/ and in it one for each class (default: the recipe's)",
+        '--data-dir', metavar='DIR', help="folder with train/ and in it one for each class (default: the recipe's)"
     )
     source.add_argument(
         '--images',
-        choices=IMAGES,
+        choices=('photos', 'digits'),
         help="images that come with scikit-learn; the digits as the recipe digits takes them (default: the recipe's "
         'images, or else photos)',
     )
     grid = parser.add_argument_group('mix modes side by side, on the same pair and at the same λ')
     grid.add_argument(
-        '--grid', nargs='+', metavar='MODE', help=f'some of {", ".join(mix_modes())} (default: no grid, but samples)'
+        '--grid',
+        nargs='*',
+        metavar='MODE',
+        help=f'some of {", ".join(_modes_of_grid())}; without a MODE all of them (default: no grid, but samples)',
     )
     grid.add_argument('--lam', type=float, metavar='L', help='λ of the grid, from 0 to 1 (default: 0.65)')
     return parser
@@ -101,7 +102,7 @@ def _help_on_training() -> str:
     group = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
     declare(group)
     return (
-        'Training arguments are those of hmix-train; what does not change the images has no effect. Among them:\n'
+        'Training arguments are those of hmix-train; those that do not change the images have no effect. Among them:\n'
         f'  -c RECIPE   a YAML file, or a shipped recipe: {", ".join(shipped_recipes())}\n'
         f'  --img-size N, up to {MAX_SIDE}, --aa, --reprob, --train-padding, …   what happens before mixing\n'
         '  --mixup A, --cutmix A, --mixup-prob P, --mixup-mode MODE, --smoothing X, …   mixing as timm has it\n'
@@ -109,130 +110,120 @@ def _help_on_training() -> str:
     )
 
 
+def _modes_of_grid() -> list[str]:
+    return [name for name, mode in mix_modes().items() if not mode.needs_model]
+
+
 @command(PROGRAM)
 @only_weights()
 def main(argv: list[str]) -> None:
     """Writes the picture that the command line asks for."""
-    try:
-        load_mix_families(argv, {})  # their options and modes are in the help, too
-        parser = build_parser()
-    except ValueError as error:
-        argparse.ArgumentParser(PROGRAM, USAGE).error(str(error))
-    options, line = parser.parse_known_args(argv)
-    try:
-        _check_options(options)
-        figure = (_grid_figure if options.grid else _samples_figure)(options, line)
-    except (ValueError, WrongArguments) as error:
-        parser.error(str(error))
+    with wrong_arguments():
+        peek = argparse.ArgumentParser(add_help=False)
+        peek.add_argument('-c', '--config')
+        name = peek.parse_known_args(argv)[0].config
+        recipe = read_recipe(name) if name else {}
+        load_mix_families(argv, recipe)  # their options and modes are in the help, too
+        options, line = build_parser().parse_known_args(argv)
+        _check_options(options, recipe)
+    figure = _samples_figure(options, line, name) if options.grid is None else _grid_figure(options, line, name, recipe)
     from .drawing.pictures import save_figure
 
     save_figure(figure, options.output)
     print(options.output)
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    """Raises ValueError for what is wrong with the command's own options."""
-    if options.output.suffix.lower() not in FILE_TYPES:
-        raise ValueError(f'--output must end in one of {", ".join(FILE_TYPES)}, got {options.output}')
+def _check_options(options: argparse.Namespace, recipe: dict[str, Any]) -> None:
+    """Raises ValueError for a wrong option of the command's own, or a recipe that it cannot show."""
+    check_choice('the suffix of --output', options.output.suffix.lower(), FILE_TYPES)
     check_output('--output', options.output)
-    if options.rows is not None and not 1 <= options.rows <= MAX_ROWS:
-        raise ValueError(f'--rows must be from 1 to {MAX_ROWS}, got {options.rows}')
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f'--seed must be from 0 to {2**32 - 1}, got {options.seed}')
-    if options.grid and options.rows is not None:
+    if options.grid is not None and options.rows is not None:
         raise ValueError('--rows is not for --grid, which shows one pair')
     if options.lam is not None:
-        if not options.grid:
+        if options.grid is None:
             raise ValueError('--lam is for --grid, which is not given')
         check_number('--lam', options.lam, high=1.0)
-
-
-def _recipe_name(line: Sequence[str]) -> str | None:
-    peek = argparse.ArgumentParser(add_help=False)
-    peek.add_argument('-c', '--config')
-    return peek.parse_known_args(list(line))[0].config
-
-
-def _read_shown_recipe(name: str | None) -> dict[str, Any]:
-    """The recipe, {} without one.
-
-    Raises:
-        ValueError: it cannot be read, or asks for what this command cannot show.
-    """
-    recipe = read_recipe(name) if name else {}
     for key in _NOT_SHOWN:
         if recipe.get(key):
-            raise ValueError(f'{key} of recipe {name} must be off: what it delivers is not what this command can show')
-    return recipe
+            raise ValueError(f'{key} of the recipe must be off: this command cannot show its images')
 
 
-def parse_training(options: argparse.Namespace, line: Sequence[str]) -> tuple[argparse.Namespace, Mixing]:
-    """What training makes of its arguments, with the images that the command's own options name."""
-    name = _recipe_name(line)
-    on_digits = name is not None and find_recipe(name) == DIGITS_RECIPE
+def parse_training(options: argparse.Namespace, line: list[str], name: str | None) -> tuple[argparse.Namespace, Mixing]:
+    """Reads training's arguments.
+
+    Args:
+        options: the command's own, which choose the images.
+        line: all other arguments.
+        name: of the recipe among them.
+
+    Returns:
+        Training's arguments and how it mixes.
+    """
     images = options.images
-    if images is None and on_digits and not options.data_dir:
+    if images is None and not options.data_dir and name is not None and find_recipe(name) == DIGITS_RECIPE:
         images = 'digits'
-    if images == 'digits' and name is None:
-        line = ['-c', str(DIGITS_RECIPE), *line]
-    if options.data_dir is not None:
-        line = [*line, '--data-dir', options.data_dir]
+    line = ['-c', str(DIGITS_RECIPE), *line] if images == 'digits' and name is None else line
+    line = line if options.data_dir is None else [*line, '--data-dir', options.data_dir]
     args, mixing = parse_arguments(line, PROGRAM, USAGE, strict=False)
     if mixing.replaced:
         print(mixing.replaced)
-    side = max(args.img_size or 0, *(args.input_size or [0])[-2:])
-    if side > MAX_SIDE:
-        raise ValueError(f'--img-size must be up to {MAX_SIDE} here, got {side}')
+    check_number('--img-size', max(args.img_size or 0, *(args.input_size or [0])[-2:]), high=MAX_SIDE)
     if images is not None:
         args.dataset, args.data_dir = '', str(digits_folder()) if images == 'digits' else None
-        args.num_classes = None  # of the data that the recipe is for
+        args.num_classes = None  # of the images, not of the recipe's
     return args, mixing
 
 
-def _samples_figure(options: argparse.Namespace, line: list[str]) -> Any:
-    """The picture of what a training's loader delivers."""
-    name = _recipe_name(line)
-    _read_shown_recipe(name)
-    args, mixing = parse_training(options, line)
-    if mixing.mode is None and not mixing.active:
-        if name is not None:
-            raise ValueError('nothing is mixed: the recipe does not, and there is no --mix-mode')
-        args, mixing = parse_training(options, [*line, '--mix-mode', 'hmix'])
-    require_timm_for_training()  # takes seconds to import timm, for which no typo waits
-    from .drawing.preview_plot import plot_samples
+def _samples_figure(options: argparse.Namespace, line: list[str], name: str | None) -> Any:
+    """Draws the samples that a training's loader delivers."""
+    with wrong_arguments():
+        args, mixing = parse_training(options, line, name)
+        if mixing.mode is None and not mixing.active:
+            if name is not None:
+                raise ValueError('nothing is mixed: the recipe does not mix, and --mix-mode is not given')
+            args, mixing = parse_training(options, [*line, '--mix-mode', 'hmix'], name)
+    _require()
+    from .drawing.pictures import plot_samples
+    from .drawing.samples import record_batches
 
-    if mixing.needs_model:
-        from .drawing.puzzle_samples import record_puzzle_samples as record
-    else:
-        from .drawing.samples import record_samples as record
-    samples, mixer = record(args, mixing, options.seed, 4 if options.rows is None else options.rows)
+    rows = options.rows or 4
+    batches, mixer = record_batches(args, mixing, options.seed, rows if args.mixup_mode == 'half' else (rows + 1) // 2)
     print(f'Mixing: {mixer}', flush=True)
-    return plot_samples(samples, mixer)
+    return plot_samples(batches, rows, mixer)
 
 
-def _grid_figure(options: argparse.Namespace, line: list[str]) -> Any:
-    """The picture of mix modes side by side: the group's options are for all of them that have a use for it."""
-    recipe = _read_shown_recipe(_recipe_name(line))
+def _grid_figure(options: argparse.Namespace, line: list[str], name: str | None, recipe: dict[str, Any]) -> Any:
+    """Draws mix modes side by side: each takes those of the mixing options that it has."""
     group = argparse.ArgumentParser(PROGRAM, USAGE, add_help=False, allow_abbrev=False)
     declare(group)
     known, others = group.parse_known_args(line)
     typed = {dest: value for dest, value in vars(known).items() if value not in (None, False)}
-    for dest in ('mix_mode', 'cutmix_mode', 'mix_alpha', 'mix_literal'):
-        if dest in typed:
-            raise ValueError(
-                f'--{dest.replace("_", "-")} is not for --grid, which shows one pair with every mode at one λ'
-            )
-    lam = 0.65 if options.lam is None else options.lam
-    slots = grid_slots(options.grid, typed, recipe)
-    args, mixing = parse_training(options, [*others, '--mix-mode', 'none'])
-    require_timm_for_training()
-    from .drawing.pictures import mix_grid
-    from .drawing.preview_plot import to_rgb
-    from .drawing.samples import record_samples
+    modes = options.grid or _modes_of_grid()
+    with wrong_arguments():
+        for dest in ('mix_mode', 'cutmix_mode', 'mix_alpha', 'mix_literal'):
+            if dest in typed:
+                option = f'--{dest.replace("_", "-")}'
+                raise ValueError(f'{option} is not for --grid, which shows one pair with every mode at one λ')
+        for mode in modes:
+            check_choice('--grid', mode, _modes_of_grid())
+        shared = share_options(typed, 'mix_mode', modes, '--grid')
+        mixings = {mode: resolve({**own, 'mix_mode': mode}, recipe) for mode, own in shared.items()}
+        args, mixing = parse_training(options, [*others, '--mix-mode', 'none'], name)
+    _require()
+    from .drawing.grid import grid_masks
+    from .drawing.pictures import mix_grid, to_rgb
+    from .drawing.samples import record_batches
 
-    (sample, *_), _ = record_samples(args, mixing, options.seed, 1)
-    own, other = to_rgb(sample.own), to_rgb(sample.other)
-    return mix_grid(own, other, grid_masks(slots, lam, own.shape[:2], options.seed), f'λ = {lam:g}')
+    (batch,), _ = record_batches(args, mixing, options.seed, 1)
+    own, other = map(to_rgb, batch.images)
+    lam = 0.65 if options.lam is None else options.lam
+    return mix_grid(own, other, grid_masks(mixings, lam, own.shape[:2], options.seed), f'λ = {lam:g}')
+
+
+def _require() -> None:
+    """Raises RunError where something is missing; takes seconds to import timm, for which no typo waits."""
+    require_packages('matplotlib', 'sklearn', 'tqdm')
+    require_timm_for_training()
 
 
 if __name__ == '__main__':

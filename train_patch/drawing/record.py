@@ -1,66 +1,48 @@
-"""A mixer that remembers what it did, and the samples that a loader delivered with it."""
+"""Mixers that record what they did, and the batches that a training gets with them."""
 
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from hmix_timm import FastCollateMixup
-from hmix_timm.masks import Size
+from hmix_timm import FastCollateMixup, PuzzleMix
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """A sample of a training's loader.
+class Batch:
+    """A batch of B samples, of which a training gets N.
 
     Args:
-        own: image i as it came to the mixer, (C, H, W) uint8.
-        other: image j.
-        labels: names of the classes of i and j.
-        targets: their indices.
-        mask: the mask that was applied, (H, W) float32, to the nearest 1/255.
-        weight: label weight of image i.
-        mixed: the sample as the loader delivered it, normalization undone, (C, H, W) uint8.
-        saliency: of i and of j, (H, W) each, where the mask depends on them.
-    """
-
-    own: np.ndarray
-    other: np.ndarray
-    labels: tuple[str, str]
-    targets: tuple[int, int]
-    mask: np.ndarray
-    weight: float
-    mixed: np.ndarray
-    saliency: tuple[np.ndarray, np.ndarray] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """What a `RecordingMixup` did to one batch of B samples, N of which it returned.
-
-    Args:
-        images: the samples as they came, B arrays (C, H, W) uint8.
-        targets: their classes, B numbers.
-        masks: the masks applied, (N, H, W) float32, to the nearest 1/255.
+        images: as they came to the mixer, (B, C, H, W); uint8 where the batch is complete.
+        classes: the samples' classes, B numbers; names where the batch is complete.
+        masks: the masks that were applied, (N, H, W) float32, to the nearest 1/255.
         weights: label weights of the samples' own classes, (N,) float32.
+        saliency: (B, H, W), where the masks depend on it.
+        mixed: the samples as a training gets them, normalization undone, (N, C, H, W) uint8, once it is complete.
     """
 
-    images: list[np.ndarray]
-    targets: list[int]
+    images: Any
+    classes: Sequence[Any]
     masks: np.ndarray
     weights: np.ndarray
+    saliency: np.ndarray | None = None
+    mixed: Any = None
 
 
-class RecordingMixup(FastCollateMixup):
-    """`FastCollateMixup` that remembers what it did to each batch, in `records`; for loaders without workers."""
+class Recording:
+    """A mixer with a list of the batches that it mixed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.records: list[Record] = []
+        self.records: list[Batch] = []
+
+
+class RecordingMixup(Recording, FastCollateMixup):
+    """`FastCollateMixup` that records each batch; for loaders without workers."""
 
     def __call__(self, batch: Any, _: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixes as `FastCollateMixup` does, from the same random numbers."""
@@ -68,13 +50,13 @@ class RecordingMixup(FastCollateMixup):
         result = super().__call__(batch)
         np.random.set_state(before)
         # draws the same numbers once more, and so leaves the generator where mixing left it
-        masks, weights = self._replay(len(batch), batch[0][0].shape[-2:])
-        images = [torch.as_tensor(image).numpy().copy() for image, _ in batch]
-        self.records.append(Record(images, [int(target) for _, target in batch], masks, weights))
+        images = torch.stack([torch.as_tensor(image) for image, _ in batch])
+        masks, weights = self._replay(len(images), images.shape[-2:])
+        self.records.append(Batch(images, [int(target) for _, target in batch], masks, weights))
         return result
 
-    def _replay(self, batch_size: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-        """Masks and label weights: what the mixer makes of white images with black partners and of two classes."""
+    def _replay(self, batch_size: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Mixes white images with black partners and two classes, which gives masks and label weights."""
         white = np.arange(batch_size) < (batch_size + 1) // 2
         probes = [(np.full((1, *size), 255 * w, dtype=np.uint8), int(not w)) for w in white]
         mixer = copy.copy(self)
@@ -86,33 +68,44 @@ class RecordingMixup(FastCollateMixup):
         return masks, np.where(white, targets[:, 0].numpy(), targets[:, 1].numpy())
 
 
-def as_pixels(loader: Any, images: torch.Tensor) -> np.ndarray:
-    """Images as timm's prefetching loader delivers them, its normalization undone, as uint8."""
-    return (images * loader.std + loader.mean).round().clamp(0, 255).byte().numpy()
+class RecordingPuzzleMix(Recording, PuzzleMix):
+    """`PuzzleMix` that records each batch."""
+
+    def solve_masks(self, images: torch.Tensor, saliency: torch.Tensor, lam: float, count: int) -> torch.Tensor:
+        """Solves as `PuzzleMix` does."""
+        masks = super().solve_masks(images, saliency, lam, count)
+        self.solved = saliency, masks
+        return masks
+
+    def __call__(self, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mixes as `PuzzleMix` does."""
+        came, size = images.clone(), images.shape[-2:]
+        self.solved = torch.zeros(len(images), *size), torch.ones(len(images), 1, 1)  # of a batch that is not mixed
+        result = super().__call__(images, target)
+        saliency, masks = self.solved
+        shown = torch.nn.functional.interpolate(masks[:, None], size, mode='nearest')[:, 0].numpy()
+        self.records.append(Batch(came, target.tolist(), shown, masks.mean((1, 2)).numpy(), saliency.numpy()))
+        return result
 
 
-def recorded_samples(loader: Any, mixer: RecordingMixup, names: Sequence[str]) -> Iterator[Sample]:
-    """The samples that a loader delivers, epoch after epoch.
+def recorded_batches(loader: Any, mixer: Any, names: Sequence[str]) -> Iterator[Batch]:
+    """Yields the batches that a training gets, epoch after epoch.
 
     Args:
-        loader: timm's prefetching loader with `mixer` as its collate function, and without workers.
-        mixer: as above.
+        loader: timm's prefetching loader without workers.
+        mixer: a `RecordingMixup`, which is the loader's collate function, or a `RecordingPuzzleMix`, which mixes the
+            batches of the loader.
         names: of the classes; classes beyond them are shown as numbers.
     """
+
+    def pixels(images: torch.Tensor) -> np.ndarray:
+        normalized = images.is_floating_point()
+        return (images * loader.std + loader.mean if normalized else images).round().clamp(0, 255).byte().numpy()
+
     # the loader works one batch ahead, so that records are counted, not taken from the end
-    for number, (x, _) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
-        delivered = as_pixels(loader, x)
+    for number, (mixed, target) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
+        if isinstance(mixer, PuzzleMix):
+            mixed, _ = mixer(mixed, target)
         record = mixer.records[number]
-        last = len(record.images) - 1
-        for i, mixed in enumerate(delivered):
-            targets = record.targets[i], record.targets[last - i]
-            own, other = (names[t] if 0 <= t < len(names) else str(t) for t in targets)
-            yield Sample(
-                own=record.images[i],
-                other=record.images[last - i],
-                labels=(own, other),
-                targets=targets,
-                mask=record.masks[i],
-                weight=float(record.weights[i]),
-                mixed=mixed,
-            )
+        named = [names[index] if 0 <= index < len(names) else str(index) for index in record.classes]
+        yield replace(record, images=pixels(record.images), classes=named, mixed=pixels(mixed))

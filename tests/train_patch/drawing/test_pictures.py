@@ -1,4 +1,6 @@
-"""What is drawn in the grid of mixes, and how a figure becomes a file."""
+"""What is drawn in the rows of samples and in the grid of mixes, and how a figure becomes a file."""
+
+import io
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ from PIL import Image
 
 from hmix_timm import BoxMask, DenseMask
 from train_patch.common.errors import RunError
-from train_patch.drawing.pictures import blended, mix_grid, new_figure, save_figure
+from train_patch.drawing.pictures import blended, mix_grid, new_figure, plot_samples, save_figure
+from train_patch.drawing.record import Batch
 
 OWN = np.full((4, 6, 3), (200, 100, 11), np.uint8)
 OTHER = np.full((4, 6, 3), (0, 50, 20), np.uint8)
@@ -35,6 +38,45 @@ def test_the_grid_shows_originals_mixes_and_below_them_masks_and_label_weights_o
         (image,) = ax.images
         np.testing.assert_array_equal(image.get_array(), mask.array((4, 6)))
         assert image.get_clim() == (0.0, 1.0)
+
+
+def batch_of(number, classes=('first', 'second'), saliency=False):
+    """A batch whose pictures can all be told apart."""
+    images, mixed = (np.arange(24, dtype=np.uint8).reshape(2, 1, 3, 4) + start for start in (50 * number, 100))
+    masks = np.arange(24, dtype=np.float32).reshape(2, 3, 4) / (24 + number)
+    maps = masks[::-1] if saliency else None
+    return Batch(images, classes, masks, np.array([0.125, 0.25], np.float32), maps, mixed)
+
+
+@pytest.mark.parametrize('saliency', [False, True])
+def test_every_panel_shows_what_its_title_says(saliency):
+    batches = [batch_of(number, saliency=saliency) for number in range(2)]
+    figure = plot_samples(batches, 3, 'the mixer')
+    columns = 6 if saliency else 4
+    assert len(figure.axes) == 3 * columns + 1 and figure.get_suptitle() == 'the mixer'
+    for row, (batch, i) in enumerate(((batches[0], 0), (batches[0], 1), (batches[1], 0))):
+        own, other = ('first', 'second')[i], ('second', 'first')[i]
+        expected = {f'image i\n{own}': batch.images[i], f'image j\n{other}': batch.images[1 - i]}
+        if saliency:
+            expected |= {'saliency of i': batch.saliency[i], 'saliency of j': batch.saliency[1 - i]}
+        weight = batch.weights[i]
+        expected |= {'mask M': batch.masks[i], f'{weight:.3f} {own}\n{1 - weight:.3f} {other}': batch.mixed[i]}
+        panels = figure.axes[columns * row : columns * (row + 1)]
+        assert [panel.get_title() for panel in panels] == list(expected)
+        for panel, shown in zip(panels, expected.values(), strict=True):
+            (image,) = panel.get_images()
+            np.testing.assert_array_equal(
+                np.asarray(image.get_array()),
+                np.broadcast_to(shown.T, (4, 3, 3)).swapaxes(0, 1) if shown.ndim == 3 else shown,
+            )
+        assert panels[-2].get_images()[0].get_clim() == (0.0, 1.0)
+
+
+@pytest.mark.parametrize('name', ['$', 'a$b$', '$x^{2}$', r'\frac{', '_^', '%s {0}'])
+def test_no_class_name_is_a_formula_and_long_ones_lose_their_middle(name):
+    figure = plot_samples([batch_of(0, (name, 'abcdefghijklmnopqrstuvwxyz'))], 1, 'title')
+    figure.savefig(io.BytesIO(), format='png')
+    assert [ax.get_title() for ax in figure.axes[:2]] == [f'image i\n{name}', 'image j\nabcdefghij…qrstuvwxyz']
 
 
 def test_a_figure_becomes_a_file_of_its_names_kind(tmp_path):

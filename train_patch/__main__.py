@@ -5,7 +5,7 @@
     hmix-train path/to/timm/train.py --data-dir /imagenet --model resnet50 --mix-mode hmix
     hmix-train --data-dir /imagenet --model resnet50 --mix-mode hmix
 
-Options of ours stand before the script (`SCRIPT.py`, or `-m package.module`), everything after it is the script's; for
+Our options stand before the script (`SCRIPT.py`, or `-m package.module`), everything after it is the script's; for
 timm's train.py both places work. Without a script it is the project's own, `train_patch/train.py`. Nothing here imports
 timm before the script's folder leads `sys.path`, so that the script of a timm checkout gets the timm beside it, as it
 does under `python train.py`.
@@ -14,6 +14,7 @@ does under `python train.py`.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from .common.errors import RunError
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     status = 2
     try:
         line = command_line.split(argv)
-        run = _prepare(line) if line else _projects_own(argv)
+        run = _prepare(line) if line else partial(_run_own, argv)
         status = 1
         run()
     except RunError as error:
@@ -40,33 +41,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(status) from None
 
 
-def _projects_own(argv: list[str]) -> Callable[[], object]:
-    def run() -> None:
-        from . import train
+def _run_own(argv: list[str]) -> None:
+    from . import train
 
-        train.main(argv)
-
-    return run
+    train.main(argv)
 
 
 def _prepare(line: CommandLine) -> Callable[[], object]:
-    """What runs the script of a command line: as timm's train.py, or as any other."""
+    """Prepares the script of a command line as timm's train.py, or as any other; returns the function that runs it."""
     like_timms = not line.is_module and not command_line.names_missing(line.script)
     command_line.lead_path(os.getcwd() if line.is_module else str(Path(line.script).resolve().parent))
     if like_timms and timm_version(OLDEST_FOR_MIXING, 'mixing') >= OLDEST_FOR_TRAINING:
+        command_line.OwnParser().parse_args(line.own)
         from .launcher.timm_script import TimmScript
 
         sys.argv = [line.script, *line.own, *line.arguments]
-        return TimmScript(line.script).main
-    # what a command line alone can tell comes before torch and timm, which take seconds to import
-    command_line.refuse_own_options(line, like_timms)
-    mixing = command_line.resolve_own(line.own)
+        return TimmScript(line.script).module.main
+    # errors of the command line come before torch and timm, which take seconds to import
+    mixing = command_line.read_own_options(line, like_timms)
     if line.is_module:
         command_line.check_module(line.script)
     timm_version(OLDEST_FOR_MIXING, 'mixing')
-    from .launcher.any_script import AnyScript
+    from .launcher import any_script
 
-    return AnyScript(line, mixing).main
+    return partial(any_script.run, line, mixing)
 
 
 if __name__ == '__main__':

@@ -1,10 +1,14 @@
-"""Running a script that mixes with timm's `Mixup` as it stands, with mixers of ours in the place of timm's.
+"""Runs a script that mixes with timm's `Mixup` as it stands, with our mixers in the place of timm's.
 
 Only arguments of the mixer's constructor are replaced, never those of the script: scripts choose their loss by them.
 `prob`, `mode`, `label_smoothing` and `num_classes` stay as the script passes them.
+
+multiprocessing tells a process that it spawns which file its main module is, and the process executes that file under
+the name `__mp_main__`. Processes of a launched script are told `spawned.py`, which enters the launch first.
 """
 
 import json
+import multiprocessing.spawn
 import os
 import runpy
 import shutil
@@ -14,26 +18,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hmix_timm.families import load_families
-
-from ..mixing import Mixing
-from .children import reach_children
+from ..mixing import Mixing, load_mix_families
 from .command_line import CommandLine
-from .first_process import is_first_process
-from .mixers import WitnessedFastCollateMixup, WitnessedMixup, launch_class, put_in_place
-from .watch import Watch
+from .mixers import FastCollateMixup, Mixup, put_in_place
+from .watch import Watch, is_first_process
+
+VARIABLE = 'HMIX_TRAIN_LAUNCH'
+"""Environment variable that holds the launch for processes that are spawned later."""
+
+MAIN_MODULE = str(Path(__file__).with_name('spawned.py'))
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What each process of a launch has to know, as plain values.
+    """The facts that each process of a launch needs, as plain values.
 
     Args:
         script: absolute path of a file, or name of a module.
         is_module: which of them.
-        name: what messages call the script.
-        asked: '--mix-mode hmix', '--cutmix-mode gmix', …; '' where nothing was asked that could be missed.
-        replaced: constructor arguments that replace the script's.
+        name: the script's name in messages.
+        asked: '--mix-mode hmix', '--cutmix-mode gmix', …; '' if no mixing was asked for.
+        overrides: constructor arguments that replace the script's.
         families: file of the user's families, or None.
         witness: file that a mixer leaves when it is called.
     """
@@ -42,58 +47,42 @@ class Launch:
     is_module: bool
     name: str
     asked: str
-    replaced: dict[str, Any]
+    overrides: dict[str, Any]
     families: str | None
     witness: str
 
 
-class AnyScript:
-    """A script, and the launch that it is run in.
+def run(line: CommandLine, mixing: Mixing) -> None:
+    """Runs the script of a command line as `python script.py` or `python -m module` would.
 
-    Args:
-        line: the command line.
-        mixing: asked for by the options before the script.
+    Raises:
+        RunError: the script has ended without a mixer having been called, or a mixer cannot be made.
+        SystemExit: the script's own, or that of the watch.
     """
-
-    def __init__(self, line: CommandLine, mixing: Mixing) -> None:
-        script = line.script if line.is_module else str(Path(line.script).resolve())
-        self.arguments = line.arguments
-        self.folder = tempfile.mkdtemp(prefix='hmix-train-')
-        witness = os.path.join(self.folder, 'called')
-        asked = '' if mixing.mode == 'none' else mixing.asked
-        families = mixing.values['mix_families']
-        self.launch = Launch(script, line.is_module, line.name, asked, mixing.overrides, families, witness)
-
-    def main(self) -> None:
-        """Runs the script as `python script.py` or `python -m module` would.
-
-        Raises:
-            RunError: the script has trained or ended without a mixer having been called, or a mixer cannot be made.
-            SystemExit: the script's own.
-        """
-        sys.argv = [self.launch.script, *self.arguments]
-        pid = os.getpid()
-        end: SystemExit | None = None
-        try:
-            watch = enter(self.launch)
-            with watch.listening():
-                try:
-                    execute(self.launch, '__main__')
-                except SystemExit as error:
-                    end = error
-            if end is None or not end.code:
-                watch.check_at_the_end()
-        finally:
-            if os.getpid() == pid:
-                shutil.rmtree(self.folder, ignore_errors=True)
-        if end is not None:
-            raise end
+    script = line.script if line.is_module else str(Path(line.script).resolve())
+    asked = '' if mixing.mode == 'none' else mixing.asked
+    folder, pid = tempfile.mkdtemp(prefix='hmix-train-'), os.getpid()
+    witness = os.path.join(folder, 'called')
+    families = mixing.values['mix_families']
+    launch = Launch(script, line.is_module, line.name, asked, mixing.overrides, families, witness)
+    sys.argv = [script, *line.arguments]
+    try:
+        watch = enter(launch)
+        with watch.listening():
+            try:
+                execute(launch, '__main__')
+            except SystemExit as end:
+                if end.code:
+                    raise
+        watch.check_at_the_end()
+    finally:
+        if os.getpid() == pid:  # not in a process that the script has forked
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def enter(launch: Launch) -> Watch:
     """Puts the mixers of a launch in place in this process, and in those that it will spawn."""
-    if launch.families:
-        load_families(launch.families)
+    load_mix_families([], {'mix_families': launch.families})
     watch = Watch(launch.name, launch.asked, launch.witness, say)
 
     def made(mixer: Any, text: str) -> None:
@@ -101,10 +90,18 @@ def enter(launch: Launch) -> Watch:
         watch.made.append(text)
         say(f'Mixing: {text}')
 
-    mixers = {'Mixup': WitnessedMixup, 'FastCollateMixup': WitnessedFastCollateMixup}
-    put_in_place({name: launch_class(name, base, lambda: launch.replaced, made) for name, base in mixers.items()})
+    put_in_place((Mixup, FastCollateMixup), lambda: launch.overrides, made)
     watch.start()
-    reach_children(json.dumps(asdict(launch)))
+    os.environ[VARIABLE] = json.dumps(asdict(launch))
+    pythons = multiprocessing.spawn.get_preparation_data
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        data = pythons(name)
+        if data.pop('init_main_from_name', None) or 'init_main_from_path' in data:
+            data['init_main_from_path'] = MAIN_MODULE
+        return data
+
+    multiprocessing.spawn.get_preparation_data = get_preparation_data
     return watch
 
 
@@ -115,14 +112,14 @@ def execute(launch: Launch, name: str) -> dict[str, Any]:
     return runpy.run_path(launch.script, run_name=name)
 
 
-def execute_in_child(launch: str) -> dict[str, Any]:
-    """What a spawned process does in place of importing the script: enters the launch first."""
-    launched = Launch(**json.loads(launch))
-    enter(launched)
-    return execute(launched, '__mp_main__')
+def execute_in_child() -> dict[str, Any]:
+    """Enters the launch in a spawned process, then executes the script as multiprocessing would."""
+    launch = Launch(**json.loads(os.environ[VARIABLE]))
+    enter(launch)
+    return execute(launch, '__mp_main__')
 
 
 def say(message: str) -> None:
-    """Writes a line for the log, from the first process; a script of unknown ways need not have a logger."""
+    """Writes a line for the log, from the first process; an unknown script need not have a logger."""
     if is_first_process():
-        sys.stderr.write(f'{message}\n')  # in one piece, beside what others write
+        sys.stderr.write(f'{message}\n')  # in one piece, beside the lines of other processes

@@ -1,28 +1,24 @@
-"""What a command line of the launcher says: options of ours, then a script, then everything that is the script's.
+"""The launcher's command line: our options, then a script, then everything that is the script's.
 
-Nothing here imports torch or timm: the script's folder is to lead `sys.path` before that.
+Nothing here imports torch or timm: the script's folder must lead `sys.path` before that.
 """
 
 import argparse
-import ast
 import importlib.util
 import itertools
+import symtable
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from ..common.errors import RunError
-from ..mixing import Mixing, declare, load_mix_families, read_mixing, remember_typed
-from ..mixing.resolve import group_options
+from ..mixing import Mixing, declare, is_own_name, load_mix_families, read_mixing, remember_typed
 from ..recipes.reader import read_recipe
 
-PREFIXES = ('--mix-', '--hmix-', '--gmix-')
-"""How options of ours begin; a script that drops unknown options would drop them without a word."""
-
 TIMMS_NAMES = ('parser', '_parse_args', 'main', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch')
-"""What makes a script one of timm's shape: each is defined or imported at its top level."""
+"""A script of timm's shape defines or imports each of these at its top level."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class CommandLine:
         own: our options, which stand before the script.
         script: path of a file, or name of a module.
         is_module: whether it was given as `-m NAME`.
-        arguments: what the script finds in `sys.argv[1:]`.
+        arguments: the script's `sys.argv[1:]`.
     """
 
     own: list[str]
@@ -43,20 +39,20 @@ class CommandLine:
 
     @property
     def name(self) -> str:
-        """What messages call the script."""
+        """The script's name in messages."""
         return f'-m {self.script}' if self.is_module else Path(self.script).name
 
 
-def own_parser() -> argparse.ArgumentParser:
-    """A parser of the options that stand before a script; the families that it knows must have been loaded."""
-    parser = argparse.ArgumentParser(
-        prog='hmix-train',
-        usage='hmix-train [mixing options] SCRIPT.py|-m MODULE [arguments of the script]',
-        add_help=False,
-        allow_abbrev=False,
-    )
-    declare(parser)
-    return parser
+class OwnParser(argparse.ArgumentParser):
+    """Parses the options before a script, and raises its errors as RunError."""
+
+    def __init__(self) -> None:
+        super().__init__('hmix-train', add_help=False, allow_abbrev=False)
+        declare(self)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises RunError."""
+        raise RunError(message)
 
 
 def split(argv: Sequence[str]) -> CommandLine | None:
@@ -66,16 +62,16 @@ def split(argv: Sequence[str]) -> CommandLine | None:
         argv: command line without the program's name.
 
     Returns:
-        None where there is no script: the line is that of the project's own.
+        None without a script: the line is that of the project's own.
 
     Raises:
-        RunError: the file of `--mix-families` cannot be used, or an option that is not ours stands before a script.
+        RunError: the file of `--mix-families` cannot be used, or an unknown option stands before a script.
     """
     try:
         load_mix_families(argv, {})
     except ValueError as error:
         raise RunError(str(error)) from error
-    actions = own_parser()._option_string_actions
+    actions = OwnParser()._option_string_actions
     own: list[str] = []
     passed_on: list[str] = []
     words = list(argv)
@@ -97,7 +93,7 @@ def split(argv: Sequence[str]) -> CommandLine | None:
 
 
 def _refuse_script_behind(words: Sequence[str]) -> None:
-    """Raises RunError where the first word, which is no option of ours, hides a script that comes later."""
+    """Raises RunError if the first word, which is not one of our options, hides a script that comes later."""
     for before, path in itertools.pairwise(words):
         if path.endswith('.py') and before != '--mix-families' and Path(path).is_file():
             raise RunError(
@@ -106,98 +102,78 @@ def _refuse_script_behind(words: Sequence[str]) -> None:
             )
 
 
-def refuse_own_options(line: CommandLine, like_timms: bool) -> None:
-    """Raises RunError where an option of ours stands among the arguments, or in the recipe, of a script that drops it.
+def read_own_options(line: CommandLine, like_timms: bool) -> Mixing:
+    """Resolves the options before a script that is not run as timm's, which must not have any behind it.
 
     Args:
-        line: a command line whose script is not run as timm's.
-        like_timms: whether only the installed timm is too old for that.
-    """
-    where, why = f'behind {line.name}', "is not timm's and would not know it"
-    if like_timms:
-        why = 'takes it there only with timm 1.0.20 or newer'
-    known = own_parser()._option_string_actions
-    found = [word for word in line.arguments if _is_own(word.partition('=')[0].replace('_', '-'), known)]
-    if not found and like_timms:
-        peek = argparse.ArgumentParser(add_help=False)
-        peek.add_argument('-c', '--config')
-        recipe = peek.parse_known_args(line.arguments)[0].config
-        where, found = f'in the recipe of {line.name}', sorted(set(_read(recipe)) & set(group_options()))
-    if found:
-        raise RunError(f'{found[0]} stands {where}, which {why}: put it before the script')
-
-
-def resolve_own(own: list[str]) -> Mixing:
-    """Resolves the options before a script.
+        line: the command line.
+        like_timms: whether the script is like timm's, and the installed timm is too old to run it so.
 
     Raises:
-        RunError: one of them is wrong; the message names it.
+        RunError: an option is wrong, or stands behind the script or in its recipe, where the script would drop it.
     """
     try:
-        parser = own_parser()
-        mixing = read_mixing(parser, parser.parse_args(own, remember_typed()))
+        _refuse_options_behind(line, like_timms)
+        parser = OwnParser()
+        mixing = read_mixing(parser, parser.parse_args(line.own, remember_typed()))
     except ValueError as error:
         raise RunError(str(error)) from error
     if mixing.needs_model:
         raise RunError(
-            f'{mixing.asked} needs the model that is trained, which a script does not show to its '
-            "mixer: it runs with timm's train.py and with hmix-train's own script"
+            f'{mixing.asked} needs the model that is trained, which a script does not show to its mixer: it runs with '
+            "timm's train.py and with hmix-train's own script"
         )
     return mixing
 
 
+def _refuse_options_behind(line: CommandLine, like_timms: bool) -> None:
+    where, why = f'behind {line.name}', "is not timm's and would not know it"
+    found = [word for word in line.arguments if word.startswith('--') and is_own_name(word.partition('=')[0])]
+    if like_timms:
+        why = 'takes it there only with timm 1.0.20 or newer'
+        peek = argparse.ArgumentParser(add_help=False)
+        peek.add_argument('-c', '--config')
+        recipe = peek.parse_known_args(line.arguments)[0].config
+        if not found and recipe:
+            where, found = f'in the recipe of {line.name}', [key for key in read_recipe(recipe) if is_own_name(key)]
+    if found:
+        raise ValueError(f'{found[0]} stands {where}, which {why}: put it before the script')
+
+
 def check_module(name: str) -> None:
-    """Raises RunError where `python -m name` would find nothing to run; imports the packages that it is in."""
+    """Raises RunError if `python -m name` would find nothing to run; imports the packages that it is in."""
     try:
         found = importlib.util.find_spec(name)
+        if found is not None and found.submodule_search_locations is not None:
+            found = importlib.util.find_spec(f'{name}.__main__')
     except ModuleNotFoundError as error:
-        if error.name is None or not f'{name}.'.startswith(f'{error.name}.'):  # a package's own import has failed
+        if not f'{name}.'.startswith(f'{error.name}.'):  # a package's own import has failed
             raise
         found = None
     if found is None:
-        raise RunError(f'-m {name}: there is no such module')
-    if found.submodule_search_locations is not None and importlib.util.find_spec(f'{name}.__main__') is None:
-        raise RunError(f'-m {name}: this is a package without a module __main__, so there is nothing to run')
-
-
-def _is_own(option: str, known: Collection[str]) -> bool:
-    return option in known or option.startswith(PREFIXES)
-
-
-def _read(recipe: str | None) -> dict[str, Any]:
-    try:
-        return read_recipe(recipe) if recipe else {}
-    except ValueError as error:
-        raise RunError(str(error)) from error
+        raise RunError(f'-m {name}: there is no such module, or it is a package without a module __main__')
 
 
 def names_missing(path: str) -> list[str]:
-    """What a script lacks of `TIMMS_NAMES`, read without executing it; nothing if it is timm's or made from it.
+    """The `TIMMS_NAMES` that a script lacks, read without executing it; none if it is timm's or made from it.
 
     Raises:
         RunError: there is no such file, or it is not Python.
     """
     try:
-        tree = ast.parse(Path(path).read_bytes(), path)
+        table = symtable.symtable(importlib.util.decode_source(Path(path).read_bytes()), path, 'exec')
     except OSError as error:
         raise RunError(f'{path}: {error.strerror}') from error
     except (SyntaxError, ValueError) as error:
         raise RunError(f'{path} is not a Python script: {error}') from error
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names.update(alias.asname or alias.name for alias in node.names)
-        elif isinstance(node, ast.Assign):
-            names.update(name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
+    names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     return [name for name in TIMMS_NAMES if name not in names]
 
 
 def lead_path(folder: str) -> None:
     """Puts a script's folder where `python script.py` has it: first on `sys.path`, in place of the launcher's.
 
-    What Python put there for the launcher goes; where this package was found through it, that goes to the end.
+    The folder that Python put there for the launcher goes; if this package was found through it, it goes to the end.
     """
     if getattr(sys.flags, 'safe_path', False):  # neither Python nor the script's own start would put a folder there
         return

@@ -1,9 +1,8 @@
-"""Mixing in the training loop of timm's script, for the mix modes that ask the model: PuzzleMix.
+"""Mixes in the training loop of timm's script, for the mix modes that ask the model: PuzzleMix.
 
-timm's script makes its mixers before its model is ready, and with the prefetcher mixes in the loader's workers. So what
-it makes mixes nothing: the loader only collates, and `train_one_epoch`, which has model and loader, is given a mixer of
-ours in place of the script's, or with the prefetcher a loader that mixes each batch on the device, after
-normalization.
+timm's script makes its mixers before its model is ready, and with the prefetcher mixes in the loader's workers. So the
+loader only collates here, and `train_one_epoch`, which has model and loader, gets our mixer in place of the script's;
+with the prefetcher, it gets a loader that mixes each batch on the device, after normalization.
 """
 
 import argparse
@@ -12,8 +11,6 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
 from hmix_timm import PuzzleMix, input_gradient
 
 from ..common.errors import RunError
@@ -21,7 +18,7 @@ from ..mixing import Mixing
 
 
 class MixedLoader:
-    """A loader whose batches are mixed as they come; for all else it is the loader."""
+    """A loader whose batches are mixed as they come; in all else it is the loader."""
 
     def __init__(self, loader: Any, mixer: PuzzleMix) -> None:
         self._loader = loader
@@ -37,15 +34,6 @@ class MixedLoader:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
-    @property
-    def mixup_enabled(self) -> bool:
-        """The mixer's switch, which timm's script turns off after --mixup-off-epoch."""
-        return self._mixer.mixup_enabled
-
-    @mixup_enabled.setter
-    def mixup_enabled(self, enabled: bool) -> None:
-        self._mixer.mixup_enabled = enabled
-
 
 class InLoopMixing:
     """The mixing of one run of timm's script.
@@ -53,17 +41,17 @@ class InLoopMixing:
     Args:
         mixing: how the script is to mix.
         args: the script's, resolved.
-        made: is told of the mixer.
+        made: is called with the mixer.
     """
 
     def __init__(self, mixing: Mixing, args: argparse.Namespace, made: Callable[[PuzzleMix], object]) -> None:
         self.mixing = mixing
         self.args = args
         self.made = made
-        self.mixer: PuzzleMix | None = None
+        self.mixer: Any = None
 
     def around_create_loader(self, create_loader: Callable[..., Any]) -> Callable[..., Any]:
-        """`create_loader` whose training loader only collates, and tells the mixer how it normalizes."""
+        """`create_loader` whose training loader only collates; makes the mixer, which must know how it normalizes."""
         signature = inspect.signature(create_loader)
 
         @functools.wraps(create_loader)
@@ -73,7 +61,7 @@ class InLoopMixing:
             values = bound.arguments
             if values['is_training']:
                 values['collate_fn'] = None
-                self.mixer = self.mixing.puzzle(_no_model_yet, values['std'], self.args.num_classes)
+                self.mixer = self.mixing.puzzle(None, values['std'], self.args.num_classes)
                 try:
                     self.mixer.check_size(*values['input_size'][-2:])
                 except ValueError as error:
@@ -91,9 +79,7 @@ class InLoopMixing:
         def mixing(*args: Any, **kwargs: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
             values = bound.arguments
-            assert self.mixer is not None
-            if self.mixer.saliency is _no_model_yet:
-                self.mixer.saliency = input_gradient(values['model'], values.get('amp_autocast'))
+            self.mixer.saliency = self.mixer.saliency or input_gradient(values['model'], values.get('amp_autocast'))
             if self.args.no_prefetcher:
                 values['mixup_fn'] = self.mixer
             else:
@@ -101,7 +87,3 @@ class InLoopMixing:
             return train_one_epoch(*bound.args, **bound.kwargs)
 
         return mixing
-
-
-def _no_model_yet(images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    raise AssertionError('the mixer was called before the first epoch')

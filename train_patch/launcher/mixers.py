@@ -1,8 +1,8 @@
-"""The mixers that a launched script makes: classes made for one launch, and put where scripts look for timm's."""
+"""The mixers of a launched script: classes made for one launch, and put where scripts look for timm's."""
 
+import importlib
 import inspect
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ HOMES = {
 
 
 class Witnessed:
-    """A mixer that leaves a file when it is called: collate functions are called in the processes of loader workers."""
+    """A mixer that leaves a file when it is called, since loader workers call collate functions in other processes."""
 
     witness = ''
 
@@ -30,41 +30,39 @@ class Witnessed:
         return super().__call__(*args, **kwargs)  # type: ignore[misc]
 
 
-class WitnessedMixup(Witnessed, hmix_timm.Mixup):
+class Mixup(Witnessed, hmix_timm.Mixup):
     """`hmix_timm.Mixup` that leaves a file when it is called."""
 
 
-class WitnessedFastCollateMixup(Witnessed, hmix_timm.FastCollateMixup):
+class FastCollateMixup(Witnessed, hmix_timm.FastCollateMixup):
     """`hmix_timm.FastCollateMixup` that leaves a file when it is called."""
 
 
-def launch_class(
-    name: str, base: Any, arguments: Callable[[], Mapping[str, Any]], made: Callable[[Any, str], object]
-) -> type:
-    """A subclass of a mixer in whose constructor the launch has its say.
+def launch_class(base: Any, overrides: Callable[[], Mapping[str, Any]], made: Callable[[Any, str], object]) -> type:
+    """A mixer whose constructor applies the launch's overrides.
 
     Scripts can derive from it as from timm's class. Instances are pickled and copied as instances of `base`, which
     every process can import.
 
     Args:
-        name: name of the class, timm's.
         base: a mixer at the top level of its module.
-        arguments: gives the constructor arguments that replace the script's; asked at each construction.
-        made: is told of each instance, with its repr as the mixer that it is.
+        overrides: gives the constructor arguments that replace the script's; called at each construction.
+        made: is called with each instance, and its repr as the mixer that it is.
     """
     signature = inspect.signature(base)
 
     class LaunchMixer(base):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             bound = signature.bind(*args, **kwargs)
-            replaced = dict(arguments())
-            bound.arguments.update({name: replaced.pop(name) for name in signature.parameters if name in replaced})
+            ours = overrides()
+            bound.arguments |= {name: value for name, value in ours.items() if name in signature.parameters}
+            others = {name: value for name, value in ours.items() if name not in signature.parameters}
             try:
-                super().__init__(*bound.args, **bound.kwargs, **replaced)
+                super().__init__(*bound.args, **{**bound.kwargs, **others})
             except ValueError as error:
-                if not arguments():
+                if not ours:
                     raise
-                raise RunError(f"the script's {name} cannot mix as asked: {error}") from error
+                raise RunError(f"the script's {base.__name__} cannot mix as asked: {error}") from error
             made(self, base.__repr__(self))
 
         def __reduce_ex__(self, protocol: Any) -> Any:
@@ -72,7 +70,7 @@ def launch_class(
                 return super().__reduce_ex__(protocol)
             return _new, (base,), dict(vars(self))
 
-    LaunchMixer.__name__ = LaunchMixer.__qualname__ = name
+    LaunchMixer.__name__ = LaunchMixer.__qualname__ = base.__name__
     LaunchMixer.__doc__ = base.__doc__
     return LaunchMixer
 
@@ -81,8 +79,12 @@ def _new(cls: Any) -> Any:
     return cls.__new__(cls)
 
 
-def put_in_place(classes: Mapping[str, type]) -> None:
-    """Has scripts that import timm's mixers from now on get these classes, by their names in `HOMES`."""
+def put_in_place(
+    bases: Iterable[type], overrides: Callable[[], Mapping[str, Any]], made: Callable[[Any, str], object]
+) -> dict[str, type]:
+    """Makes `launch_class`es and puts them where scripts import timm's mixers from; returns them by name."""
+    classes = {base.__name__: launch_class(base, overrides, made) for base in bases}
     for name, mixer in classes.items():
         for home in HOMES[name]:
-            setattr(sys.modules[home], name, mixer)
+            setattr(importlib.import_module(home), name, mixer)
+    return classes

@@ -1,12 +1,9 @@
-"""The main module of the processes that multiprocessing spawns for a launched script; nothing imports it by its name.
+"""The main module of processes that multiprocessing spawns for a launched script; nothing imports it by its name.
 
-Such a process finds here what it would find in the script: what it unpickles names it as `__main__`.
+Such a process unpickles objects of the script's main module, which it finds here.
 """
-
-import os
 
 if __name__ == '__mp_main__':
     from .any_script import execute_in_child
-    from .children import VARIABLE
 
-    globals().update(execute_in_child(os.environ[VARIABLE]))
+    globals().update(execute_in_child())

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,22 @@ from ..common.errors import RunError
 _MIXING_OPTION = re.compile(r'--?(mixup|cutmix)([-_]alpha)?')
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks for a distributed run.
+
+    Asks torch if the processes have met already; before that, torchrun and SLURM name the process in the environment.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return int(os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or 0) == 0
+
+
 class Watch:
-    """Looks whether a mixer has been called when the first optimizer step comes, and at the end of the script.
+    """Checks that a mixer has been called when the first optimizer step comes, and at the end of the script.
 
     Args:
-        script: what messages call the script.
-        asked: what was asked of the launcher, as '--mix-mode hmix'; '' if nothing was that could be missed.
+        script: the script's name in messages.
+        asked: the mixing that was asked of the launcher, as '--mix-mode hmix'; '' if none was.
         witness: file that a mixer leaves when it is called, in whichever process.
         say: takes a line for the log.
     """
@@ -30,22 +41,20 @@ class Watch:
         self.made: list[str] = []
         self._parsed: list[tuple[argparse.ArgumentParser, argparse.Namespace]] = []
         self._parsing = 0
-        self._satisfied = False
+        self._stepped = False
 
     def start(self) -> None:
         """Has torch ask before each optimizer step of this process and of those forked from it."""
         register_optimizer_step_pre_hook(self._before_step)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if self._satisfied:
-            return
-        self._satisfied = True
-        if self.witness.exists():
+        first, self._stepped = not self._stepped, True
+        if not first or self.witness.exists():
             return
         if not self.asked:
             self.say(f'Mixing: none: {self.script} has called no mixer')
             return
-        # no exception that a script would catch and go on from
+        # no exception that a script would catch and continue from
         raise SystemExit(
             f'hmix-train: error: {self.script} is about to train without {self.asked}: no mixer was called before its '
             f'first optimizer step; {self._why()}'
@@ -53,12 +62,12 @@ class Watch:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Remembers the parsers that parse in this block, to say later which options of a script turn mixing on."""
-        timms = argparse.ArgumentParser.parse_known_args
+        """Remembers the parsers that parse in this block, to name the options of a script that turn mixing on."""
+        pythons = argparse.ArgumentParser.parse_known_args
 
         def parse_known_args(parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
             self._parsing += 1
-            parsed = timms(parser, *args, **kwargs)
+            parsed = pythons(parser, *args, **kwargs)
             self._parsing -= 1
             self._parsed.append((parser, parsed[0]))
             return parsed
@@ -67,10 +76,10 @@ class Watch:
         try:
             yield
         finally:
-            argparse.ArgumentParser.parse_known_args = timms  # type: ignore[method-assign]
+            argparse.ArgumentParser.parse_known_args = pythons  # type: ignore[method-assign]
 
     def check_at_the_end(self) -> None:
-        """Raises RunError where a script has ended well and what was asked has had no effect."""
+        """Raises RunError if a script has ended well and the mixing that was asked for had no effect."""
         ended_by_a_parser = self._parsing > 0  # as --help does
         if ended_by_a_parser or not self.asked or self.witness.exists():
             return
@@ -90,8 +99,7 @@ class Watch:
             for name in action.option_strings
             if _MIXING_OPTION.fullmatch(name) and hasattr(parsed, action.dest)
         ]
+        how = "if it mixes with timm's Mixup, its own options or configuration say when"
         if found:
             how = f'it mixes only where its own {" or ".join(dict.fromkeys(found))} says so'
-        else:
-            how = "if it mixes with timm's Mixup, its own options or configuration say when"
         return f'it made none: {how}; turn that on (--mixup 0.8, say)'

@@ -11,13 +11,14 @@ Nothing here imports torch or timm before a mixer is made.
 """
 
 from .asked import Mixing
-from .group import check_recipe_keys, declare, load_mix_families, read_mixing, remember_typed
+from .group import check_recipe_keys, declare, is_own_name, load_mix_families, read_mixing, remember_typed
 from .resolve import mixing_keys, resolve, share_options
 
 __all__ = [
     'Mixing',
     'check_recipe_keys',
     'declare',
+    'is_own_name',
     'load_mix_families',
     'mixing_keys',
     'read_mixing',

@@ -5,6 +5,7 @@ The checks run on a script of timm's shape, and on timm's own where the environm
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ MODES = {
     'stochastic': 'Mixup(alpha=1) | CutMix(alpha=1), switch_prob=0.5',
     'hmix': 'HMix(alpha=1, ratio=0.75)',
     'gmix': 'GMix(alpha=1, kernel=reference)',
+    'puzzlemix': 'alpha=1, beta=1.2',
 }
 REAL_ARGUMENTS = '--model test_resnet --img-size 32 --epochs 2 --warmup-epochs 0 --lr 0.001 --device cpu -b 8 -j 2'
 
@@ -57,7 +59,7 @@ def batches(folder):
 
 
 def expected_line(mode, mixer='FastCollateMixup'):
-    """How the line about a mix mode starts, with timm's default loader or with another mixer."""
+    """The start of the line about a mix mode, with timm's default loader or with another mixer."""
     return 'none' if MODES[mode] is None else f'{mixer}({MODES[mode]}, '
 
 
@@ -70,20 +72,12 @@ def test_a_mode_trains_and_says_what_it_does(train, tmp_path, mode):
     assert any(mixed for _, _, mixed in rows) == (mode != 'none')
 
 
-def test_what_a_mode_resolves_to_is_recorded(train, tmp_path):
-    train(LIKE, '--mix-mode hmix --epochs 1 --mixup 0.3').passed()
-    recorded = yaml.safe_load((tmp_path / 'output' / 'run' / 'args.yaml').read_text())
-    assert (recorded['mix_mode'], recorded['hmix_ratio'], recorded['mixup'], recorded['cutmix']) == ('hmix', 0.75, 0, 1)
-
-
-def test_what_a_mode_replaces_is_said(train):
-    log = train(LIKE, '--mix-mode hmix --epochs 1 --mixup 0.3').passed().log
-    assert 'replaced by --mix-mode hmix: --mixup 0.3' in log
-
-
-def test_options_may_stand_before_the_script(train):
-    run = train(LIKE, '--epochs 1', before='--mix-mode hmix --hmix-ratio 0.5')
+def test_options_before_the_script_are_resolved_with_those_behind_it_and_recorded(train, tmp_path):
+    run = train(LIKE, '--mix-mode hmix --epochs 1 --mixup 0.3', before='--hmix-ratio 0.5')
     assert mixing_line(run).startswith('FastCollateMixup(HMix(alpha=1, ratio=0.5)')
+    assert 'replaced by --mix-mode hmix: --mixup 0.3' in run.log
+    recorded = yaml.safe_load((tmp_path / 'output' / 'run' / 'args.yaml').read_text())
+    assert (recorded['mix_mode'], recorded['hmix_ratio'], recorded['mixup'], recorded['cutmix']) == ('hmix', 0.5, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -135,16 +129,12 @@ def recipe(tmp_path):
     return path
 
 
-def test_a_recipe_may_name_a_mode(train, recipe):
-    assert 'GMix(alpha=0.5, kernel=reference), mode=pair' in mixing_line(train(LIKE, f'-c {recipe}'))
-
-
 def test_the_command_line_beats_a_recipe(train, recipe):
     assert mixing_line(train(LIKE, f'-c {recipe} --mix-mode none')) == 'none'
 
 
-def test_args_yaml_repeats_a_run(train, tmp_path, recipe):
-    train(LIKE, f'-c {recipe}', 'first').passed()
+def test_a_recipe_may_name_a_mode_and_args_yaml_repeats_the_run(train, tmp_path, recipe):
+    assert 'GMix(alpha=0.5, kernel=reference), mode=pair' in mixing_line(train(LIKE, f'-c {recipe}', 'first'))
     train(LIKE, f'-c {tmp_path}/output/first/args.yaml', 'again', data=False).passed()
     assert batches(tmp_path / 'output' / 'again') == batches(tmp_path / 'output' / 'first')
 
@@ -194,16 +184,11 @@ def test_parsing_leaves_nothing_behind_for_the_next(launch, tmp_path):
     assert parsed == ['parsed hmix 1.0 0.75 None', 'parsed None 0.0 None None', 'parsed gmix 1.0 None reference']
 
 
-OWN_MIXERS = """
-class Mixup:
-    pass
-"""
-
-
-def test_a_script_with_a_mixer_of_its_own_is_refused(train, tmp_path):
+@pytest.mark.parametrize('name', ['Mixup', 'FastCollateMixup'])
+def test_a_script_with_a_mixer_of_its_own_is_refused(train, tmp_path, name):
     own = tmp_path / 'own.py'
-    own.write_text(LIKE.read_text().replace('\nconfig_parser', f'{OWN_MIXERS}\nconfig_parser', 1))
-    assert 'does not take Mixup from timm.data' in train(own).refused()
+    own.write_text(LIKE.read_text().replace('\nconfig_parser', f'\nclass {name}:\n    pass\n\n\nconfig_parser', 1))
+    assert f'does not take {name} from timm.data' in train(own).refused()
 
 
 def test_a_script_may_take_its_mixers_from_where_timm_defines_them(train, tmp_path):
@@ -228,12 +213,56 @@ def test_a_bad_recipe_is_refused_in_one_line(train, recipe, text, parts):
     assert all(part in message for part in parts), message
 
 
-def test_a_missing_recipe_is_named(train):
-    assert 'nowhere.yaml' in train(LIKE, '-c nowhere.yaml').refused()
+@pytest.mark.parametrize(
+    ('before', 'behind', 'message'),
+    [
+        ('--mix-mode hmx', '', "--mix-mode must be one of .*'hmx'"),
+        ('', '--mix-mode hmx', "--mix-mode must be one of .*'hmx'"),
+        ('--mix-literal=3', '', 'argument --mix-literal: ignored explicit argument'),
+        ('--hmix-ratio 0.5', '', '--hmix-ratio needs --mix-mode'),
+        ('', '--mix-families nowhere.py', '--mix-families nowhere.py: there is no such file'),
+        ('', '-c nowhere.yaml', "recipe 'nowhere.yaml' is neither a file nor"),
+        ('', '--train-padding -1', '--train-padding must be'),
+        ('', '--aa no-such-policy', '--aa no-such-policy: timm does not know this policy'),
+    ],
+)
+def test_wrong_values_are_refused_in_one_line_of_hmix_train(train, before, behind, message):
+    run = train(LIKE, behind, before=before)
+    assert re.match(f'hmix-train: error: {message}', run.refused()) and run.log.count('\n') == 1, run.log
 
 
-def test_a_policy_that_cannot_be_carried_out_is_refused_at_the_start(train):
-    assert '--aa no-such-policy: timm does not know this policy' in train(LIKE, '--aa no-such-policy').refused()
+@pytest.mark.parametrize('line', ['--mixup 0.3', '--mix-mode puzzlemix'])
+def test_the_padded_crop_is_used_with_and_without_puzzlemix(train, tmp_path, line):
+    """The images of a loader without another random transform differ from those of the random resized crop."""
+    for name, padding in (('plain', 0), ('padded', 3), ('again', 3)):
+        train(LIKE, f'{line} --epochs 1 -j 1 --train-padding {padding}', name).passed()
+    plain, padded, again = (batches(tmp_path / 'output' / name) for name in ('plain', 'padded', 'again'))
+    assert padded == again != plain
+
+
+NEWER_TIMM = """
+import sys, timm.data.auto_augment, timm.models._features
+del timm.data.auto_augment._LEVEL_DENOM, timm.models._features.feature_take_indices
+sys.modules['timm.data.naflex_mixup'] = None
+"""
+
+
+@pytest.mark.parametrize(('line', 'status', 'said'), [('', 0, 'Mixing: '), ('--naflex-loader', 2, '--naflex-loader')])
+def test_names_that_a_newer_timm_may_take_away_stop_only_what_needs_them(
+    image_folder, tmp_path, run_environment, line, status, said
+):
+    (tmp_path / 'sitecustomize.py').write_text(NEWER_TIMM)
+    command = f'{LIKE} --mix-mode hmix --data-dir {image_folder} --num-classes 4 --epochs 1 --output {tmp_path} {line}'
+    environment = {**run_environment, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{Path(__file__).parents[3]}'}
+    done = subprocess.run(
+        [sys.executable, '-m', 'train_patch', *command.split()], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+
+
+def test_images_that_puzzlemix_cannot_cut_end_the_run_before_training(train):
+    run = train(LIKE, '--mix-mode puzzlemix --img-size 40')
+    assert re.search('--mix-mode puzzlemix: .*sides that work', run.refused(1))
 
 
 def test_help_shows_both(train):
@@ -279,6 +308,8 @@ NAFLEX_MODEL = '--model naflexvit_base_patch16_gap --model-kwargs embed_dim=32 d
         ('stochastic', '--mixup-mode pair --bce-loss', 'FastCollateMixup'),
         ('mixup', '--mixup-mode half', 'FastCollateMixup'),
         ('gmix', f'--naflex-loader {NAFLEX_MODEL} --naflex-train-seq-lens 4 9 --naflex-max-seq-len 9', 'NaFlexMixup'),
+        ('puzzlemix', '', 'PuzzleMix'),
+        ('puzzlemix', '--no-prefetcher --model cifar_resnet56', 'PuzzleMix'),
     ],
 )
 def test_timms_script_in_every_mode_and_with_every_loader(train, tmp_path, mode, line, mixer):

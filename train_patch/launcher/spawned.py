@@ -4,6 +4,6 @@ Such a process unpickles objects of the script's main module, which it finds her
 """
 
 if __name__ == '__mp_main__':
-    from .any_script import execute_in_child
+    from train_patch.launcher.any_script import execute_in_child  # executed by its path: it is in no package
 
     globals().update(execute_in_child())

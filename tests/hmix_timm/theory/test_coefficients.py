@@ -8,7 +8,7 @@ import torch
 
 from hmix_timm import Mixup
 from hmix_timm.draws import NUMPY_DRAWS, PlacedDraws, numpy_seed
-from hmix_timm.families import cutmix_mask, gmix_mask, hmix_mask
+from hmix_timm.families import cutmix_mask, gmix_mask, hmix_mask, make_slot
 from hmix_timm.masks import BoxMask, DenseMask, ProductMask
 from hmix_timm.theory import coefficients
 from hmix_timm.theory.coefficients import coefficient_map, gmix_formula, mean_products
@@ -112,6 +112,16 @@ def test_monte_carlo_agrees_within_its_standard_error(arguments):
     assert 0.5 < np.square(z).mean() < 2  # the standard error is neither too small nor too large
 
 
+def test_the_standard_error_is_that_of_64_independent_parts():
+    slot = make_slot('gmix')
+    with numpy_seed(5):
+        drawn = [slot.draw_mask((2, 3), 0.4)[0].array((2, 3)) for _ in range(128)]
+    parts = [brute_force_map(np.stack(drawn[k : k + 2])) for k in range(0, 128, 2)]
+    found = coefficient_map('gmix', 0.4, (2, 3), samples=128, seed=5)
+    np.testing.assert_allclose(found.values, np.mean(parts, axis=0), atol=1e-13)
+    np.testing.assert_allclose(found.standard_error, np.std(parts, axis=0, ddof=1) / 8, rtol=1e-9)
+
+
 def test_a_random_ratio_lies_between_its_extremes():
     # Beta(γ, γ) with γ → 0 is Bernoulli(1/2): Stochastic Mixup & CutMix, as the paper says, but for clipped boxes that
     # HMix's blend outside pays back, also at r = 1
@@ -125,7 +135,7 @@ def test_a_random_ratio_lies_between_its_extremes():
 def test_images_too_large_to_list_have_their_masks_drawn(monkeypatch):
     monkeypatch.setattr(coefficients, 'EXACT_PLACEMENTS', 12)
     assert coefficient_map('gmix', 0.3, (3, 4)).masks == 12
-    drawn = coefficient_map('gmix', 0.3, (1, 13))
+    drawn = coefficient_map('gmix', 0.3, (2, 7))
     assert drawn.standard_error is not None and drawn.masks == 2**14
 
 
@@ -134,6 +144,7 @@ def test_stochastic_is_the_average_and_has_the_error_of_its_drawn_part():
         cutmix = coefficient_map('cutmix', 0.3, (6, 8), samples=samples)
         for given, share in (({}, 0.5), ({'switch_prob': 0.25}, 0.25)):
             stochastic = coefficient_map('stochastic', 0.3, (6, 8), samples=samples, **given)
+            assert stochastic.masks == cutmix.masks + 1
             np.testing.assert_allclose(stochastic.values, share * cutmix.values + (1 - share) * 0.49, atol=1e-13)
             if samples:
                 np.testing.assert_allclose(stochastic.standard_error, share * cutmix.standard_error)

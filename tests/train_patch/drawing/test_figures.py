@@ -119,7 +119,6 @@ def given(tmp_path, checkpoints, image_folder):
         (['--model', 'resnet18'], 2, '--model is for --checkpoint'),
         (['--max-images', '1'], 2, '--max-images is for --checkpoint'),
         (['--mix-families', 'no.py'], 2, '--mix-families: no.py: there is no such file'),
-        (['--img-size', '0'], 2, '--img-size: must be a whole number >= 1, got 0'),
         (['--device', 'cuda:99'], 2, '--device cuda:99 cannot be used here: '),
         (['--output', 'CHECKPOINT'], 2, '--output must be a folder, got '),
         (['--checkpoint', 'x.pth'], 2, '--checkpoint must be a file, got x.pth'),
@@ -208,4 +207,14 @@ def test_help_explains_every_option_and_figure(capsys):
 
 
 def test_all_figures_are_drawn_by_default():
-    assert make_parser().parse_args(['--output', 'a']).figures == [1, 2, 3, 4, 5]
+    found = make_parser().parse_args(['--output', 'a'])
+    assert (found.figures, found.batch_size, found.workers, found.device) == ([1, 2, 3, 4, 5], 64, 2, 'cpu')
+
+
+@pytest.mark.parametrize('option', ['--num-classes', '--img-size', '--max-images', '--batch-size', '--workers'])
+def test_numbers_have_a_lower_limit(option):
+    low = 0 if option == '--workers' else 1
+    make_parser().parse_args(['--output', 'a', option, str(low)])
+    for wrong in (str(low - 1), '1.5'):
+        with pytest.raises(SystemExit):
+            make_parser().parse_args(['--output', 'a', option, wrong])

@@ -15,13 +15,12 @@ as they are and an interrupted one is resumed; modes and seeds may be added. DIR
 import shlex
 import signal
 import sys
-from typing import NoReturn
 
 from .common.command import check_output, require_packages
 from .common.errors import WrongArguments
 from .common.start import command
 from .comparison.comparison import Comparison
-from .comparison.guard import handling_signals, holding_signals, locked
+from .comparison.guard import locked, noting_signals
 from .comparison.jobs import environments, train_all
 from .comparison.report import write_report
 from .comparison.request import DIGITS_RECIPE, build_parser, read_comparison
@@ -36,7 +35,7 @@ def main(argv: list[str]) -> int:
     """Runs a comparison.
 
     Returns:
-        Exit status: 0, or 1 if a run failed.
+        Exit status: 0, 1 if a run failed, or 128 + the number of the signal that stopped it.
     """
     if not argv or argv[0].startswith('-'):
         argv = [str(DIGITS_RECIPE), *argv]
@@ -46,15 +45,7 @@ def main(argv: list[str]) -> int:
         comparison = read_comparison(options, passed)
     except ValueError as error:
         raise WrongArguments(str(error)) from error
-    with handling_signals(_end_on_signal):
-        return _print_launch_lines(comparison) if options.dry_run else _compare(comparison)
-
-
-def _end_on_signal(number: int, frame: object) -> NoReturn:
-    """Ends the process through its `finally` blocks, which end the training processes too."""
-    name = signal.Signals(number).name
-    print(f'\nhmix-compare: stopped by {name}; the same command resumes it', file=sys.stderr)
-    raise SystemExit(128 + number)
+    return _print_launch_lines(comparison) if options.dry_run else _compare(comparison)
 
 
 def _print_launch_lines(comparison: Comparison) -> int:
@@ -78,13 +69,16 @@ def _compare(comparison: Comparison) -> int:
     check_output('--output', comparison.output / 'results.md')
     look_ahead(comparison, digits_folder if comparison.on_digits else lambda: None)
     comparison.output.mkdir(parents=True, exist_ok=True)
-    with locked(comparison.output / '.lock') as lock:
+    with locked(comparison.output / '.lock') as lock, noting_signals() as signals:
         comparison.check_folder()
         comparison.claim_folder()
-        train_all(comparison, parts, lock)
-        if not comparison.stopped:
-            with holding_signals():  # table and picture are of the same runs
-                print(write_report(comparison))
+        train_all(comparison, parts, lock, signals)
+        if not (signals or comparison.stopped):
+            print(write_report(comparison))
+    if signals:
+        name = signal.Signals(signals[0]).name
+        print(f'\nhmix-compare: stopped by {name}; the same command resumes it', file=sys.stderr)
+        return 128 + signals[0]
     if comparison.stopped:
         print(f'stopped: {comparison.stopped}', file=sys.stderr)
     return 1 if comparison.failures else 0

@@ -15,7 +15,7 @@ from ..common.errors import RunError, WrongArguments
 from ..common.files import write_bytes, write_json
 from ..data.digits import digits_path
 from ..mixing import mixing_keys
-from ..recipes.reader import SafeLoader
+from ..recipes.reader import read_recipe
 from ..trainer.checkpoints import finished_checkpoints, holds_run
 from ..trainer.summary import read_table, write_table
 from .results import METRIC, Failure, RunResult
@@ -183,14 +183,9 @@ def _same(key: str, one: Any, other: Any) -> bool:
 def _read_mapping(path: Path) -> dict[str, Any]:
     """Reads a YAML file of "name: value" lines; {} if it is missing. Raises RunError if it is damaged."""
     try:
-        there = yaml.load(path.read_text(), SafeLoader)
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f'{path} is damaged: {" ".join(str(error).split())}') from error
-    if not isinstance(there, dict):
-        raise RunError(f'{path} is damaged: it must hold "name: value" lines')
-    return there
+        return read_recipe(path) if path.exists() else {}
+    except ValueError as error:
+        raise RunError(f'{path} is damaged: {error}') from error
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ..common.errors import WrongArguments
 
@@ -56,32 +56,23 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 @contextlib.contextmanager
-def handling_signals(handle: Callable[[int, Any], object]) -> Iterator[None]:
-    """Handles the signals that end a program, except ignored ones: under nohup, SIGHUP stays ignored, also in children.
+def noting_signals() -> Iterator[list[int]]:
+    """Notes the signals that end a program, in place of being ended by them while a run is started or a file written.
 
-    Args:
-        handle: called with the signal's number and the frame that it interrupts.
+    Ignored signals stay ignored, also in child processes: nohup ignores SIGHUP.
+
+    Yields:
+        The list that the numbers of the signals are added to.
     """
+    came: list[int] = []
     handlers = {number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) != signal.SIG_IGN}
     for number in handlers:
-        signal.signal(number, handle)
+        signal.signal(number, lambda number, frame: came.append(number))
     try:
-        yield
+        yield came
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def holding_signals() -> Iterator[None]:
-    """Delays these signals until the end of the block, so that it is not left half done."""
-    came: list[int] = []
-    try:
-        with handling_signals(lambda number, frame: came.append(number)):
-            yield
-    finally:
-        for number in came:
-            signal.raise_signal(number)
 
 
 def end_all(processes: Iterable[subprocess.Popen[bytes]]) -> None:

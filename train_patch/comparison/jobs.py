@@ -12,7 +12,7 @@ from ..common.errors import WrongArguments
 from ..common.processes import end_child_with_parent
 from ..trainer.checkpoints import holds_run
 from .comparison import Comparison, Run
-from .guard import end_all, holding_signals
+from .guard import end_all
 from .results import Failure, RunResult
 from .training_arguments import error_message
 
@@ -91,7 +91,7 @@ class Job:
         return self.run.log.read_bytes()[self._log_start :].decode(errors='replace')
 
 
-def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str]) -> None:
+def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str], signals: Sequence[int]) -> None:
     """Trains the unfinished runs, and puts results and failures into the comparison.
 
     A failed run is named and the others are trained, unless no run has ever finished an epoch: its reason would end
@@ -101,6 +101,7 @@ def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str
         comparison: what to train.
         parts: of the machine, from `environments`; as many runs are trained at once.
         lock: of the folder, for the training processes to inherit.
+        signals: from `noting_signals`; the first one ends all runs.
     """
     from tqdm import tqdm
 
@@ -120,10 +121,9 @@ def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str
         if comparison.results:
             bar.write(f'{len(comparison.results)} of {len(results)} runs are finished already')
         try:
-            while (waiting or jobs) and not comparison.stopped:
+            while (waiting or jobs) and not (comparison.stopped or signals):
                 while waiting and free:
-                    with holding_signals():  # no process is started that `end_all` does not know
-                        jobs.append(Job(waiting.pop(0), free.pop(0), lock))
+                    jobs.append(Job(waiting.pop(0), free.pop(0), lock))
                     names = ', '.join(job.run.name for job in jobs)
                     bar.set_description(f'{names} ({len(results) - len(waiting)}/{len(results)})')
                 time.sleep(POLL_SECONDS)
@@ -162,16 +162,11 @@ def environments(comparison: Comparison) -> list[Environment]:
     gpus = _gpus() if jobs > 1 and device == 'cuda' else []
     if gpus and len(gpus) < jobs:
         raise WrongArguments(f'--jobs {jobs}: each run has a GPU of its own, and there are {len(gpus)} here')
-    share = {THREADS: str(max(1, _cores() // jobs))} if jobs > 1 else {}
-    if jobs == 1 and comparison.on_digits:
-        share = {THREADS: '1'}  # the network is too small for more, which would take the loader's core
-    if THREADS in os.environ:
-        share = {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1  # macOS has none
+    # the digits' network is too small for more than one thread, which would take the loader's core
+    threads = max(1, cores // jobs) if jobs > 1 else 1 if comparison.on_digits else None
+    share = {THREADS: str(threads)} if threads and THREADS not in os.environ else {}
     return [share | ({GPUS: gpus[job]} if gpus else {}) for job in range(jobs)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1  # macOS has none
 
 
 def _gpus() -> list[str]:

@@ -15,7 +15,7 @@ from ..mixing import declare, share_options
 from ..recipes.published import PAPER_MODES
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .comparison import Comparison, Variant, words
-from .training_arguments import resolve
+from .training_arguments import USAGE, resolve
 
 DIGITS_RECIPE = RECIPE_FOLDER / 'digits.yaml'
 
@@ -40,8 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Builds the parser of hmix-compare's own options; all other options are training's."""
     parser = argparse.ArgumentParser(
         prog='hmix-compare',
-        usage='hmix-compare [RECIPE] [--modes MODE ...] [--seeds K ...] [--output DIR] [--script TRAIN.PY] [--jobs N] '
-        '[--dry-run] [--nproc-per-node N] [any training argument]',
+        usage=USAGE,
         description='Train one recipe under several mix modes and seeds, and print the table of the paper.',
         allow_abbrev=False,
     )
@@ -164,9 +163,7 @@ def _check_passed(passed: Sequence[str]) -> None:
     for word in passed:
         if word.endswith(('.yaml', '.yml')) and not word.startswith('-'):
             raise WrongArguments(f'{word!r}: a recipe must be the first argument')
-        name = word.split('=')[0]
-        if name.startswith('-c'):
-            name = '--config'
+        name = '--config' if word.startswith('-c') else word.split('=')[0]
         for option, instead in _OWN_OPTIONS.items():  # training's parser takes abbreviations
             if name.startswith('--') and option.startswith(name) and name not in _TIMMS_OPTIONS:
                 raise WrongArguments(f'{word} cannot be passed through: {instead}')

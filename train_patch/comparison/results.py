@@ -15,7 +15,6 @@ from typing import Any
 from ..common.tables import Table, markdown
 
 METRIC = 'eval_top1'
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,7 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> t
         return mean, None, None
     from scipy.special import stdtrit  # an extra, and slow to import
 
-    quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
-    half = quantile * statistics.stdev(differences) / math.sqrt(count)
+    half = float(stdtrit(count - 1, 0.975)) * statistics.stdev(differences) / math.sqrt(count)
     return mean, mean - half, mean + half
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import io
 import json
 import os
 import re
@@ -19,6 +18,11 @@ from ..common.timm_version import require_timm_for_training
 from ..recipes.reader import SafeDumper, SafeLoader
 from .comparison import Comparison
 
+USAGE = (
+    'hmix-compare [RECIPE] [--modes MODE ...] [--seeds K ...] [--output DIR] [--script TRAIN.PY] [--jobs N] '
+    '[--dry-run] [--nproc-per-node N] [any training argument]'
+)
+
 Arguments = dict[str, Any]
 
 
@@ -33,30 +37,19 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Argumen
         The arguments of each as its `args.yaml` would hold them.
 
     Raises:
-        WrongArguments: training would refuse one of them; the message is training's.
+        WrongArguments: the script refuses one of them; the message is its own.
+        SystemExit: this project's own script refuses one of them.
     """
     if script is None:
-        return [_plain(_parsed(line)) for line in lines]
+        from ..trainer.arguments import parse_arguments
+
+        return [_plain(parse_arguments(line, 'hmix-compare', USAGE)[0]) for line in lines]
     # in a process of its own, which imports the timm beside the script
     command = [sys.executable, '-m', __name__, str(script)]
     done = subprocess.run(command, input=json.dumps([*map(list, lines)]), capture_output=True, text=True)
     if done.returncode:
         raise WrongArguments(error_message(done.stderr))
     return yaml.load(done.stdout, SafeLoader)
-
-
-def _parsed(line: Sequence[str]) -> argparse.Namespace:
-    """Parses a command line of this project's script, whose parser ends the process on an error."""
-    from ..trainer.arguments import parse_arguments
-
-    output = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(output):
-            return parse_arguments(line)[0]
-    except SystemExit as error:
-        if error.code != 2:  # a signal, not the parser
-            raise
-        raise WrongArguments(error_message(output.getvalue())) from error
 
 
 def _plain(args: argparse.Namespace) -> Arguments:
@@ -106,10 +99,11 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
     from timm.scheduler import create_scheduler_v2, scheduler_kwargs
     from torch import optim, zeros
 
+    from ..trainer.arguments import parse_arguments
     from ..trainer.checks import check_arguments
     from ..trainer.data import load_datasets
 
-    args = _parsed([])  # an older script of timm's may lack an option
+    args = parse_arguments([])[0]  # an older script of timm's may lack an option
     vars(args).update(comparison.training)
     args.data_dir = args.data_dir or args.data
     if comparison.torchrun:

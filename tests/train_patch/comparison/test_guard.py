@@ -9,9 +9,7 @@ import pytest
 
 from train_patch.common.errors import WrongArguments
 from train_patch.comparison import guard
-from train_patch.comparison.guard import end_all, handling_signals, holding_signals, locked
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+from train_patch.comparison.guard import end_all, locked, noting_signals
 
 
 @pytest.fixture
@@ -51,28 +49,20 @@ def test_training_keeps_the_lock_of_a_comparison_that_is_gone(lock):
         pass
 
 
-@pytest.fixture
-def handled():
-    """The signals that came to this process."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
-    came = []
-    with handling_signals(lambda number, frame: came.append(number)):
-        yield came
-    assert all(signal.getsignal(number) == signal.default_int_handler for number in SIGNALS)
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize('number', SIGNALS)
-def test_signals_are_held_until_the_end_of_the_block_even_if_it_fails(handled, number):
-    with contextlib.suppress(OSError), holding_signals():
-        signal.raise_signal(number)
-        signal.raise_signal(number)
-        assert handled == []
-        raise OSError
-    assert handled == [number, number]
-    signal.raise_signal(number)
-    assert handled == [number] * 3
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_noted_unless_they_are_ignored(number):
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with contextlib.suppress(OSError), noting_signals() as came:
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            raise OSError
+        assert came == [number, number] and signal.getsignal(number) == signal.default_int_handler
+        signal.signal(number, signal.SIG_IGN)
+        with noting_signals() as came:
+            assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.fixture

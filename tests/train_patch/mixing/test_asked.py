@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hmix_timm import FastCollateMixup, Mixup
 from train_patch import preview
+from train_patch.common.errors import RunError
 from train_patch.comparison.training_arguments import resolve as ask_training
 from train_patch.trainer.arguments import parse_arguments
 
@@ -29,7 +30,7 @@ def by_timms_script(line, recipe):
 
 def by_hmix_preview(line, recipe):
     options, rest = preview.build_parser().parse_known_args([*line, '-c', recipe])
-    return preview.parse_training(options, rest)[1]
+    return preview.parse_training(options, rest, recipe)[1]
 
 
 def by_hmix_compare(line, recipe):
@@ -46,7 +47,7 @@ def ask(command, line, recipe):
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             mixing = command(shlex.split(line), str(recipe))
-    except (ValueError, SystemExit):
+    except (ValueError, RunError, SystemExit):
         return 'refused'
     return repr(mixing.mixer(FastCollateMixup, 10)) if mixing.active else 'no mixer'
 

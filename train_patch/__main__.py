@@ -30,15 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: command line without the program's name; `sys.argv[1:]` if None.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    status = 2
     try:
         line = command_line.split(argv)
         run = _prepare(line) if line else partial(_run_own, argv)
-        status = 1
         run()
     except RunError as error:
         print(f'hmix-train: error: {error}', file=sys.stderr)
-        raise SystemExit(status) from None
+        raise SystemExit(error.status) from None
 
 
 def _run_own(argv: list[str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ..common.errors import RunError
+from ..common.errors import WrongArguments, wrong_arguments
 from ..mixing import Mixing, declare, is_own_name, load_mix_families, read_mixing, remember_typed
 from ..recipes.reader import read_recipe
 
@@ -44,15 +44,15 @@ class CommandLine:
 
 
 class OwnParser(argparse.ArgumentParser):
-    """Parses the options before a script, and raises its errors as RunError."""
+    """Parses the options before a script, and raises its errors as `WrongArguments`."""
 
     def __init__(self) -> None:
         super().__init__('hmix-train', add_help=False, allow_abbrev=False)
         declare(self)
 
     def error(self, message: str) -> NoReturn:
-        """Raises RunError."""
-        raise RunError(message)
+        """Raises WrongArguments."""
+        raise WrongArguments(message)
 
 
 def split(argv: Sequence[str]) -> CommandLine | None:
@@ -65,13 +65,11 @@ def split(argv: Sequence[str]) -> CommandLine | None:
         None without a script: the line is that of the project's own.
 
     Raises:
-        RunError: the file of `--mix-families` cannot be used, or an unknown option stands before a script.
+        WrongArguments: the file of `--mix-families` cannot be used, or an unknown option stands before a script.
     """
-    try:
+    with wrong_arguments():
         load_mix_families(argv, {})
-    except ValueError as error:
-        raise RunError(str(error)) from error
-    actions = OwnParser()._option_string_actions
+        actions = OwnParser()._option_string_actions
     own: list[str] = []
     passed_on: list[str] = []
     words = list(argv)
@@ -93,10 +91,10 @@ def split(argv: Sequence[str]) -> CommandLine | None:
 
 
 def _refuse_script_behind(words: Sequence[str]) -> None:
-    """Raises RunError if the first word, which is not one of our options, hides a script that comes later."""
+    """Raises WrongArguments if the first word, which is not one of our options, hides a script that comes later."""
     for before, path in itertools.pairwise(words):
         if path.endswith('.py') and before != '--mix-families' and Path(path).is_file():
-            raise RunError(
+            raise WrongArguments(
                 f'{words[0]} stands before {path} and is no option of hmix-train: put it behind the script if it is '
                 "the script's"
             )
@@ -110,16 +108,14 @@ def read_own_options(line: CommandLine, like_timms: bool) -> Mixing:
         like_timms: whether the script is like timm's, and the installed timm is too old to run it so.
 
     Raises:
-        RunError: an option is wrong, or stands behind the script or in its recipe, where the script would drop it.
+        WrongArguments: an option is wrong, or stands behind the script or in its recipe, where it would be dropped.
     """
-    try:
+    with wrong_arguments():
         _refuse_options_behind(line, like_timms)
         parser = OwnParser()
         mixing = read_mixing(parser, parser.parse_args(line.own, remember_typed()))
-    except ValueError as error:
-        raise RunError(str(error)) from error
     if mixing.needs_model:
-        raise RunError(
+        raise WrongArguments(
             f'{mixing.asked} needs the model that is trained, which a script does not show to its mixer: it runs with '
             "timm's train.py and with hmix-train's own script"
         )
@@ -141,7 +137,7 @@ def _refuse_options_behind(line: CommandLine, like_timms: bool) -> None:
 
 
 def check_module(name: str) -> None:
-    """Raises RunError if `python -m name` would find nothing to run; imports the packages that it is in."""
+    """Raises WrongArguments if `python -m name` would find nothing to run; imports the packages that it is in."""
     try:
         found = importlib.util.find_spec(name)
         if found is not None and found.submodule_search_locations is not None:
@@ -151,21 +147,21 @@ def check_module(name: str) -> None:
             raise
         found = None
     if found is None:
-        raise RunError(f'-m {name}: there is no such module, or it is a package without a module __main__')
+        raise WrongArguments(f'-m {name}: there is no such module, or it is a package without a module __main__')
 
 
 def names_missing(path: str) -> list[str]:
     """The `TIMMS_NAMES` that a script lacks, read without executing it; none if it is timm's or made from it.
 
     Raises:
-        RunError: there is no such file, or it is not Python.
+        WrongArguments: there is no such file, or it is not Python.
     """
     try:
         table = symtable.symtable(importlib.util.decode_source(Path(path).read_bytes()), path, 'exec')
     except OSError as error:
-        raise RunError(f'{path}: {error.strerror}') from error
+        raise WrongArguments(f'{path}: {error.strerror}') from error
     except (SyntaxError, ValueError) as error:
-        raise RunError(f'{path} is not a Python script: {error}') from error
+        raise WrongArguments(f'{path} is not a Python script: {error}') from error
     names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     return [name for name in TIMMS_NAMES if name not in names]
 

@@ -68,15 +68,11 @@ def launch_class(base: Any, overrides: Callable[[], Mapping[str, Any]], made: Ca
         def __reduce_ex__(self, protocol: Any) -> Any:
             if type(self) is not LaunchMixer:  # a script's own subclass, which pickles as it stands there
                 return super().__reduce_ex__(protocol)
-            return _new, (base,), dict(vars(self))
+            return object.__new__, (base,), dict(vars(self))
 
     LaunchMixer.__name__ = LaunchMixer.__qualname__ = base.__name__
     LaunchMixer.__doc__ = base.__doc__
     return LaunchMixer
-
-
-def _new(cls: Any) -> Any:
-    return cls.__new__(cls)
 
 
 def put_in_place(

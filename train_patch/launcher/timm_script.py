@@ -13,7 +13,7 @@ from typing import Any
 
 import hmix_timm
 
-from ..common.errors import RunError
+from ..common.errors import WrongArguments, wrong_arguments
 from ..data.crop import check_padding, declare_padding, padded_crop_loader
 from ..mixing import Mixing, check_recipe_keys, declare, load_mix_families, read_mixing, remember_typed
 from ..recipes.reader import find_recipe, read_recipe, shipped_recipes
@@ -35,13 +35,13 @@ class TimmScript:
         path: the script.
 
     Raises:
-        RunError: the file is missing, is not timm's train.py or like it, does not take its mixers from `timm.data`, or
-            its recipe cannot be used.
+        WrongArguments: the file is missing, is not timm's train.py or like it, does not take its mixers from
+            `timm.data`, or its recipe cannot be used.
     """
 
     def __init__(self, path: str) -> None:
         if missing := names_missing(path):
-            raise RunError(f'{path} is not a timm train script: it has no {", ".join(missing)} at its top level')
+            raise WrongArguments(f'{path} is not a timm train script: it has no {", ".join(missing)} at its top level')
         self.mixing = Mixing({'mix_mode': None})
         self.mixers: list[Any] = []
         bases: list[type] = [hmix_timm.Mixup, hmix_timm.FastCollateMixup]
@@ -55,14 +55,12 @@ class TimmScript:
         self.module = execute_module(path)
         for name in ('Mixup', 'FastCollateMixup'):
             if getattr(self.module, name) is not mixers[name]:
-                raise RunError(f'{path} does not take {name} from timm.data, so mixing could not be replaced there')
+                raise WrongArguments(f'{path} does not take {name} from timm.data, so mixing cannot be replaced there')
         self.timms_parse_args = self.module.parser.parse_args
         self.timms_create_loader = self.module.create_loader
         self.timms_train_one_epoch = self.module.train_one_epoch
-        try:
+        with wrong_arguments():
             self.prepare_parser()
-        except ValueError as error:
-            raise RunError(str(error)) from error
         let_naflex_loaders_be_asked_whether_they_mix()
 
     def made(self, mixer: Any, text: str = '') -> None:
@@ -91,17 +89,18 @@ class TimmScript:
         parser.parse_args = self.parse_args
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """`parser.parse_args` of the script; the arguments that it returns are resolved, and hold for the run."""
+        """`parser.parse_args` of the script; the arguments that it returns are resolved, and hold for the run.
+
+        Raises:
+            WrongArguments: a value is wrong, or cannot go with another.
+        """
         parsed = self.timms_parse_args(args, remember_typed(namespace))
-        try:
+        with wrong_arguments():
             self.mixing = read_mixing(self.module.parser, parsed)
             check_padding(parsed)
             _check_augmentation(parsed)
             if self.naflex_problem and getattr(parsed, 'naflex_loader', False) and self.mixing.active:
                 raise ValueError(f'--naflex-loader cannot go with mixing: {self.naflex_problem}')
-        except ValueError as error:
-            print(f'hmix-train: error: {error}', file=sys.stderr)
-            raise SystemExit(2) from None
         if any(str(getattr(parsed, dest, '')).startswith('cifar_') for dest in ('model', 'kd_model_name')):
             from ..data import cifar_networks as models  # noqa: F401  # registers them
         self.patch_loop(parsed)

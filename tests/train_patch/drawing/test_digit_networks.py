@@ -38,6 +38,7 @@ def test_training_step_by_step_leaves_the_generators_alone():
                 loss.backward()
                 optimizer.step()
                 schedule.step()
+    assert model[:-3](images[:2]).shape == (2, 128, 4, 4)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     with tqdm(total=2) as bar:
         found, others, top1 = train_digits('mixup', 3, 2, bar)

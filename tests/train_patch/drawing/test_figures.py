@@ -1,6 +1,7 @@
 """hmix-figures as a user runs it: the files it writes, their numbers, how it ends."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -26,11 +27,13 @@ def numbers(folder):
     return json.loads((folder / 'figures.json').read_text())
 
 
-def test_the_figures_asked_for_are_written_into_a_new_folder(tmp_path):
+def test_the_figures_asked_for_are_written_into_a_new_folder(tmp_path, capsys):
     folder = tmp_path / 'new' / 'folder'
     assert figures('--output', folder, '--figures', '3', '2', '3') == 0
     assert sorted(path.name for path in folder.iterdir()) == ['figure2.png', 'figure3.png', 'figures.json']
     assert list(numbers(folder)) == ['figure2', 'figure3']
+    named = [line.split(' (')[0] for line in capsys.readouterr().out.splitlines()]
+    assert named == [f'{folder}/figure2.png', f'{folder}/figure3.png', f'{folder}/figures.json']
     for number in (2, 3):
         with Image.open(folder / f'figure{number}.png') as image:
             assert image.format == 'PNG' and image.width > 1000 and np.asarray(image.convert('RGB')).std() > 20
@@ -170,7 +173,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(tmp_path, capsys):
 
 def test_ctrl_c_ends_in_one_line(tmp_path, processes):
     process = processes.module('train_patch.figures', '--output', tmp_path, '--figures', '5')
-    process.wait_until(lambda: 'figure 5: training' in process.stderr)
+    process.wait_until(lambda: re.search('figure 5: training on digits: .*/90 ', process.stderr))
     process.interrupt()
     assert process.wait().status == 130, process.stderr
     assert 'Traceback' not in process.stderr

@@ -107,8 +107,10 @@ def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis():
         assert numbers['mixup'][str(d)] == 0.25
         assert numbers['gmix_eq11'][str(d)] == pytest.approx(0.5 * np.exp(-np.pi * d**2 / (4 * 0.5 * 64**2)))
     assert figure.axes[6].get_title() == 'GMix, Eq. 11:\nformula without borders'
+    assert [ax.axison for ax in figure.axes] == [True] * 9, 'seven panels, the curves, and the scale'
     for ax, line, found in zip(figure.axes, figure.axes[7].lines, numbers.values(), strict=False):
         image = ax.images[0].get_array()
+        assert ax.images[0].get_clim() == (0.0, 0.5)
         for d, value in found.items():
             assert line.get_ydata()[int(d)] == image[63, 63 + int(d)] == value
         assert line.get_label() == ax.get_title().replace('\n', ' ')

@@ -1,10 +1,11 @@
-"""Writing files atomically: under its name a file is always the old one or the new one, never half of either."""
+"""Writing files and folders atomically: under its name one is the old or the new, never half of either."""
 
 import json
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +37,24 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
                 os.unlink(temporary)
             raise
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer on a full disk
+        raise RunError(f'cannot write {path}: {first_line(error)}') from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Gives a folder beside `path` to write into, and renames it to `path` at the end of the block.
+
+    Raises:
+        RunError: the folder cannot be written, or something else is at `path`; nothing is left beside it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f'{path.name}.tmp-', dir=path.parent) as draft:
+            complete = Path(draft, 'complete')
+            complete.mkdir()
+            yield complete
+            complete.rename(path)
+    except OSError as error:
         raise RunError(f'cannot write {path}: {first_line(error)}') from error
 
 

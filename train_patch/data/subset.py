@@ -1,11 +1,11 @@
-"""A small, class-balanced part of a data set as an image folder: `python -m train_patch.data.subset`.
+"""Writes a small, class-balanced part of a data set as an image folder: `python -m train_patch.data.subset`.
 
     python -m train_patch.data.subset torch/fashion_mnist fashion_mnist_1000 --data-dir DIR --per-class 100
     hmix-compare fashion_mnist_1000 --data-dir fashion_mnist_1000
 
-With few images a network learns them by heart, and what an augmentation is worth becomes visible. The rule needs no
+With few images a network learns them by heart, and the effect of an augmentation becomes visible. The rule needs no
 random numbers, so that anyone gets the same images: the first of each class in the order of the training split.
-Validation images are all there are. Both splits are written as PNG, without loss, to
+All validation images are kept. Both splits are written as PNG, without loss, to
 
     OUTPUT/train/<class>/<index>.png        OUTPUT/validation/<class>/<index>.png
 
@@ -15,7 +15,6 @@ image folder, the classes keep their numbers.
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,13 @@ from typing import Any
 import numpy as np
 from timm.data import create_dataset
 
-from ..common.errors import RunError
+from ..common.command import at_least
+from ..common.errors import RunError, WrongArguments, wrong_arguments
+from ..common.files import first_line, new_folder
+from ..common.start import command
 from ..trainer.data import check_data_folder, strict
+
+PROGRAM = 'python -m train_patch.data.subset'
 
 
 def first_of_each_class(labels: Sequence[int], per_class: int) -> list[int]:
@@ -32,18 +36,18 @@ def first_of_each_class(labels: Sequence[int], per_class: int) -> list[int]:
 
     Args:
         labels: class numbers, in the order of the data set.
-        per_class: how many images of each class.
+        per_class: images of each class.
 
     Returns:
         The indices of the first `per_class` images of every class, ascending.
 
     Raises:
-        ValueError: a class has fewer images; the message names it.
+        WrongArguments: a class has fewer images; the message names it.
     """
     classes, counts = np.unique(labels, return_counts=True)
     for label, count in zip(classes, counts, strict=True):
         if count < per_class:
-            raise ValueError(f'--per-class {per_class}: class {label} has only {count} training images')
+            raise WrongArguments(f'--per-class {per_class}: class {label} has only {count} training images')
     return sorted(int(i) for label in classes for i in np.flatnonzero(np.asarray(labels) == label)[:per_class])
 
 
@@ -60,21 +64,15 @@ def write_subset(train: Any, validation: Any, per_class: int, output: Path) -> t
         The number of training and of validation images.
 
     Raises:
-        ValueError: a class has fewer training images.
+        WrongArguments: a class has fewer training images.
         RunError: the folder cannot be written.
     """
     labels = [int(train[index][1]) for index in range(len(train))]
     chosen = first_of_each_class(labels, per_class)
     class_digits = len(str(max(labels)))
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f'{output.name}.tmp-', dir=output.parent) as draft:
-            folder = Path(draft) / 'complete'
-            _write_split(folder / 'train', train, chosen, class_digits)
-            _write_split(folder / 'validation', validation, range(len(validation)), class_digits)
-            folder.rename(output)
-    except OSError as error:
-        raise RunError(f'cannot write {output}: {error.strerror or error}') from error
+    with new_folder(output) as folder:
+        _write_split(folder / 'train', train, chosen, class_digits)
+        _write_split(folder / 'validation', validation, range(len(validation)), class_digits)
     return len(chosen), len(validation)
 
 
@@ -89,10 +87,8 @@ def _write_split(folder: Path, dataset: Any, indices: Iterable[int], class_digit
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; data options are named as in training."""
-    parser = argparse.ArgumentParser(
-        prog='python -m train_patch.data.subset',
-        description='Write the first images of each class, and all validation images, as an image folder.',
-    )
+    description = 'Write the first images of each class, and all validation images, as an image folder.'
+    parser = argparse.ArgumentParser(PROGRAM, description=description)
     add = parser.add_argument
     add('dataset', metavar='TYPE/NAME', help='data set as for --dataset in training: torch/…, hfds/…; "" for a folder')
     add('output', type=Path, metavar='OUTPUT', help='image folder to write; must not exist')
@@ -100,39 +96,26 @@ def build_parser() -> argparse.ArgumentParser:
     add('--dataset-download', action='store_true', help='let torch/… and hfds/… data sets download themselves')
     add('--train-split', default='train', metavar='NAME', help='training split (default: train)')
     add('--val-split', default='validation', metavar='NAME', help='validation split (default: validation)')
-    add('--per-class', type=int, required=True, metavar='N', help='training images of each class')
+    add('--per-class', type=at_least(1), required=True, metavar='N', help='training images of each class')
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; wrong arguments end with status 2, what cannot be read or written with 1."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+@command(PROGRAM)
+def main(argv: list[str]) -> None:
+    """Writes the subset that the command line asks for."""
+    args = build_parser().parse_args(argv)
+    if args.output.exists():
+        raise WrongArguments(f'{args.output} is already there')
+    splits = args.train_split, args.val_split
+    with wrong_arguments():
+        check_data_folder(args.data_dir, args.dataset, splits)
+    options = {'root': args.data_dir, 'download': args.dataset_download, 'input_img_mode': ''}  # grey stays grey
     try:
-        if args.per_class < 1:
-            raise ValueError(f'--per-class {args.per_class}: must be at least 1')
-        if args.output.exists():
-            raise ValueError(f'{args.output} is already there')
-        check_data_folder(args.data_dir, args.dataset, (args.train_split, args.val_split))
-        train, validation = (
-            strict(
-                create_dataset(
-                    args.dataset,
-                    root=args.data_dir,
-                    split=split,
-                    download=args.dataset_download,
-                    input_img_mode='',  # as they are: grey images stay grey
-                )
-            )
-            for split in (args.train_split, args.val_split)
-        )
-        counts = write_subset(train, validation, args.per_class, args.output)
-    except ValueError as error:
-        parser.error(str(error))
-    except RuntimeError as error:  # RunError, and torchvision where the data set is not there
-        parser.exit(1, f'{parser.prog}: error: {error}\n')
+        train, validation = (strict(create_dataset(args.dataset, split=split, **options)) for split in splits)
+    except RuntimeError as error:  # torchvision's, where the data set is not there
+        raise RunError(first_line(error)) from error
+    counts = write_subset(train, validation, args.per_class, args.output)
     print(f'{args.output}: {counts[0]} training and {counts[1]} validation images')
-    return 0
 
 
 if __name__ == '__main__':

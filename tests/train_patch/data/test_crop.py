@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import AugMixDataset, create_dataset, create_loader, create_transform
+from timm.data import create_dataset, create_loader, create_transform
 from torchvision import transforms
 
-from train_patch.data.crop import add_crop_argument, check_padding, declare_padding, padded_crop_loader, use_padded_crop
+from train_patch.data.crop import check_padding, declare_padding, padded_crop_loader, use_padded_crop
 
 SIZE, PADDING = 32, 4
 PLACES = 2 * PADDING + 1
@@ -49,47 +49,25 @@ def offset_and_flip(crop):
     return dy, dx, bool(flipped)
 
 
-def chi_square(counts):
-    counts = np.asarray(counts, dtype=float)
-    return ((counts - counts.mean()) ** 2 / counts.mean()).sum()
-
-
-def test_timm_crops_are_something_else():
-    """Why this module is there: none of timm's own crop modes gives a plain crop of the padded image."""
-    image = positions_image()
-    for kwargs in ({}, {'train_crop_mode': 'rkrc'}, {'train_crop_mode': 'rkrr'}, {'no_aug': True}):
-        transform = create_transform(SIZE, is_training=True, color_jitter=None, use_prefetcher=True, **kwargs)
-        blue = [(np.asarray(transform(image))[2] == 0).any() for _ in range(50)]
-        assert not any(blue), 'no zero padding'
-
-
 def test_offsets_are_uniform_and_flips_are_kept():
-    transform = use_padded_crop(
-        create_transform(SIZE, is_training=True, color_jitter=None, use_prefetcher=True, hflip=0.5), PADDING
-    )
-    image = positions_image()
-    found = [offset_and_flip(np.asarray(transform(image))) for _ in range(4000)]
-    dy, dx, flips = (np.asarray(v) for v in zip(*found, strict=True))
-    joint = np.zeros((PLACES, PLACES))
-    np.add.at(joint, (dy + PADDING, dx + PADDING), 1)
-    # 80 degrees of freedom: mean 80, standard deviation 12.6
-    assert joint.min() > 0 and chi_square(joint.ravel()) < 130
-    assert abs(flips.mean() - 0.5) < 0.04
-    plain = use_padded_crop(
-        create_transform(SIZE, is_training=True, color_jitter=None, use_prefetcher=True, hflip=0.0), PADDING
-    )
-    assert not any(offset_and_flip(np.asarray(plain(image)))[2] for _ in range(50))
+    for hflip in (0.5, 0.0):
+        timms = create_transform(SIZE, is_training=True, color_jitter=None, use_prefetcher=True, hflip=hflip)
+        transform, image = use_padded_crop(timms, PADDING), positions_image()
+        found = [offset_and_flip(np.asarray(transform(image))) for _ in range(4000)]
+        dy, dx, flips = (np.asarray(v) for v in zip(*found, strict=True))
+        counts = np.zeros((PLACES, PLACES))
+        np.add.at(counts, (dy + PADDING, dx + PADDING), 1)
+        # chi square with 80 degrees of freedom: mean 80, standard deviation 12.6
+        assert counts.min() > 0 and ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 130
+        assert flips.mean() == pytest.approx(hflip, abs=0.04 * bool(hflip))
 
 
 def test_the_rest_of_the_transform_stays():
     before = create_transform(SIZE, is_training=True, color_jitter=0.3, auto_augment='rand-m5', re_prob=0.2, vflip=0.1)
     steps = list(before.transforms)
     after = use_padded_crop(before, PADDING)
-    assert [id(t) for t in after.transforms[2:]] == [id(t) for t in steps[1:]]
+    assert [id(step) for step in after.transforms[2:]] == [id(step) for step in steps[1:]]
     assert before.transforms == steps, 'the given transform is not changed'
-    crop = after.transforms[1]
-    assert isinstance(crop, transforms.RandomCrop) and crop.padding == PADDING and crop.fill == 0
-    assert crop.padding_mode == 'constant' and tuple(crop.size) == (SIZE, SIZE)
     assert after(positions_image()).shape == (3, SIZE, SIZE)
 
 
@@ -109,12 +87,6 @@ def test_other_image_sizes_are_resized_to_the_input_size_first(input_size, inter
     assert resize(same) is same, 'an image of the input size is not resampled'
 
 
-@pytest.mark.parametrize('padding', [0, -1, 1.5, '4', None, True])
-def test_wrong_padding(padding):
-    with pytest.raises(ValueError, match='at least 1'):
-        use_padded_crop(create_transform(SIZE, is_training=True), padding)
-
-
 @pytest.mark.parametrize(
     'transform',
     [
@@ -127,7 +99,7 @@ def test_wrong_padding(padding):
     ],
     ids=['eval', 'no_aug', 'rkrc', 'separate', 'empty', 'none'],
 )
-def test_nothing_to_replace(transform):
+def test_a_transform_without_a_random_resized_crop_is_refused(transform):
     with pytest.raises(ValueError, match='random resized crop'):
         use_padded_crop(transform, PADDING)
 
@@ -143,11 +115,10 @@ def folder(tmp_path_factory):
     return root
 
 
-def make_loader(folder, create, is_training, **kwargs):
+def make_loader(folder, is_training, **kwargs):
     split = 'train' if is_training else 'validation'
-    dataset = create_dataset('', root=str(folder), split=split, is_training=is_training)
-    return create(
-        dataset,
+    return padded_crop_loader(create_loader, PADDING)(
+        create_dataset('', root=str(folder), split=split, is_training=is_training),
         input_size=(3, SIZE, SIZE),
         batch_size=8,
         is_training=is_training,
@@ -156,16 +127,14 @@ def make_loader(folder, create, is_training, **kwargs):
         std=(1 / 255, 1 / 255, 1 / 255),
         crop_pct=1.0,
         device=torch.device('cpu'),
+        num_workers=2,
         **kwargs,
     )
 
 
 @pytest.mark.parametrize('use_prefetcher', [True, False])
-def test_real_loader_with_persistent_workers(folder, use_prefetcher):
-    create = padded_crop_loader(create_loader, PADDING)
-    kwargs = {'num_workers': 2, 'persistent_workers': True, 'use_prefetcher': use_prefetcher}
-    loader = make_loader(folder, create, True, **kwargs)
-    epochs = []
+def test_a_training_loader_crops_in_its_workers_and_one_for_evaluation_does_not(folder, use_prefetcher):
+    loader, epochs = make_loader(folder, True, use_prefetcher=use_prefetcher), []
     for _ in range(2):
         images = torch.cat([batch for batch, _ in loader]).round().to(torch.uint8).numpy()
         epochs.append([offset_and_flip(image) for image in images])
@@ -174,157 +143,70 @@ def test_real_loader_with_persistent_workers(folder, use_prefetcher):
     assert len(offsets) > 30 and max(max(map(abs, o)) for o in offsets) == PADDING
     assert {flip for epoch in epochs for *_, flip in epoch} == {True, False}
     assert epochs[0] != epochs[1]
-    evaluation = make_loader(folder, create, False, **kwargs)
+    evaluation = make_loader(folder, False, use_prefetcher=use_prefetcher)
     assert all(offset_and_flip(i.round().byte().numpy()) == (0, 0, False) for batch, _ in evaluation for i in batch)
 
 
-def test_off_is_timms_own_function():
-    assert padded_crop_loader(create_loader, 0) is create_loader
-    assert padded_crop_loader(create_loader, None) is create_loader
-    wrapped = padded_crop_loader(create_loader, PADDING)
-    assert wrapped is not create_loader and inspect.signature(wrapped) == inspect.signature(create_loader)
-
-
-def test_training_flag_given_by_position(folder):
-    dataset = create_dataset('', root=str(folder), split='train', is_training=True)
-    padded_crop_loader(create_loader, PADDING)(
-        dataset, (3, SIZE, SIZE), 8, True, num_workers=0, persistent_workers=False, use_prefetcher=False
-    )
-    assert isinstance(dataset.transform.transforms[1], transforms.RandomCrop)
-
-
-def test_augmix_splits_are_refused(folder):
-    dataset = AugMixDataset(create_dataset('', root=str(folder), split='train', is_training=True))
+def test_off_is_timms_own_function_and_on_has_its_signature(folder):
+    assert padded_crop_loader(create_loader, 0) is padded_crop_loader(create_loader, None) is create_loader
     create = padded_crop_loader(create_loader, PADDING)
-    with pytest.raises(ValueError, match='augmentation splits'):
-        create(dataset, (3, SIZE, SIZE), 8, is_training=True, num_aug_splits=2, use_prefetcher=False)
+    assert inspect.signature(create) == inspect.signature(create_loader)
+    for words, cropped in (
+        (((3, SIZE, SIZE), 8, True), True),
+        (((3, SIZE, SIZE), 8), False),
+    ):  # timm's default is False
+        dataset = create_dataset('', root=str(folder), split='train', is_training=True)
+        create(dataset, *words, num_workers=0, persistent_workers=False, use_prefetcher=False)
+        assert any(isinstance(step, transforms.RandomCrop) for step in dataset.transform.transforms) == cropped
 
 
-def timm_like_parser():
+def test_padding_is_off_by_default_and_a_number_of_pixels():
     parser = argparse.ArgumentParser()
-    parser.add_argument('--no-aug', action='store_true', default=False)
-    parser.add_argument('--train-crop-mode', type=str, default=None)
-    parser.add_argument('--aug-splits', type=int, default=0)
-    parser.add_argument('--scale', type=float, nargs='+', default=[0.08, 1.0])
-    parser.add_argument('--ratio', type=float, nargs='+', default=[3.0 / 4.0, 4.0 / 3.0])
-    parser.add_argument('--naflex-loader', action='store_true', default=False)
-    parser.add_argument('--train-img-sizes', type=int, nargs='+', default=None)
-    add_crop_argument(parser)
-    return parser
-
-
-def test_argument_from_command_line_and_recipe():
-    parser = timm_like_parser()
-    assert parser.parse_args([]).train_padding is None
-    assert parser.parse_args(['--train-padding', '4']).train_padding == 4
-    parser.set_defaults(train_padding=4)
-    assert parser.parse_args([]).train_padding == 4
-    assert parser.parse_args(['--train-padding', '0']).train_padding == 0
-    parser.set_defaults(**vars(parser.parse_args([])))  # a run's args.yaml given back
-    assert parser.parse_args([]).train_padding == 4
-
-
-def test_declaring_twice_changes_nothing():
-    parser = timm_like_parser()
-    parse_args, actions = parser.parse_args, len(parser._actions)
-    add_crop_argument(parser)
-    assert parser.parse_args is parse_args and len(parser._actions) == actions
-    assert '--train-padding' in parser.format_help()
-
-
-@pytest.mark.parametrize(
-    'recipe, argv, message',
-    [
-        ({}, ['--train-padding', '-1'], 'at least 0 (0: off), got -1'),
-        ({}, ['--train-padding', 'x'], "invalid int value: 'x'"),
-        ({'train_padding': '4px'}, [], "invalid int value: '4px'"),
-        ({'train_padding': 2.5}, [], 'got 2.5'),
-        ({'train_padding': True}, [], 'got True'),
-        ({'train_padding': 4}, ['--no-aug'], 'not allowed with --no-aug'),
-        ({'train_padding': 4}, ['--train-crop-mode', 'rkrr'], 'not allowed with --train-crop-mode rkrr'),
-        ({'train_padding': 4}, ['--aug-splits', '3'], 'not allowed with --aug-splits 3'),
-        ({'train_padding': 4}, ['--naflex-loader'], 'not allowed with --naflex-loader'),
-        ({'train_padding': 4}, ['--train-img-sizes', '32', '48'], 'not allowed with --train-img-sizes'),
-        ({'train_padding': 4, 'scale': [0.8, 1.0]}, [], 'not allowed with --scale'),
-        ({}, ['--train-padding', '4', '--ratio', '1', '1'], 'not allowed with --ratio'),
-    ],
-)
-def test_wrong_arguments_are_the_parsers_error(recipe, argv, message, capsys):
-    parser = timm_like_parser()
-    parser.set_defaults(**recipe)
-    with pytest.raises(SystemExit) as error:
-        parser.parse_args(argv)
-    assert error.value.code == 2
-    stderr = capsys.readouterr().err
-    assert message in stderr and '--train-padding' in stderr
-
-
-@pytest.mark.parametrize('argv', [['--train-crop-mode', 'rrc'], ['--scale', '0.08', '1.0'], ['--aug-splits', '0']])
-def test_allowed_beside_it(argv):
-    assert timm_like_parser().parse_args([*argv, '--train-padding', '4']).train_padding == 4
-    assert timm_like_parser().parse_args(['--no-aug', '--train-padding', '0']).no_aug
-
-
-def test_a_loader_that_does_not_say_what_it_is_for_is_left_alone(folder):
-    """timm's own default is a loader for evaluation."""
-    dataset = create_dataset('', root=str(folder), split='train', is_training=True)
-    padded_crop_loader(create_loader, PADDING)(
-        dataset, (3, SIZE, SIZE), 8, num_workers=0, persistent_workers=False, use_prefetcher=False
+    declare_padding(parser)
+    assert (
+        parser.parse_args([]).train_padding is None and parser.parse_args(['--train-padding', '4']).train_padding == 4
     )
-    assert not any(isinstance(step, transforms.RandomCrop) for step in dataset.transform.transforms)
-
-
-def arguments(**changes):
-    return argparse.Namespace(**{'train_padding': 4, **changes})
+    assert 'CIFAR uses 4 (default: off)' in ' '.join(parser.format_help().split())
 
 
 @pytest.mark.parametrize(
     'changes',
     [
         {},
-        *({'no_aug': value} for value in (False, None)),
-        *({'train_crop_mode': value} for value in (None, '', 'rrc')),
-        *({'aug_splits': value} for value in (0, None)),
-        *({'naflex_loader': value} for value in (False, None)),
-        *({'train_img_sizes': value} for value in (None, [], ())),
-        *({'scale': value} for value in (None, [0.08, 1.0], (0.08, 1.0))),
-        *({'ratio': value} for value in (None, [0.75, 4 / 3], (0.75, 4 / 3))),
+        {
+            'no_aug': None,
+            'aug_splits': None,
+            'naflex_loader': None,
+            'train_img_sizes': None,
+            'scale': None,
+            'ratio': None,
+        },
+        {'no_aug': False, 'aug_splits': 0, 'naflex_loader': False, 'train_img_sizes': []},
+        {'train_crop_mode': 'rrc', 'scale': [0.08, 1.0], 'ratio': [0.75, 4 / 3]},
+        {'train_crop_mode': '', 'scale': (0.08, 1.0), 'ratio': (0.75, 4 / 3)},
         {'scale': (0.5, 1.0), 'train_padding': 0},
         {'scale': (0.5, 1.0), 'train_padding': None},
     ],
 )
-def test_what_changes_nothing_may_stand_beside_it(changes):
-    """As text, list or tuple: whatever a version of timm's script has as its default, or none of it at all."""
-    check_padding(arguments(**changes))
+def test_arguments_that_change_no_crop_may_stand_beside_it(changes):
+    """As text, list or tuple: the default of whatever version of timm's script, or none of it at all."""
+    check_padding(argparse.Namespace(**{'train_padding': 4, **changes}))
 
 
 @pytest.mark.parametrize(
     ('changes', 'says'),
     [
-        ({'scale': [0.08, 0.9]}, '--scale 0.08 0.9, which belongs to the random resized crop that it replaces'),
-        ({'scale': (0.1, 1.0)}, '--scale 0.1 1.0, which belongs to'),
-        ({'ratio': [0.75, 1.5]}, '--ratio 0.75 1.5, which belongs to'),
-        ({'ratio': (1, 4 / 3)}, '--ratio 1 1.3333333333333333, which belongs to'),
-        ({'no_aug': True}, '--no-aug True, which leaves no random resized crop to replace'),
-        ({'train_crop_mode': 'rkrc'}, '--train-crop-mode rkrc, which leaves'),
-        ({'train_img_sizes': [32]}, '--train-img-sizes 32, which leaves'),
+        *(({'train_padding': value}, f'(0: off), got {value!r}') for value in (-1, 2.5, True, '4px')),
+        ({'scale': [0.08, 0.9]}, 'cannot go with --scale 0.08 0.9'),
+        ({'ratio': (1, 4 / 3)}, 'cannot go with --ratio 1 1.3333333333333333'),
+        ({'no_aug': True}, 'cannot go with --no-aug True'),
+        ({'aug_splits': 3}, 'cannot go with --aug-splits 3'),
+        ({'naflex_loader': True}, 'cannot go with --naflex-loader True'),
+        ({'train_crop_mode': 'rkrc'}, 'cannot go with --train-crop-mode rkrc'),
+        ({'train_img_sizes': [32, 48]}, 'cannot go with --train-img-sizes 32 48'),
     ],
 )
-def test_what_cannot_stand_beside_it_is_named_with_its_reason(changes, says):
-    with pytest.raises(ValueError) as caught:
-        check_padding(arguments(**changes))
-    assert str(caught.value).startswith(f'--train-padding is not allowed with {says}')
-
-
-def test_the_help_says_what_padding_is_for_and_that_it_is_off():
-    parser = argparse.ArgumentParser()
-    declare_padding(parser)
-    text = ' '.join(parser.format_help().split())
-    assert '--train-padding N train on random crops of the image with N zero pixels around it' in text
-    assert text.endswith('CIFAR uses 4 (default: off)')
-
-
-def test_a_script_may_give_its_own_words_and_namespace():
-    parser = timm_like_parser()
-    args = parser.parse_args(namespace=argparse.Namespace(lr=3), args=['--train-padding', '2'])
-    assert (args.lr, args.train_padding) == (3, 2)
+def test_wrong_padding_and_arguments_of_other_crops_are_named(changes, says):
+    with pytest.raises(ValueError, match=r'^--train-padding ') as refused:
+        check_padding(argparse.Namespace(**{'train_padding': 4, **changes}))
+    assert str(refused.value).endswith(says)

@@ -8,25 +8,28 @@ import sklearn.datasets
 from PIL import Image
 
 from train_patch.common.errors import RunError
-from train_patch.data.scikit_images import digits, photographs
+from train_patch.data.scikit_images import cuttings, digits, photographs
 
 
-def test_photographs_as_they_are():
+def test_photographs_come_as_they_are_or_cut_in_the_middle_and_scaled():
     temple, flower = sklearn.datasets.load_sample_images().images
-    found = photographs()
-    np.testing.assert_array_equal(found[0], flower)
-    np.testing.assert_array_equal(found[1], temple)
-    assert found[0].shape == (427, 640, 3) and found[0].dtype == np.uint8
-
-
-def test_photographs_are_cut_in_the_middle_and_scaled():
+    for found, expected in zip(photographs(), (flower, temple), strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.shape == (427, 640, 3) and found.dtype == np.uint8
     # of 427 × 640 pixels, 320 : 427 of the size keeps all rows and the middle 320 columns
-    for whole, cut in zip(photographs(), photographs((427, 320)), strict=True):
+    for whole, cut, small in zip(photographs(), photographs((427, 320)), photographs((61, 61)), strict=True):
         np.testing.assert_array_equal(cut, whole[:, 160:480])
-    for whole, small in zip(photographs(), photographs((61, 61)), strict=True):
         expected = Image.fromarray(whole).resize((61, 61), Image.Resampling.BICUBIC, (106.5, 0, 533.5, 427))
         np.testing.assert_array_equal(small, np.asarray(expected))
-    assert [image.shape for image in photographs((20, 30))] == [(20, 30, 3)] * 2
+
+
+def test_cuttings_are_parts_of_both_photographs_and_the_same_every_time():
+    images = [np.asarray(image) for image in cuttings(6, (20, 30))]
+    assert [image.shape for image in images] == [(20, 30, 3)] * 6 and len({image.tobytes() for image in images}) == 6
+    again = list(cuttings(4, (20, 30)))
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(images, again, strict=False))
+    red, blue = ([image[..., channel].mean() for image in images] for channel in (0, 2))
+    assert all(red[i] > blue[i] for i in (0, 2, 4)) and all(blue[i] > red[i] - 20 for i in (1, 3, 5))  # flower, temple
 
 
 def test_digits_are_in_scikit_learns_order():

@@ -75,15 +75,16 @@ class TimmScript:
         Raises:
             ValueError: the recipe or a file of families cannot be used.
         """
-        parser = self.module.parser
-        name = self.module.config_parser.parse_known_args()[0].config
+        parser, config_parser = self.module.parser, self.module.config_parser
+        name = config_parser.parse_known_args()[0].config
         recipe = read_recipe(name) if name else {}
         load_mix_families(sys.argv[1:], recipe)
         declare(parser)
         declare_padding(parser)
         check_recipe_keys(recipe, known=[action.dest for action in parser._actions])
-        if name and str(find_recipe(name)) != name:
-            sys.argv += ['--config', str(find_recipe(name))]  # the last one holds
+        for action in config_parser._actions:
+            if action.dest == 'config':  # the script's own parsing finds the file, however the option is written
+                action.type = lambda word: str(find_recipe(word)) if word else word
         recipes = f'A recipe (-c, --config) may also be one of hmix-timm: {", ".join(shipped_recipes())}.'
         parser.epilog = ' '.join(filter(None, [parser.epilog, recipes]))
         parser.parse_args = self.parse_args

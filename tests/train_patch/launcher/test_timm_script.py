@@ -146,6 +146,26 @@ def test_a_recipe_of_the_package_goes_by_its_name(train, tmp_path):
     assert recorded['weight_decay'] == recipe['weight_decay']
 
 
+@pytest.mark.parametrize('written', ['-c {}', '-c{}', '--config={}', '--conf {}'])
+def test_options_beside_the_recipe_reach_the_script_which_parses_once(train, tmp_path, written):
+    """timm 1.0.30's script takes locks while it parses, by options of its `config_parser`."""
+    script = tmp_path / 'newest.py'
+    text = LIKE.read_text().replace(
+        "add_argument('-c', '--config', default='')",
+        "add_argument('-c', '--config', default='')\n"
+        "config_parser.add_argument('--sweep-locks', nargs='+')\n"
+        "config_parser.add_argument('--sweep-attempt', nargs=2)",
+    )
+    text = text.replace(
+        '    if known.config', "    print('joins', known.sweep_locks, known.sweep_attempt)\n    if known.config"
+    )
+    script.write_text(text)
+    line = f'--sweep-locks a b {written.format("cifar100_resnet56")} --sweep-attempt job 1'
+    run = train(script, f'{line} --mix-mode gmix --model test_resnet --train-padding 0 -b 8 --epochs 1')
+    assert mixing_line(run).startswith('FastCollateMixup(GMix(')
+    assert run.log.count("joins ['a', 'b'] ['job', '1']") == run.log.count('joins') == 1
+
+
 def test_a_recipe_may_name_families_and_their_options(train, tmp_path):
     families = tmp_path / 'my_masks.py'
     families.write_text(

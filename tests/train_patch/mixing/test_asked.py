@@ -187,16 +187,16 @@ def test_puzzlemix_without_scipy_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ('line', 'mixer'),
     [
-        ('', 'alpha=1, beta=1.2, gamma=0.5, eta=0.2, neigh_size=2, t_eps=0.8, t_size=-1, blocks=2|4|8|16, prob=1'),
+        ('', 'alpha=1, beta=1.2, gamma=0.5, eta=0.2, neigh_size=2, t_eps=0.8, t_size=-1, blocks=2|4|8|16, prob=0.5'),
         (
             '--mix-preset cifar100',
-            'alpha=1, beta=1.2, gamma=0.5, eta=0.2, neigh_size=4, t_eps=0.8, t_size=4, blocks=2|4|8|16, prob=1',
+            'alpha=1, beta=1.2, gamma=0.5, eta=0.2, neigh_size=4, t_eps=0.8, t_size=4, blocks=2|4|8|16, prob=0.5',
         ),
         ('--mix-alpha 0.3', 'alpha=0.3, '),
     ],
 )
 def test_puzzlemix_is_as_published_for_the_preset(line, mixer):
-    _, mixing = read(f'--mix-mode puzzlemix --mixup-prob 1 {line}')
+    _, mixing = read(f'--mix-mode puzzlemix --mixup-prob 0.5 {line}')
     text = repr(mixing.puzzle(None, (0.2, 0.3, 0.4), 7))
     assert mixing.needs_model and mixing.active  # so that timm's scripts expect soft targets
     assert text.startswith(f'PuzzleMix({mixer}')

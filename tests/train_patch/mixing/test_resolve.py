@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmix_timm import FastCollateMixup, Mixup
-from train_patch.mixing import mixing_keys, resolve
+from train_patch.mixing import mixing_keys, resolve, share_options
 from train_patch.mixing.asked import check_mixing
 
 TIMMS = ('mixup', 'cutmix', 'cutmix_minmax', 'mixup_switch_prob')
@@ -182,6 +182,8 @@ def test_what_a_mode_replaces_is_said(typed, recipe, line):
         ({}, {'mixup': True}, '--mixup must be a number, got True$'),
         ({'mixup': -1.0}, {}, '--mixup must be a finite number >= 0, got -1.0'),
         ({}, {'mixup': 1, 'mixup_switch_prob': 2}, '--mixup-switch-prob must be .*between 0 and 1, got 2'),
+        ({'cutmix': '-0.5'}, {}, '--cutmix must be a finite number >= 0, got -0.5'),
+        ({}, {'mixup_switch_prob': -0.5}, '--mixup-switch-prob must be .*between 0 and 1, got -0.5'),
         ({'cutmix_minmax': [0.5]}, {}, r'--cutmix-minmax must be .*got \[0.5\]'),
         ({}, {'cutmix_minmax': 0.5}, '--cutmix-minmax must be .*got 0.5'),
         ({}, {'cutmix_minmax': [True, 1]}, '--cutmix-minmax must be a number, got True$'),
@@ -226,6 +228,14 @@ def test_what_a_mode_replaces_is_said(typed, recipe, line):
 def test_wrong_values_and_values_without_effect_are_refused_by_name(typed, recipe, says):
     with pytest.raises(ValueError, match=f'^{says}'):
         resolve(typed, recipe)
+
+
+def test_several_modes_share_the_options_that_they_read():
+    typed = {'mix_alpha': '0.3', 'hmix_ratio': '0.5'}
+    shared = share_options(typed, 'mix_mode', ['none', 'cutmix', 'hmix'], '--modes')
+    assert shared == {'none': {}, 'cutmix': {'mix_alpha': '0.3'}, 'hmix': typed}
+    with pytest.raises(ValueError, match=r'^--hmix-ratio has no effect on any of --modes cutmix gmix$'):
+        share_options(typed, 'mix_mode', ['cutmix', 'gmix'], '--modes')
 
 
 def test_a_family_of_ones_own_is_resolved_like_the_others(stripes, monkeypatch):

@@ -38,7 +38,6 @@ def test_training_step_by_step_leaves_the_generators_alone():
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    assert model[:-3](images[:2]).shape == (2, 128, 4, 4)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     with tqdm(total=2) as bar:
         found, others, top1 = train_digits('mixup', 3, 2, bar)
@@ -47,6 +46,7 @@ def test_training_step_by_step_leaves_the_generators_alone():
     for name, value in model.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], value, atol=1e-4, rtol=1e-3)
     assert torch.equal(others, images[1000:]) and not found.training
+    assert found[:-3](images[:2]).shape == (2, 128, 4, 4)
     with torch.no_grad():
         right = (found(others).argmax(1) == labels[1000:]).sum().item()
     assert top1 == pytest.approx(100 * right / 797) and top1 > 30

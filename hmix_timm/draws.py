@@ -28,8 +28,8 @@ class Draws:
 
     def centre(self, size: Size) -> tuple[int, int]:
         """A pixel (y, x), uniform over the image."""
-        y = self.integers(0, size[0])
-        return y, self.integers(0, size[1])
+        y = np.random.randint(0, size[0])
+        return y, np.random.randint(0, size[1])
 
     def beta(self, gamma: float) -> float:
         """A number ~ Beta(gamma, gamma), such as HMix's ratio."""
@@ -57,6 +57,10 @@ class NaFlexDraws(Draws):
         y = random.randint(0, size[0] - height)
         x = random.randint(0, size[1] - width)
         return y, y + height, x, x + width
+
+    def centre(self, size: Size) -> tuple[int, int]:
+        y = random.randint(0, size[0] - 1)
+        return y, random.randint(0, size[1] - 1)
 
     def beta(self, gamma: float) -> float:
         import torch

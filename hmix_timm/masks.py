@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]
 """yl, yh, xl, xh in pixels; the upper ends are exclusive. The order is timm's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BoxMask:
     """M = 0 inside the box and `outside` everywhere else.
 

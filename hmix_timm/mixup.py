@@ -166,11 +166,12 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         if mode != 'pair' and batch_size % 2:
             lam_batch[batch_size // 2] = 1.0
         masks: list[Mask | None] = []
+        options = self._options()
         for i, lam in enumerate(lam_batch):
             if lam == 1.0:
                 masks.append(None)
             elif use_cutmix[i]:
-                mask, lam_batch[i] = self.draw_mask(size, lam)
+                mask, lam_batch[i] = self.draw_mask(size, lam, options=options)
                 masks.append(mask)
             else:
                 masks.append(mixup_mask(lam))

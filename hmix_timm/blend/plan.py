@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import EllipsisType
 from typing import NamedTuple, TypeVar
 
@@ -52,7 +52,7 @@ def make_plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> Plan:
 
 def planner(dtype: torch.dtype, repeat: int = 1) -> Callable[[Mask | None], Plan]:
     """`make_plan`, remembering the last mask: in batch and pair mode neighbours share one."""
-    return lru_cache(maxsize=1)(partial(make_plan, dtype=dtype, repeat=repeat))
+    return lru_cache(maxsize=1)(lambda mask: make_plan(mask, dtype, repeat))
 
 
 def blocks(image: Image) -> Sequence[Image]:

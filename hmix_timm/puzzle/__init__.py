@@ -8,8 +8,8 @@ Reference: J.-H. Kim, W. Choo, H. O. Song, "Puzzle Mix: Exploiting Saliency and 
 ICML 2020, https://arxiv.org/abs/2009.06962.
 """
 
-from .cut import energy, minimum_cut
+from .cut import minimum_cut
 from .mixer import PuzzleMix
 from .saliency import input_gradient
 
-__all__ = ['PuzzleMix', 'energy', 'input_gradient', 'minimum_cut']
+__all__ = ['PuzzleMix', 'input_gradient', 'minimum_cut']

@@ -6,22 +6,19 @@ With ℓ = 2 (1 − m) in {0, 1, 2} a block is two binary nodes, x₁ = [ℓ ≥
     (ℓ − ℓ′)² = |x₁ − x₁′| + |x₂ − x₂′| + 2 [x₁ < x₂′] + 2 [x₁′ < x₂]
 
 while an arc that no cut can afford forbids x₁ < x₂ within a block. All terms are arcs of one graph; a node on the
-sink's side has x = 1. Before scipy solves the graph, all images at once are given a first flow, found by a few matrix
-products. It leaves the minimum cuts as they are, settles most images whose mask is constant, and shortens the rest.
+sink's side has x = 1. Before scipy solves the graph, all images at once are given a first flow, found by a cosine
+transform. It leaves the minimum cuts as they are, settles most images whose mask is constant, and shortens the rest.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-
-Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
 CAPACITY = float(1 << 29)
-"""What the largest node of an image, its |a| and four times its edges, is scaled to before rounding to integers.
+"""The largest node of an image, its |a| and four times its edges, is scaled to this before rounding to integers.
 
-scipy's capacities are int32, and what is left of an arc may reach the sum of its two directions.
+scipy's capacities are int32, and the rest of an arc may reach the sum of its two directions.
 """
 
 FORBIDDEN = (1 << 30) - 1
@@ -32,42 +29,26 @@ BLOCKS_PER_GRAPH = 4096
 that needs many phases does not hold up the whole batch."""
 
 
-def load_scipy() -> tuple[Any, Any]:
-    """Returns scipy.sparse and scipy.sparse.csgraph.
+def load_scipy() -> tuple[Any, Any, Any]:
+    """Returns scipy.fft, scipy.sparse and scipy.sparse.csgraph.
 
     Raises:
         ImportError: scipy is not installed; the message says how to install it.
     """
     try:
+        import scipy.fft
         import scipy.sparse
         import scipy.sparse.csgraph
     except ImportError as error:
         raise ImportError(f"PuzzleMix needs scipy (pip install 'hmix-timm[puzzle]'): {error}") from error
-    return scipy.sparse, scipy.sparse.csgraph
+    return scipy.fft, scipy.sparse, scipy.sparse.csgraph
 
 
-def energy(mask: Array, unaries: Array, vertical: Array, horizontal: Array) -> Array:
-    """Returns the energy of masks over blocks: unaries of their labels and w (m − m′)² over the edges.
+def minimum_cut(unaries: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> np.ndarray:
+    """Returns masks of least energy E, by maximum flow; exact but for the rounding of capacities.
 
-    Args:
-        mask: (B, n, m) of 1 (own), ½ and 0 (partner).
-        unaries: (B, 3, n, m), the costs of own, half and partner.
-        vertical: (B, n − 1, m), weights of the edges between a block and the one below it.
-        horizontal: (B, n, m − 1), weights of the edges between a block and the one to its right.
-
-    Returns:
-        (B,), of the type of the arguments, NumPy arrays or tensors.
-    """
-    own, half, partner = ((mask == value) * unaries[:, label] for label, value in enumerate((1.0, 0.5, 0.0)))
-    below, beside = mask[:, 1:] - mask[:, :-1], mask[:, :, 1:] - mask[:, :, :-1]
-    unary = (own + half + partner).sum((1, 2))
-    return unary + (vertical * below**2).sum((1, 2)) + (horizontal * beside**2).sum((1, 2))
-
-
-def minimum_cut(unaries: Array, vertical: Array, horizontal: Array) -> Array:
-    """Returns masks of least `energy`, by maximum flow; exact but for the rounding of capacities.
-
-    In an image's graph they are rounded to 2⁻²⁹ of the largest sum of a block's |a| and four times its edge weights.
+    E is the sum over the blocks of the unaries of their labels, and over the edges of w (m − m′)². In an image's graph
+    capacities are rounded to 2⁻²⁹ of the largest sum of a block's |a| and four times its edge weights.
 
     Args:
         unaries: (B, 3, n, m), the costs of own, half and partner, floating.
@@ -75,17 +56,18 @@ def minimum_cut(unaries: Array, vertical: Array, horizontal: Array) -> Array:
         horizontal: (B, n, m − 1), weights ≥ 0 of the edges between a block and the one to its right.
 
     Returns:
-        (B, n, m) of 1 (own), ½ and 0 (partner): a tensor on the device and of the dtype of `unaries`, or, for NumPy
-        arrays, an array. Where no edge has a weight, equal costs go to the partner.
+        (B, n, m) of 1 (own), ½ and 0 (partner), of the dtype of `unaries`. Where no edge has a weight, equal costs go
+        to the partner.
 
     Raises:
         ImportError: scipy is not installed.
-        ValueError: shapes do not fit each other, a value is not finite or a weight negative.
+        ValueError: a value is not finite or a weight negative.
     """
-    if isinstance(unaries, torch.Tensor):
-        arrays = (array.detach().double().cpu().numpy() for array in (unaries, vertical, horizontal))
-        return torch.from_numpy(minimum_cut(*arrays)).to(unaries)
-    _check(unaries, vertical, horizontal)
+    if not np.isfinite(unaries).all():
+        raise ValueError('unaries must be finite')
+    for name, weights in {'vertical': vertical, 'horizontal': horizontal}.items():
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(f'{name} weights must be finite and >= 0')
     if unaries.size == 0:
         return np.empty_like(unaries[:, 0])
     network, swapped = _network(unaries, vertical, horizontal)
@@ -118,31 +100,11 @@ class _Network(NamedTuple):
     """(B, n, m − 1): of the arcs from x₁ to x₂ of the block to the left or right."""
 
 
-def _check(unaries: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> None:
-    if unaries.ndim != 4 or unaries.shape[1] != 3:
-        raise ValueError(f'unaries must be (B, 3, n, m), got {unaries.shape}')
-    batch, _, height, width = unaries.shape
-    for name, weights, shape in (
-        ('vertical', vertical, (batch, height - 1, width)),
-        ('horizontal', horizontal, (batch, height, width - 1)),
-    ):
-        if weights.shape != shape:
-            raise ValueError(f'{name} must be {shape} for unaries {unaries.shape}, got {weights.shape}')
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError(f'{name} weights must be finite and >= 0')
-    if not np.isfinite(unaries).all():
-        raise ValueError('unaries must be finite')
-
-
 def _network(unaries: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> tuple[_Network, np.ndarray]:
     """The graphs, scaled and rounded, and for which images own and partner change places in them."""
     terminal = 4.0 * np.diff(unaries.astype(np.float64), axis=1)
     vertical, horizontal = (weights[:, None].astype(np.float64) for weights in (vertical, horizontal))
-    degree = np.zeros_like(terminal[:, :1])
-    degree[..., :-1, :] += vertical
-    degree[..., 1:, :] += vertical
-    degree[..., :-1] += horizontal
-    degree[..., 1:] += horizontal
+    degree = _at_both_ends(vertical, horizontal)
     largest = (np.abs(terminal) + 4.0 * degree).max((1, 2, 3), keepdims=True)
     scale = np.divide(CAPACITY, largest, out=np.ones_like(largest), where=largest > 0)
     terminal, vertical, horizontal = (np.rint(array * scale) for array in (terminal, vertical, horizontal))
@@ -154,35 +116,32 @@ def _network(unaries: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) 
     return network, swapped
 
 
-@lru_cache(maxsize=8)
-def _cosines(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The cosine transform of columns and of rows, and the inverse of the grid's Laplacian between them."""
-    bases, eigenvalues = [], []
-    for size in (height, width):
-        angles = np.pi * np.arange(size)[:, None] * (np.arange(size) + 0.5) / size
-        bases.append(np.cos(angles) * np.sqrt(np.where(np.arange(size) == 0, 1.0, 2.0) / size)[:, None])
-        eigenvalues.append(2.0 - 2.0 * np.cos(np.pi * np.arange(size) / size))
-    laplacian = eigenvalues[0][:, None] + eigenvalues[1]
-    laplacian[0, 0] = np.inf  # a constant stays where it is
-    return bases[0], bases[1], 1.0 / laplacian
+def _at_both_ends(vertical: np.ndarray, horizontal: np.ndarray, sign: float = 1.0) -> np.ndarray:
+    """The sum of the values of each block's edges, times `sign` at the lower and at the right end of an edge."""
+    total = np.zeros((*horizontal.shape[:-1], vertical.shape[-1]))
+    total[..., :-1, :] += vertical
+    total[..., 1:, :] += sign * vertical
+    total[..., :-1] += horizontal
+    total[..., 1:] += sign * horizontal
+    return total
 
 
 def _with_first_flow(network: _Network) -> _Network:
-    """Lets what comes from the source and goes to the sink spread evenly over each layer, as far as capacities go.
+    """Spreads the flow from the source and to the sink evenly over each layer, as far as capacities go.
 
-    It flows like a current through equal resistors. Were there no capacities, every node would be left with the mean.
+    It flows like a current through equal resistors. Without capacities, every node would be left with the mean.
     """
-    columns, rows, inverse = _cosines(*network.terminal.shape[2:])
-    potential = columns.T @ (columns @ network.terminal @ rows.T * inverse) @ rows
+    fft = load_scipy()[0]
+    # the cosines are the eigenvectors of the grid's Laplacian
+    eigenvalues = [2.0 - 2.0 * np.cos(np.pi * np.arange(size) / size) for size in network.terminal.shape[2:]]
+    laplacian = eigenvalues[0][:, None] + eigenvalues[1]
+    laplacian[0, 0] = np.inf  # a constant stays where it is
+    spectrum = fft.dctn(network.terminal, axes=(2, 3), norm='ortho') / laplacian
+    potential = fft.idctn(spectrum, axes=(2, 3), norm='ortho')
     down = np.rint(np.clip(-np.diff(potential, axis=2), -network.up, network.down))
     right = np.rint(np.clip(-np.diff(potential, axis=3), -network.left, network.right))
-    terminal = network.terminal.copy()
-    terminal[..., :-1, :] -= down
-    terminal[..., 1:, :] += down
-    terminal[..., :-1] -= right
-    terminal[..., 1:] += right
     return network._replace(
-        terminal=terminal,
+        terminal=network.terminal - _at_both_ends(down, right, -1.0),
         down=network.down - down,
         up=network.up + down,
         right=network.right - right,
@@ -203,7 +162,7 @@ def _settled(network: _Network) -> tuple[np.ndarray, np.ndarray]:
 
 def _solve(network: _Network) -> np.ndarray:
     """The labels x, (B, 2, n, m) bool: True where the source does not reach a node after the maximum flow."""
-    sparse, csgraph = load_scipy()
+    _, sparse, csgraph = load_scipy()
     batch, _, height, width = network.terminal.shape
     count = batch * 2 * height * width
     degrees, heads, take = _arcs(height, width)

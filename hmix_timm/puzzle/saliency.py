@@ -43,13 +43,11 @@ def input_gradient(model: nn.Module, autocast: Callable[[], AbstractContextManag
 def unwrap(model: nn.Module) -> nn.Module:
     """Returns the module inside DDP, DataParallel and `torch.compile`."""
     while True:
-        for name in ('module', '_orig_mod'):
-            inner = getattr(model, name, None)
-            if isinstance(inner, nn.Module):
-                model = inner
-                break
-        else:
+        inner = (getattr(model, name, None) for name in ('module', '_orig_mod'))
+        found = next((module for module in inner if isinstance(module, nn.Module)), None)
+        if found is None:
             return model
+        model = found
 
 
 @contextlib.contextmanager

@@ -35,7 +35,8 @@ def test_the_mean_of_half_precision_is_in_double():
 def test_the_share_of_a_box():
     assert box_fraction((1, 3, 2, 4), SIZE) == 4 / 12
     assert box_fraction((1, 2, 0, 3), SIZE) == 3 / 12
-    assert mixup_mask(0.3) == BoxMask(0.3, (0, 0, 0, 0), 0.0)
+    mask = mixup_mask(0.3)
+    assert (mask.outside, mask.box, mask.box_fraction) == (0.3, (0, 0, 0, 0), 0.0)
 
 
 @pytest.mark.parametrize('box', [(0, 3, 0, 4), (1, 3, 2, 4), (0, 1, 0, 1), (3, 3, 4, 4), (2, 2, 1, 3), (1, 2, 3, 3)])

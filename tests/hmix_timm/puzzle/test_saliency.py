@@ -1,4 +1,4 @@
-"""The input gradient: what it is, and that a training does not notice it."""
+"""The input gradient: its definition, and that a training does not notice it."""
 
 import contextlib
 import copy
@@ -12,7 +12,8 @@ from torch import multiprocessing, nn
 from torch.nn import functional as F
 
 from hmix_timm import input_gradient
-from hmix_timm.puzzle.saliency import _untouched, unwrap
+
+BFLOAT16 = partial(torch.autocast, 'cpu', dtype=torch.bfloat16)
 
 
 def make_images(count=4, size=32, seed=0):
@@ -43,41 +44,33 @@ def test_it_is_the_root_of_the_mean_square_over_channels_of_the_losses_gradient(
     assert not saliency.requires_grad
 
 
-def test_it_is_of_eval_mode_and_of_each_image_alone():
+def test_it_is_that_of_eval_mode_of_each_image_alone_wherever_it_is_asked_for():
     model = make_model()
     images, target = make_images()
     saliency = input_gradient(model)(images, target)
     torch.testing.assert_close(saliency, input_gradient(copy.deepcopy(model).eval())(images, target))
     alone = torch.cat([input_gradient(model)(images[i : i + 1], target[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(alone, saliency)
-
-
-def test_it_works_where_gradients_are_off_and_on_images_that_need_one():
-    model = make_model()
-    images, target = make_images()
-    expected = input_gradient(model)(images, target)
-    with torch.no_grad():
-        torch.testing.assert_close(input_gradient(model)(images, target), expected)
     leaf = images.clone().requires_grad_()
-    torch.testing.assert_close(input_gradient(model)(leaf, target), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(input_gradient(model)(leaf, target), saliency)
     assert leaf.grad is None
 
 
-def test_it_runs_the_module_below_torch_compile():
+def test_it_runs_the_module_below_every_wrapping():
     def fails(*_):
         raise AssertionError('compiled')
 
     model = make_model()
-    compiled = torch.compile(model, backend=fails)
+    wrapped = torch.compile(nn.DataParallel(torch.compile(nn.DataParallel(model), backend=fails)), backend=fails)
     images, target = make_images()
-    torch.testing.assert_close(input_gradient(compiled)(images, target), input_gradient(model)(images, target))
+    torch.testing.assert_close(input_gradient(wrapped)(images, target), input_gradient(model)(images, target))
 
 
 def test_bfloat16_autocast_gives_about_the_same_map_in_float32():
     model = make_model()
     images, target = make_images()
-    saliency = input_gradient(model, partial(torch.autocast, 'cpu', dtype=torch.bfloat16))(images, target)
-    exact = input_gradient(model)(images, target)
+    saliency, exact = (input_gradient(model, autocast)(images, target) for autocast in (BFLOAT16, None))
     assert saliency.dtype == torch.float32
     assert not torch.equal(saliency, exact)
     assert torch.corrcoef(torch.stack((saliency.flatten(), exact.flatten())))[0, 1] > 0.95
@@ -128,7 +121,11 @@ def train(model, bare, observe, *, autocast=None, memory_format=torch.contiguous
     return result, [module.training for module in bare.modules()]
 
 
-def assert_unnoticed(observed, unobserved):
+def assert_unnoticed(wrap=lambda model: model, checkpointing=False, **settings):
+    observed, unobserved = (
+        train(wrap(bare), bare, observe, **settings)
+        for observe, bare in ((True, make_model(checkpointing)), (False, make_model(checkpointing)))
+    )
     assert observed[1] == unobserved[1]
     assert observed[0].keys() == unobserved[0].keys()
     for name, value in observed[0].items():
@@ -136,31 +133,18 @@ def assert_unnoticed(observed, unobserved):
 
 
 @pytest.mark.parametrize(
-    ('checkpointing', 'settings'),
-    [
-        (False, {}),
-        (True, {}),
-        (False, {'memory_format': torch.channels_last}),
-        (False, {'autocast': partial(torch.autocast, 'cpu', dtype=torch.bfloat16)}),
-    ],
+    'settings',
+    [{}, {'checkpointing': True}, {'memory_format': torch.channels_last}, {'autocast': BFLOAT16}],
     ids=['plain', 'gradient checkpointing', 'channels_last', 'bfloat16'],
 )
-def test_a_training_does_not_notice_it(checkpointing, settings):
-    runs = []
-    for observe in (True, False):
-        model = make_model(checkpointing)
-        runs.append(train(model, model, observe, **settings))
-    assert_unnoticed(*runs)
+def test_a_training_does_not_notice_it(settings):
+    assert_unnoticed(**settings)
 
 
 def _train_in_two_processes(rank, address):
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{address}', rank=rank, world_size=2)
-    runs = []
-    for observe in (True, False):
-        bare = make_model()
-        runs.append(train(nn.parallel.DistributedDataParallel(bare), bare, observe))
-    assert_unnoticed(*runs)
+    assert_unnoticed(nn.parallel.DistributedDataParallel)
     torch.distributed.destroy_process_group()
 
 
@@ -171,27 +155,3 @@ def start_two_processes(address):
 def test_a_training_in_two_processes_does_not_notice_it(tmp_path, processes):
     start = f'{start_two_processes.__module__}:{start_two_processes.__name__}'
     processes.call(start, {'address': str(tmp_path / 'address')}).passed()
-
-
-def test_every_wrapping_is_taken_off():
-    model = nn.Linear(2, 2)
-    wrapped = model
-    for _ in range(3):
-        wrapped = nn.DataParallel(wrapped)
-    assert unwrap(wrapped) is model and unwrap(model) is model
-    assert unwrap(torch.compile(nn.DataParallel(torch.compile(model)))) is model
-
-
-@pytest.mark.parametrize('name', ['cpu', 'cuda:1'])
-def test_random_numbers_of_the_models_own_device_are_kept(name, monkeypatch):
-    kept = []
-
-    def fork_rng(devices):
-        kept.append(devices)
-        return contextlib.nullcontext()
-
-    monkeypatch.setattr(torch.random, 'fork_rng', fork_rng)
-    model = make_model()
-    with _untouched(model, torch.device(name)):
-        assert not any(module.training for module in model.modules())
-    assert kept == [[torch.device('cuda', 1)] if name == 'cuda:1' else []]

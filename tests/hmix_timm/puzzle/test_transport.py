@@ -70,29 +70,6 @@ def test_no_source_is_seen_twice_and_only_visible_blocks_change(height, width, s
         np.testing.assert_array_equal(source[~seen], np.flatnonzero(~seen))
 
 
-def test_moving_shows_more_of_the_saliency():
-    saliency, visible = random_problems(20, 8, 8, seed=5)
-    flat, seen = saliency.reshape(20, -1), visible.reshape(20, -1)
-    moved = np.take_along_axis(flat, solve(saliency, visible, 0.1), 1)
-    assert ((moved * seen).sum(1) > (flat * seen).sum(1)).all()
-
-
-def test_where_moving_costs_too_much_everything_stays():
-    problems = random_problems(20, 8, 8, seed=6)
-    np.testing.assert_array_equal(solve(*problems, t_eps=50.0), np.tile(np.arange(64), (20, 1)))
-
-
-def test_what_is_visible_everywhere_stays():
-    saliency, _ = random_problems(20, 8, 8, seed=7, concentration=5.0)
-    np.testing.assert_array_equal(solve(saliency, np.ones_like(saliency, bool)), np.tile(np.arange(64), (20, 1)))
-
-
-def test_an_image_is_moved_the_same_alone_and_in_a_batch():
-    saliency, visible = random_problems(10, 8, 8, seed=8)
-    alone = [solve(saliency[i : i + 1], visible[i : i + 1]) for i in range(10)]
-    np.testing.assert_array_equal(np.concatenate(alone), solve(saliency, visible))
-
-
 @pytest.mark.parametrize(('worth', 'source'), [([1.0, 0.0], 0), ([0.5, 0.5], 1)])
 def test_the_farthest_way_that_pays_is_gone_too(worth, source):
     """The last block alone is visible, at a price of 0.3 from beside it and of 0.6 from the first one."""

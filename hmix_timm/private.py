@@ -74,6 +74,14 @@ def rounding() -> int | None:
     return _timms_rounding() if (timm_mixup.cutmix_bbox_and_lam, timm_mixup.rand_bbox) == _TIMMS else None
 
 
+def put_before_boxes(around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts functions around timm's that draw boxes, where scripts import them from; here they count as timm's own."""
+    global _TIMMS
+    for name in ('rand_bbox', 'rand_bbox_minmax', 'cutmix_bbox_and_lam'):
+        setattr(timm_mixup, name, around(getattr(timm_mixup, name)))
+    _TIMMS = timm_mixup.cutmix_bbox_and_lam, timm_mixup.rand_bbox
+
+
 @lru_cache(maxsize=1)
 def _timms_rounding() -> int | None:
     lams = (0.0, 0.1, 0.65, 0.99, 1.0, *np.array([0.1, 0.4, 0.8], np.float32))

@@ -13,15 +13,17 @@ import os
 import runpy
 import shutil
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ..mixing import Mixing, load_mix_families
-from .command_line import CommandLine
+from .command_line import CommandLine, OwnParser
 from .mixers import FastCollateMixup, Mixup, put_in_place
+from .others import Replacing, notice_boxes
 from .watch import Watch, is_first_process
+from .witness import PROBLEM, leave, make_folder
 
 VARIABLE = 'HMIX_TRAIN_LAUNCH'
 """Environment variable that holds the launch for processes that are spawned later."""
@@ -40,7 +42,9 @@ class Launch:
         asked: '--mix-mode hmix', '--cutmix-mode gmix', …; '' if no mixing was asked for.
         overrides: constructor arguments that replace the script's.
         families: file of the user's families, or None.
-        witness: file that a mixer leaves when it is called.
+        copies: copies of timm's mixers that ours replace, 'module:Class'.
+        keep: whether others may mix beside ours.
+        witness: folder of the facts.
     """
 
     script: str
@@ -49,6 +53,8 @@ class Launch:
     asked: str
     overrides: dict[str, Any]
     families: str | None
+    copies: list[str]
+    keep: bool
     witness: str
 
 
@@ -61,11 +67,12 @@ def run(line: CommandLine, mixing: Mixing) -> None:
     """
     script = line.script if line.is_module else str(Path(line.script).resolve())
     asked = '' if mixing.mode == 'none' else mixing.asked
-    folder, pid = tempfile.mkdtemp(prefix='hmix-train-'), os.getpid()
-    witness = os.path.join(folder, 'called')
-    families = mixing.values['mix_families']
-    launch = Launch(script, line.is_module, line.name, asked, mixing.overrides, families, witness)
+    families, own = mixing.values['mix_families'], OwnParser().parse_args(line.own)
+    folder, pid, keep = make_folder(), os.getpid(), own.mix_others == 'keep'
+    launch = Launch(script, line.is_module, line.name, asked, mixing.overrides, families, own.mixer, keep, folder)
     sys.argv = [script, *line.arguments]
+    _hide_own_frames()
+    ended = None
     try:
         watch = enter(launch)
         with watch.listening():
@@ -74,7 +81,8 @@ def run(line: CommandLine, mixing: Mixing) -> None:
             except SystemExit as end:
                 if end.code:
                     raise
-        watch.check_at_the_end()
+                ended = end
+        watch.check_at_the_end(ended)
     finally:
         if os.getpid() == pid:  # not in a process that the script has forked
             shutil.rmtree(folder, ignore_errors=True)
@@ -83,14 +91,13 @@ def run(line: CommandLine, mixing: Mixing) -> None:
 def enter(launch: Launch) -> Watch:
     """Puts the mixers of a launch in place in this process, and in those that it will spawn."""
     load_mix_families([], {'mix_families': launch.families})
-    watch = Watch(launch.name, launch.asked, launch.witness, say)
-
-    def made(mixer: Any, text: str) -> None:
-        mixer.witness = launch.witness
-        watch.made.append(text)
-        say(f'Mixing: {text}')
-
-    put_in_place((Mixup, FastCollateMixup), lambda: launch.overrides, made)
+    watch = Watch(launch.name, launch.asked, launch.keep, launch.witness, say)
+    classes = put_in_place((Mixup, FastCollateMixup), lambda: launch.overrides, watch.made)
+    for mixer in classes.values():
+        mixer.witness = launch.witness  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
+    watch.copies = [Replacing(copy, classes) for copy in launch.copies]
+    if launch.asked:
+        notice_boxes(lambda text: leave(launch.witness, PROBLEM, text))
     watch.start()
     os.environ[VARIABLE] = json.dumps(asdict(launch))
     pythons = multiprocessing.spawn.get_preparation_data
@@ -117,6 +124,23 @@ def execute_in_child() -> dict[str, Any]:
     launch = Launch(**json.loads(os.environ[VARIABLE]))
     enter(launch)
     return execute(launch, '__mp_main__')
+
+
+def _hide_own_frames() -> None:
+    """Shows a script's traceback without the launcher's frames."""
+    shown = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        frames = trace
+        while frames is not None and frames.tb_frame.f_code is not execute.__code__:
+            frames = frames.tb_next
+        if frames is not None:
+            trace = frames.tb_next
+            while trace is not None and trace.tb_frame.f_globals.get('__name__') == 'runpy':
+                trace = trace.tb_next
+        shown(kind, error.with_traceback(trace), trace)
+
+    sys.excepthook = excepthook
 
 
 def say(message: str) -> None:

@@ -6,6 +6,7 @@ Nothing here imports torch or timm: the script's folder must lead `sys.path` bef
 import argparse
 import importlib.util
 import itertools
+import os
 import symtable
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from ..common.errors import WrongArguments, wrong_arguments
 from ..mixing import Mixing, declare, is_own_name, load_mix_families, read_mixing, remember_typed
 from ..recipes.reader import read_recipe
 
-TIMMS_NAMES = ('parser', '_parse_args', 'main', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch')
+TIMMS_NAMES = (
+    'parser', 'config_parser', '_parse_args', 'main', 'Mixup', 'FastCollateMixup', 'create_loader', 'train_one_epoch',
+)  # fmt: skip
 """A script of timm's shape defines or imports each of these at its top level."""
 
 
@@ -49,10 +52,19 @@ class OwnParser(argparse.ArgumentParser):
     def __init__(self) -> None:
         super().__init__('hmix-train', add_help=False, allow_abbrev=False)
         declare(self)
+        self.add_argument('--mixer', metavar='MODULE:CLASS', type=_mixer, action='append', default=[])
+        self.add_argument('--mix-others', choices=('refuse', 'keep'), default='refuse')
 
     def error(self, message: str) -> NoReturn:
         """Raises WrongArguments."""
         raise WrongArguments(message)
+
+
+def _mixer(text: str) -> str:
+    module, colon, name = text.partition(':')
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split('.'))):
+        raise argparse.ArgumentTypeError(f"must be a module and a class in it, as 'utils.mixup:Mixup', got {text!r}")
+    return text
 
 
 def split(argv: Sequence[str]) -> CommandLine | None:
@@ -79,6 +91,8 @@ def split(argv: Sequence[str]) -> CommandLine | None:
             return CommandLine(own, words[1], True, passed_on + words[2:])
         if option.endswith('.py') and not option.startswith('-'):
             return CommandLine(own, words[0], False, passed_on + words[1:])
+        if (main := os.path.join(words[0], '__main__.py')) and os.path.isfile(main):
+            return CommandLine(own, main, False, passed_on + words[1:])
         if equals and option in ('--local-rank', '--local_rank'):  # torch.distributed.launch puts it first
             passed_on.append(words.pop(0))
             continue
@@ -170,10 +184,14 @@ def lead_path(folder: str) -> None:
     """Puts a script's folder where `python script.py` has it: first on `sys.path`, in place of the launcher's.
 
     The folder that Python put there for the launcher goes; if this package was found through it, it goes to the end.
+    Another one that stands there stays, as second.
     """
     if getattr(sys.flags, 'safe_path', False):  # neither Python nor the script's own start would put a folder there
         return
-    launchers, sys.path[0] = Path(sys.path[0]).resolve(), folder
-    home = Path(__file__).resolve().parents[2]
-    if launchers == home and str(home) not in sys.path:
+    first, home = Path(sys.path[0]).resolve(), Path(__file__).resolve().parents[2]
+    started = getattr(sys.modules['__main__'], '__spec__', None) is None and Path(sys.argv[0]).resolve().parent
+    if first == (started or Path.cwd()):
+        del sys.path[0]
+    sys.path.insert(0, folder)
+    if first == home and str(home) not in sys.path:
         sys.path.append(str(home))

@@ -1,14 +1,18 @@
 """The mixers of a launched script: classes made for one launch, and put where scripts look for timm's."""
 
+import functools
 import importlib
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import hmix_timm
+from hmix_timm.families import FAMILIES
 
 from ..common.errors import RunError
+from .witness import MIXED, PROBLEM, leave
 
 HOMES = {
     'Mixup': ('timm.data', 'timm.data.mixup'),
@@ -17,25 +21,157 @@ HOMES = {
 }
 """timm's mixers → modules that scripts import them from."""
 
+HOOKS = [f'_mix_{mode}{collate}' for mode in ('batch', 'pair', 'elem') for collate in ('', '_collate')]
+
+_owing: dict[int, tuple['Witnessed', str, int]] = {}
+"""Mixers of this process whose λ was drawn and no mask after it, each with the method and the thread that called it."""
+
 
 class Witnessed:
-    """A mixer that leaves a file when it is called, since loader workers call collate functions in other processes."""
+    """A mixer that leaves facts, in whichever process: a mask was applied, or somebody mixed without one.
+
+    `_draw_batch` and `_draw_each` are called by the `_mix_…` methods alone, which apply the masks at once.
+    """
 
     witness = ''
+    family = FAMILIES['bbox']  # of a subclass that does not call our constructor
+    _times_drawn = _times_masked = 0
+    _judged = 0, 0
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.witness:
-            Path(self.witness).touch()
-            self.witness = ''
-        return super().__call__(*args, **kwargs)  # type: ignore[misc]
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if '__call__' in vars(cls):
+            cls.__call__ = _judged(cls.__call__)  # type: ignore[method-assign]
+
+    def _params_per_batch(self) -> Any:
+        lam, use_cutmix = super()._params_per_batch()  # type: ignore[misc]
+        if lam != 1.0:
+            _owing[id(self)] = self, '_params_per_batch', threading.get_ident()
+        return lam, use_cutmix
+
+    def _params_per_elem(self, batch_size: int) -> Any:
+        lam, use_cutmix = super()._params_per_elem(batch_size)  # type: ignore[misc]
+        if (lam != 1.0).any():
+            _owing[id(self)] = self, '_params_per_elem', threading.get_ident()
+        return lam, use_cutmix
+
+    def _draw_batch(self, *args: Any, **kwargs: Any) -> Any:
+        mask, lam = super()._draw_batch(*args, **kwargs)  # type: ignore[misc]
+        self._drew(mask is not None)
+        return mask, lam
+
+    def _draw_each(self, *args: Any, **kwargs: Any) -> Any:
+        masks, lam = super()._draw_each(*args, **kwargs)  # type: ignore[misc]
+        self._drew(any(mask is not None for mask in masks))
+        return masks, lam
+
+    def _drew(self, masked: bool) -> None:
+        _owing.pop(id(self), None)
+        self._times_drawn += 1
+        self._times_masked += masked
+        if masked and self._times_masked == 1:
+            if unmade := without_constructor(self):
+                leave(self.witness, PROBLEM, unmade)
+            leave(self.witness, MIXED)
+
+    def _mixed_target(self, target: Any, lam: Any) -> Any:
+        (draws, masks), self._judged = self._judged, (self._times_drawn, self._times_masked)
+        # a tensor may be on a device, and is looked at only where no hook of ours has made it
+        passed_by = masks == self._times_masked and (draws == self._times_drawn or isinstance(lam, float))
+        if passed_by and own_hook(self) and (lam != 1 if isinstance(lam, float) else (lam != 1).any()):
+            leave(self.witness, PROBLEM, by_itself(self, hook_name(self)))
+        return super()._mixed_target(target, lam)  # type: ignore[misc]
 
 
 class Mixup(Witnessed, hmix_timm.Mixup):
-    """`hmix_timm.Mixup` that leaves a file when it is called."""
+    """`hmix_timm.Mixup` that leaves facts."""
 
 
 class FastCollateMixup(Witnessed, hmix_timm.FastCollateMixup):
-    """`hmix_timm.FastCollateMixup` that leaves a file when it is called."""
+    """`hmix_timm.FastCollateMixup` that leaves facts."""
+
+
+def _judged(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A script's own `__call__`, which is said to mix by itself if it draws λ and applies no mask of ours."""
+
+    @functools.wraps(call)
+    def judged(self: Witnessed, *args: Any, **kwargs: Any) -> Any:
+        masks = self._times_masked
+        result = call(self, *args, **kwargs)
+        if _owing.pop(id(self), None) and self._times_masked == masks:
+            leave(self.witness, PROBLEM, by_itself(self, '__call__'))
+        return result
+
+    return judged
+
+
+def judge_drawn() -> None:
+    """Leaves the fact of each mixer whose λ this thread has drawn, and mixed without a mask of ours."""
+    for key, (mixer, method, thread) in list(_owing.items()):
+        if thread == threading.get_ident():  # another one may be about to apply its mask
+            del _owing[key]
+            leave(mixer.witness, PROBLEM, by_itself(mixer, method))
+
+
+def by_itself(mixer: Witnessed, method: str) -> str:
+    """Says that a mixer mixes by itself, in a method."""
+    return f'{name_of(type(mixer))}.{method} mixes by itself: λ was drawn, and no mask of hmix-timm was applied'
+
+
+def name_of(kind: type) -> str:
+    """A class in messages: '__main__.RecordingMixup'; ours have no module."""
+    return kind.__qualname__ if kind.__module__ == __name__ else f'{kind.__module__}.{kind.__qualname__}'
+
+
+def without_constructor(mixer: Witnessed) -> str:
+    """Says that a mixer's class does not call our constructor; '' if it does."""
+    if 'witness' in vars(mixer):
+        return ''
+    return f'{name_of(type(mixer))} mixes as its own attributes say: its __init__ does not call super().__init__()'
+
+
+def hook_name(mixer: Any) -> str:
+    """The method that mixes in a mixer's mode."""
+    mode = getattr(mixer, 'mode', 'batch')
+    if isinstance(mixer, hmix_timm.FastCollateMixup):
+        return {'batch': '_mix_batch_collate', 'pair': '_mix_pair_collate'}.get(mode, '_mix_elem_collate')
+    return {'pair': '_mix_pair', 'elem': '_mix_elem'}.get(mode, '_mix_batch')
+
+
+def own_hook(mixer: Any) -> Any:
+    """The script's method in the place of ours that mixes in a mixer's mode; None if it is ours."""
+    name = hook_name(mixer)
+    hook = getattr(mixer, name)
+    hook = getattr(hook, '__func__', hook)
+    return None if hook is getattr(hmix_timm.FastCollateMixup, name) else hook
+
+
+def cannot_reach(mixer: Any) -> str:
+    """Says that the script's method cannot reach ours: it names neither `super` nor one of our hooks; '' if it may."""
+    hook = own_hook(mixer)
+    if hook is None or _reaches(type(mixer), hook, set()):
+        return ''
+    return (
+        f'{name_of(type(mixer))}.{hook_name(mixer)} mixes by itself: it takes the place of the method that would apply '
+        'the mask, and does not call it'
+    )
+
+
+def _reaches(kind: type, function: Any, seen: set[str]) -> bool:
+    code = getattr(inspect.unwrap(function), '__code__', None)
+    if code is None:
+        return True
+    names = _names(code) - seen
+    if names & {'super', *HOOKS}:
+        return True
+    helpers = {name: vars(owner)[name] for owner in kind.__mro__ for name in names if name in vars(owner)}
+    own = [(n, f) for n, f in helpers.items() if isinstance(f, FunctionType) and not hasattr(FastCollateMixup, n)]
+    return any(_reaches(kind, helper, seen | names) for _, helper in own)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def launch_class(base: Any, overrides: Callable[[], Mapping[str, Any]], made: Callable[[Any, str], object]) -> type:

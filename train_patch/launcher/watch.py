@@ -1,17 +1,19 @@
-"""Never silently nothing: a run whose batches no mixer touched ends, before it has trained."""
+"""Never silently nothing: a run that does not train by the mixing that was asked for ends, and says why."""
 
 import argparse
 import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ..common.errors import RunError
+from .mixers import Witnessed, cannot_reach, judge_drawn
+from .others import Replacing, mixers_of_others, stop
+from .witness import MADE, MIXED, PROBLEM, facts, leave, text_of
 
 _MIXING_OPTION = re.compile(r'--?(mixup|cutmix)([-_]alpha)?')
 
@@ -27,38 +29,68 @@ def is_first_process() -> bool:
 
 
 class Watch:
-    """Checks that a mixer has been called when the first optimizer step comes, and at the end of the script.
+    """Judges by the facts that mixers leave: when one is made, before each optimizer step, and at the end.
 
     Args:
         script: the script's name in messages.
         asked: the mixing that was asked of the launcher, as '--mix-mode hmix'; '' if none was.
-        witness: file that a mixer leaves when it is called, in whichever process.
+        keep: whether others may mix beside it.
+        witness: folder of the facts.
         say: takes a line for the log.
     """
 
-    def __init__(self, script: str, asked: str, witness: str, say: Callable[[str], object]) -> None:
-        self.script, self.asked, self.witness, self.say = script, asked, Path(witness), say
-        self.made: list[str] = []
+    def __init__(self, script: str, asked: str, keep: bool, witness: str, say: Callable[[str], object]) -> None:
+        self.script, self.asked, self.keep, self.witness, self.say = script, asked, keep, witness, say
+        self.mixer: Any = None
+        self.copies: list[Replacing] = []
+        self._said: set[str] = set()
+        self._steps, self._next = 0, 1
         self._parsed: list[tuple[argparse.ArgumentParser, argparse.Namespace]] = []
-        self._parsing = 0
-        self._stepped = False
+        self._parsers_exit: SystemExit | None = None
 
     def start(self) -> None:
         """Has torch ask before each optimizer step of this process and of those forked from it."""
         register_optimizer_step_pre_hook(self._before_step)
 
+    def made(self, mixer: Witnessed, text: str) -> None:
+        """Notes a mixer, and says what it is; ends the process if the script's class cannot apply our masks."""
+        self.mixer, mixer.witness = mixer, self.witness
+        leave(self.witness, MADE)
+        if problem := cannot_reach(mixer):
+            leave(self.witness, PROBLEM, problem)
+            if torch.utils.data.get_worker_info() is None:
+                self._judge()
+        else:
+            self.say(f'Mixing: {text}')
+
+    def _judge(self) -> set[str]:
+        """Looks at the facts: ends the process, or says it in the log where that may be, if somebody else mixes."""
+        judge_drawn()
+        found = facts(self.witness)
+        for name in sorted(name for name in found - self._said if name.startswith(PROBLEM)):
+            problem = text_of(self.witness, name)
+            if self.asked and not self.keep:
+                stop(f'{self.script} does not mix by {self.asked} alone: {problem} (--mix-others keep leaves it alone)')
+            self.say(f'Mixing: left alone: {problem}')
+            self._said.add(name)
+        return found
+
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        first, self._stepped = not self._stepped, True
-        if not first or self.witness.exists():
+        self._steps += 1
+        found = self._judge()
+        if MIXED in found or (self._said and not self.asked):
             return
-        if not self.asked:
-            self.say(f'Mixing: none: {self.script} has called no mixer')
-            return
-        # no exception that a script would catch and continue from
-        raise SystemExit(
-            f'hmix-train: error: {self.script} is about to train without {self.asked}: no mixer was called before its '
-            f'first optimizer step; {self._why()}'
-        )
+        if MADE not in found:
+            if self.asked:
+                stop(
+                    f'{self.script} is about to train without {self.asked}: no mixer was made before its first '
+                    f'optimizer step; {self._why()}'
+                )
+            if self._steps == 1:
+                self.say(f'Mixing: none: {self.script} has made no mixer')
+        elif self.asked and self._steps == self._next:
+            self.say(f'Mixing: not yet: step {self._steps} comes, and no mask was applied so far')
+            self._next *= 10
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -66,9 +98,11 @@ class Watch:
         pythons = argparse.ArgumentParser.parse_known_args
 
         def parse_known_args(parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
-            self._parsing += 1
-            parsed = pythons(parser, *args, **kwargs)
-            self._parsing -= 1
+            try:
+                parsed = pythons(parser, *args, **kwargs)
+            except SystemExit as end:
+                self._parsers_exit = end
+                raise
             self._parsed.append((parser, parsed[0]))
             return parsed
 
@@ -78,28 +112,47 @@ class Watch:
         finally:
             argparse.ArgumentParser.parse_known_args = pythons  # type: ignore[method-assign]
 
-    def check_at_the_end(self) -> None:
-        """Raises RunError if a script has ended well and the mixing that was asked for had no effect."""
-        ended_by_a_parser = self._parsing > 0  # as --help does
-        if ended_by_a_parser or not self.asked or self.witness.exists():
+    def check_at_the_end(self, end: SystemExit | None) -> None:
+        """Raises RunError if a script has ended well and the mixing that was asked for had no effect.
+
+        Args:
+            end: the exit of the script, if it ended by one.
+        """
+        if end is not None and end is self._parsers_exit:  # as by --help
+            return
+        found = self._judge()
+        if MIXED in found or not self.asked:
             return
         raise RunError(
-            f'{self.script} has ended, and {self.asked} had no effect: no mixer was called in its process or in those '
+            f'{self.script} has ended, and {self.asked} had no effect: no mask was applied in its process or in those '
             f'that multiprocessing started for it; {self._why()}. Processes that a script starts by other means '
             '(submitit, subprocess) mix as if hmix-train were not there: start with hmix-train what runs in them'
         )
 
     def _why(self) -> str:
-        if self.made:
-            return f'it made {self.made[-1]} and has not called it'
-        found = [
-            f'{name} (here {getattr(parsed, action.dest)})'
+        if self.mixer is not None:
+            off = (
+                'which is switched off (mixup_enabled is False)'
+                if not self.mixer.mixup_enabled
+                else 'and did not use it'
+            )
+            return f'it made {self.mixer!r}, {off}'
+        for copy in self.copies:
+            if not copy.done:
+                return f'it has not imported {copy.module} (--mixer {copy.copy})'
+        found = {
+            f'{name} (here {getattr(parsed, action.dest)})': getattr(parsed, action.dest)
             for parser, parsed in self._parsed
             for action in parser._actions
             for name in action.option_strings
             if _MIXING_OPTION.fullmatch(name) and hasattr(parsed, action.dest)
-        ]
+        }
+        on = any(found.values())
+        if (on or not found) and (others := '; '.join(dict.fromkeys(mixers_of_others()))):
+            return others
+        if on:
+            return f"it made none, although {' or '.join(found)} is on: it mixes by something else than timm's Mixup"
         how = "if it mixes with timm's Mixup, its own options or configuration say when"
         if found:
-            how = f'it mixes only where its own {" or ".join(dict.fromkeys(found))} says so'
+            how = f'it mixes only where its own {" or ".join(found)} says so'
         return f'it made none: {how}; turn that on (--mixup 0.8, say)'

@@ -190,7 +190,7 @@ def test_training_in_processes_out_of_reach_is_no_success(launch, tmp_path):
 @pytest.mark.parametrize('before', ['', '--mix-mode none'])
 def test_where_no_mixing_was_asked_for_a_script_may_do_without(launch, before):
     run = launch(before, DEIT, '--mixup 0 --cutmix 0').passed()
-    assert run.mixing_lines == ['none: main.py has called no mixer']
+    assert run.mixing_lines == ['none: main.py has made no mixer']
 
 
 def test_the_scripts_own_help_is_no_error(launch):

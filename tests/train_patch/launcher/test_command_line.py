@@ -1,5 +1,6 @@
 """The launcher's command line, read without starting anything."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -61,21 +62,29 @@ def test_whether_a_script_is_like_timms_is_read_without_running_it(tmp_path):
         'import a.Mixup as FastCollateMixup\nfrom b import x as Mixup, create_loader\nraise SystemExit\n'
         'parser = 1\n(_parse_args, [z]) = 1, [2]\nclass main: pass\ntrain_one_epoch.x = train_one_epoch()\n'
     )
-    assert names_missing(str(path)) == ['train_one_epoch']
+    assert names_missing(str(path)) == ['config_parser', 'train_one_epoch']
 
 
 HOME = str(Path(train_patch.__file__).resolve().parents[1])
 
 
 @pytest.mark.parametrize(
-    ('before', 'after'),
+    ('launchers', 'before', 'after'),
     [
-        (['launcher', 'x'], ['script', 'x']),
-        ([HOME, 'x'], ['script', 'x', HOME]),
-        ([f'{HOME}/train_patch/..', 'x', HOME], ['script', 'x', HOME]),
+        ('/bin', ['/bin', 'x'], ['script', 'x']),
+        (HOME, [HOME, 'x'], ['script', 'x', HOME]),
+        (HOME, [f'{HOME}/train_patch/..', 'x', HOME], ['script', 'x', HOME]),
+        ('/bin', ['/first', '/bin'], ['script', '/first', '/bin']),
     ],
 )
-def test_the_scripts_folder_takes_the_launchers_place_on_the_path(monkeypatch, before, after):
+def test_the_scripts_folder_takes_the_launchers_place_on_the_path(monkeypatch, launchers, before, after):
+    launchers, before, after = (os.path.realpath(launchers), *([*map(known, folders)] for folders in (before, after)))
+    monkeypatch.setattr(sys.modules['__main__'], '__spec__', None)  # as under the installed command
+    monkeypatch.setattr(sys, 'argv', [f'{launchers}/hmix-train'])
     monkeypatch.setattr(sys, 'path', before)
     lead_path('script')
     assert sys.path == after
+
+
+def known(folder):
+    return os.path.realpath(folder) if folder == '/bin' else folder  # a link on some machines

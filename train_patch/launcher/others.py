@@ -1,0 +1,158 @@
+"""Mixers that are not timm's: a second one beside timm's, a copy of timm's, one of a library."""
+
+import functools
+import gc
+import importlib.abc
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import FrameType, FunctionType, ModuleType
+from typing import Any, NoReturn
+
+import hmix_timm
+from hmix_timm import private
+from hmix_timm.families import Slot
+
+from .mixers import Witnessed, without_constructor
+
+_MIXER = re.compile('mixup|cutmix', re.IGNORECASE)
+_NO_MIXER = re.compile('loss|criterion|entropy', re.IGNORECASE)
+
+
+def stop(message: str) -> NoReturn:
+    """Ends the process with an error, by no exception that a script would catch and continue from."""
+    raise SystemExit(f'hmix-train: error: {message}')
+
+
+def notice_boxes(found: Callable[[str], object]) -> None:
+    """Calls `found` with a sentence when code that is neither timm's nor ours has timm draw a CutMix box."""
+
+    def around(timms: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(timms)
+        def box(*args: Any, **kwargs: Any) -> Any:
+            caller = sys._getframe(1)
+            if not _is_of_the_mixers(caller):
+                where = f'{caller.f_code.co_filename}, line {caller.f_lineno}'
+                found(f"a second mixer cuts boxes by timm's {timms.__name__} ({where})")
+            return timms(*args, **kwargs)
+
+        return box
+
+    private.put_before_boxes(around)
+
+
+def _is_of_the_mixers(frame: FrameType | None) -> bool:
+    """Whether a frame is of timm or hmix_timm, or of a user's family or box function that draws one of our masks."""
+    if frame and frame.f_globals.get('__name__', '').partition('.')[0] in ('timm', 'hmix_timm'):
+        return True
+    while frame and frame.f_code is not Slot.draw_mask.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+class Replacing(importlib.abc.MetaPathFinder):
+    """Puts our mixer in the place of a copy of timm's, right after the copy's module has been executed.
+
+    Args:
+        copy: 'module:Class'.
+        ours: our classes by the names of timm's.
+    """
+
+    def __init__(self, copy: str, ours: dict[str, type]) -> None:
+        self.module, _, self.name = copy.partition(':')
+        self.copy, self.ours = copy, ours
+        self.done = False
+        sys.meta_path.insert(0, self)
+        if self.module in sys.modules:
+            self.replace(sys.modules[self.module])
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The spec that the other finders have, with a loader that replaces the class."""
+        if fullname != self.module:
+            return None
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                self.replace(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+    def replace(self, module: ModuleType) -> None:
+        """Replaces the class in its module; ends the process if ours cannot take its place."""
+        copy = getattr(module, self.name, None)
+        if not isinstance(copy, type):
+            stop(f'--mixer {self.copy}: {module.__file__} has no class {self.name}')
+        if different := difference(copy):
+            stop(f'--mixer {self.copy}: it is no copy of a mixer of timm: {different}')
+        setattr(module, self.name, self.ours[_kind(copy)])
+        self.done = True
+
+
+def _kind(copy: type) -> str:
+    return 'FastCollateMixup' if hasattr(copy, '_mix_batch_collate') else 'Mixup'
+
+
+def difference(copy: type) -> str:
+    """Says what of a class differs from timm's mixer, as its user sees it; '' if ours can take its place."""
+    base = getattr(hmix_timm, _kind(copy))
+    for method in ('__init__', '__call__'):
+        its, ours = (list(inspect.signature(getattr(kind, method)).parameters) for kind in (copy, base))
+        if method == '__init__':
+            ours = ours[: ours.index('num_classes') + 1]
+        if its != ours[: len(its)] or len(its) < (3 if method == '__init__' else 2):
+            return f'its {method} takes {", ".join(its[1:])}, and not {", ".join(ours[1:])}'
+    return ''
+
+
+def mixers_of_others() -> Iterator[str]:
+    """Says by what a script may mix: objects of other classes that are called like mixers, and functions of its own."""
+    kinds = {}
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if isinstance(thing, Witnessed):
+            if unmade := without_constructor(thing):
+                yield unmade
+        elif kind not in kinds:
+            kinds[kind] = _is_mixer(kind)
+    for kind in (kind for kind, mixes in kinds.items() if mixes):
+        instead = f'--mixer {kind.__module__}:{kind.__qualname__} puts ours in its place'
+        if kind.__module__ == '__main__' or difference(kind):
+            instead = 'import Mixup from timm.data in its place'
+        yield f"it mixes by {_file_of(kind)}: class {kind.__qualname__}, which is not timm's; {instead}"
+    for module in list(sys.modules.values()):
+        file = str(getattr(module, '__file__', None) or '')
+        if file.startswith(sys.path[0]) and 'site-packages' not in file:
+            for name in filter(_is_named, list(vars(module))):
+                if _mixes(function := vars(module)[name]) and function.__module__ == module.__name__:
+                    yield f"{_file_of(function)} has a function {name}, which is not timm's: import timm's Mixup"
+
+
+def _mixes(function: Any) -> bool:
+    """Whether a function has the parameters of one that mixes, and not of one that makes a mixer."""
+    if not isinstance(function, FunctionType):
+        return False
+    return bool({'alpha', 'beta', 'lam'} & inspect.signature(function).parameters.keys())
+
+
+def _is_named(name: str) -> bool:
+    return bool(_MIXER.search(name)) and not _NO_MIXER.search(name)
+
+
+def _is_mixer(kind: type) -> bool:
+    package = kind.__module__.partition('.')[0]
+    own = package not in ('timm', 'hmix_timm', 'train_patch') and _is_named(kind.__name__)
+    return own and any('__call__' in vars(base) for base in kind.__mro__)
+
+
+def _file_of(thing: Any) -> str:
+    """The file of a class or function, below the script's folder where it is there."""
+    path = Path(getattr(sys.modules.get(thing.__module__), '__file__', None) or thing.__module__)
+    return str(path.relative_to(sys.path[0])) if path.is_relative_to(sys.path[0]) else thing.__module__

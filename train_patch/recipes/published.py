@@ -8,13 +8,13 @@ PAPER_MODES = ('none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix')
 
 @dataclass(frozen=True)
 class Published:
-    """Where the paper prints the numbers of a recipe.
+    """The numbers that the paper prints for a recipe.
 
     Args:
         where: table and column.
-        validation_images: how many images the data set has for validation.
+        validation_images: number of validation images of the data set.
         top1: mix mode → top-1 accuracy in percent.
-        processes: how many processes the recipe's batch size is for.
+        processes: number of processes that the recipe's batch size is for.
     """
 
     where: str
@@ -46,4 +46,4 @@ PUBLISHED: dict[str, Published] = {
     ),
     'imagenet_resnet50': Published('Table 3', 50_000, _row(75.68, 77.78, 78.04, 78.13, 78.38, 78.13), processes=8),
 }
-"""Shipped recipe → what the paper prints for it."""
+"""Shipped recipe → the paper's numbers for it."""

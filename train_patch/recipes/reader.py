@@ -20,7 +20,7 @@ def shipped_recipes() -> list[str]:
 
 
 def find_recipe(name_or_path: str | Path) -> Path:
-    """The YAML file that a recipe argument means.
+    """Finds the YAML file that a recipe argument means.
 
     Args:
         name_or_path: the path of a file, or the name of a shipped recipe: `NAME`, `NAME.yaml` or `recipes/NAME.yaml`.
@@ -32,24 +32,22 @@ def find_recipe(name_or_path: str | Path) -> Path:
     Raises:
         ValueError: there is neither such a file nor such a recipe; names the shipped ones, and one that is near.
     """
-    path = Path(name_or_path)
-    if os.path.exists(path) and not os.path.isdir(path):
+    path, is_folder = Path(name_or_path), os.path.isdir(name_or_path)
+    if os.path.exists(name_or_path) and not is_folder:
         return path
-    names = shipped_recipes()
-    name = path.name.removesuffix('.yaml')
+    names, name = shipped_recipes(), path.name.removesuffix('.yaml')
     if name in names and path.parent in (Path(), Path('recipes')):
         return RECIPE_FOLDER / f'{name}.yaml'
-    if os.path.isdir(name_or_path):
+    if is_folder:
         raise ValueError(f'recipe {str(name_or_path)!r} is a folder, not a file')
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f', did you mean {nearest[0]}?' if nearest else ''
+    hint = ''.join(f', did you mean {nearest}?' for nearest in difflib.get_close_matches(name, names, n=1))
     raise ValueError(
         f'recipe {str(name_or_path)!r} is neither a file nor a shipped recipe{hint} (shipped: {", ".join(names)})'
     )
 
 
 def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
-    """What a recipe holds: option names, as in timm's `args.yaml`, and their values.
+    """Reads a recipe: option names, as in timm's `args.yaml`, and their values.
 
     Args:
         name_or_path: as for `find_recipe`.
@@ -62,17 +60,12 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
         recipe = yaml.load(path.read_text(encoding='utf-8'), _Loader)
     except OSError as error:
         raise ValueError(f'recipe {path}: {error.strerror}') from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f'recipe {path} is not text in UTF-8: {error.reason} at byte {error.start}') from error
-    except Exception as error:  # PyYAML's own, and whatever Python says to a value that is not what its tag says
+    except Exception as error:  # PyYAML's own, and any that Python raises for a value that does not fit its tag
         raise ValueError(f'recipe {path} is not plain YAML: {" ".join(str(error).split())}') from error
     if recipe is None:
         return {}
-    if not isinstance(recipe, dict):
-        raise ValueError(f'recipe {path} must hold lines of "name: value", it holds a {type(recipe).__name__}')
-    for key in recipe:
-        if not isinstance(key, str):
-            raise ValueError(f'recipe {path} must hold lines of "name: value", got the name {key!r}')
+    if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
+        raise ValueError(f'recipe {path} must hold lines of "name: value", it holds {recipe!r:.60}')
     return recipe
 
 
@@ -80,10 +73,12 @@ class _Loader(SafeLoader):
     """YAML's safe loader, but a key that is there twice is an error; YAML takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value if key.value != '<<']
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
+        keys: list[Any] = []
+        for key_node in (key_node for key_node, _ in node.value if key_node.value != '<<'):
+            key = self.construct_object(key_node)
+            if key in keys:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f'the key {key!r} is there twice', node.value[number][0].start_mark
+                    None, None, f'the key {key!r} is there twice', key_node.start_mark
                 )
+            keys.append(key)
         return super().construct_mapping(node, deep)

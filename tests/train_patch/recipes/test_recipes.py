@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,26 +18,20 @@ from timm.scheduler import create_scheduler_v2
 from torchvision import transforms
 
 import train_patch.data.cifar_networks  # noqa: F401  # registers the CIFAR networks
-from hmix_timm.modes import mix_modes
-from train_patch import compare, preview
 from train_patch.__main__ import main
 from train_patch.data.crop import padded_crop_loader
 from train_patch.recipes.published import PUBLISHED
-from train_patch.recipes.reader import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
+from train_patch.recipes.reader import find_recipe, shipped_recipes
 from train_patch.trainer import loaders
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.options import build_parser
 
 SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
-CIFAR = {
-    'cifar100_resnet56': 'cifar_resnet56',
-    'cifar100_wrn28_2': 'cifar_wrn28_2',
-    'cifar100_preactresnet18': 'cifar_preactresnet18',
-    'cifar100_preactresnet34': 'cifar_preactresnet34',
-    'cifar100_preactresnet50': 'cifar_preactresnet50',
-}
+NETWORKS = ('resnet56', 'wrn28_2', 'preactresnet18', 'preactresnet34', 'preactresnet50')
+CIFAR = {f'cifar100_{network}': f'cifar_{network}' for network in NETWORKS}
 IMAGENET100 = {'imagenet100_large_crop': [0.8, 1.0], 'imagenet100_small_crop': [0.25, 0.4]}
 PAPER = [*CIFAR, *IMAGENET100, 'imagenet_resnet50']
+OWN = ['digits', 'fashion_mnist', 'fashion_mnist_1000']
 
 
 def load(name):
@@ -49,26 +44,18 @@ def name(request):
 
 
 def test_all_rows_of_the_tables_ship():
-    assert set(PAPER) <= set(shipped_recipes())
-    assert set(PAPER) == set(PUBLISHED)
+    assert set(shipped_recipes()) == {*PAPER, *OWN} and set(PAPER) == set(PUBLISHED)
 
 
-@pytest.mark.parametrize('command', [main, compare.main, preview.main], ids=lambda command: command.__module__)
-def test_help_lists_them(command, capsys):
-    with pytest.raises(SystemExit):
-        command(['--help'])
-    said = capsys.readouterr().out
-    assert [name for name in shipped_recipes() if name not in said] == []
-
-
-def test_every_line_says_where_it_comes_from(name):
+@pytest.mark.parametrize('name', [*PAPER, *OWN])
+def test_every_line_has_a_reason_and_those_of_the_paper_a_source(name):
     lines = find_recipe(name).read_text().splitlines()
     settings = [line for line in lines if line.strip() and not line.startswith('#')]
-    assert len(settings) >= 20
+    assert len(settings) >= len(load(name))
     for line in settings:
-        _, mark, source = line.partition('  # ')
-        assert mark, line
-        assert any(word in source for word in ('paper', 'CutMix setting', 'timm', "CIFAR-100's classes")), line
+        reason = re.search(r'  # (\w.{3,})', line)
+        sources = ('paper', 'CutMix setting', 'timm', "CIFAR-100's classes") if name in PAPER else ('',)
+        assert reason and any(source in reason[1] for source in sources), line
 
 
 def test_values_of_the_paper(name):
@@ -104,17 +91,17 @@ def test_learning_rate_of_every_epoch(name):
         scheduler.step(epoch + 1)
 
 
-def test_optimizer():
-    for name in ('cifar100_resnet56', 'imagenet_resnet50'):
-        recipe = load(name)
-        with torch.device('meta'):
-            model = timm.create_model(recipe['model'], num_classes=recipe['num_classes'])
-        arguments = {key: recipe[key] for key in ('opt', 'lr', 'momentum', 'weight_decay')}
-        optimizer = create_optimizer_v2(model, **arguments, **recipe['opt_kwargs'])
-        assert type(optimizer) is torch.optim.SGD
-        (group,) = optimizer.param_groups
-        assert len(group['params']) == len(list(model.parameters()))
-        assert group['weight_decay'] == 1e-4 and group['momentum'] == 0.9 and group['nesterov']
+@pytest.mark.parametrize('name', ['cifar100_resnet56', 'imagenet_resnet50'])
+def test_optimizer(name):
+    recipe = load(name)
+    with torch.device('meta'):
+        model = timm.create_model(recipe['model'], num_classes=recipe['num_classes'])
+    arguments = {key: recipe[key] for key in ('opt', 'lr', 'momentum', 'weight_decay')}
+    optimizer = create_optimizer_v2(model, **arguments, **recipe['opt_kwargs'])
+    assert type(optimizer) is torch.optim.SGD
+    (group,) = optimizer.param_groups
+    assert len(group['params']) == len(list(model.parameters()))
+    assert group['weight_decay'] == 1e-4 and group['momentum'] == 0.9 and group['nesterov']
 
 
 def test_transforms(name):
@@ -162,17 +149,18 @@ def test_transforms(name):
 
 
 def check_parsed(options, parsed):
-    for name in PAPER:
-        recipe, args = load(name), parsed[name]
+    for name, args in parsed.items():
+        recipe = load(name)
         assert set(recipe) <= set(options), "timm's scripts take unknown keys in silence"
         assert {key: args[key] for key in recipe} == recipe
-        assert (args['mixup'], args['cutmix']) == (0, 0.5 if name in CIFAR else 1), "the preset is the recipe's"
+        # section 5 of the paper: α of GMix
+        assert (args['mixup'], args['cutmix']) == (0, {'imagenet': 1, 'cifar100': 0.5}[recipe['mix_preset']])
 
 
-def test_lean_script_takes_every_key():
-    lines = [['-c', str(find_recipe(name)), '--data-dir', 'somewhere', '--mix-mode', 'gmix'] for name in PAPER]
-    parsed = [vars(parse_arguments(line)[0]) for line in lines]
-    check_parsed([action.dest for action in build_parser()._actions], dict(zip(PAPER, parsed, strict=True)))
+def test_the_lean_script_takes_every_key():
+    lines = {n: ['-c', n, '--data-dir', 'somewhere', '--mix-mode', 'gmix'] for n in shipped_recipes()}
+    parsed = {name: vars(parse_arguments(line)[0]) for name, line in lines.items()}
+    check_parsed([action.dest for action in build_parser()._actions], parsed)
 
 
 @pytest.mark.skipif(not SCRIPT, reason="TIMM_TRAIN_SCRIPT names no timm train.py: recipes not tried on timm's own")
@@ -238,8 +226,6 @@ def train_and_print_transforms(argv):
 
 
 # The paper's tables as printed, row by row.
-TABLE_2_COLUMNS = [f'cifar100_{net}' for net in ('resnet56', 'wrn28_2', 'preactresnet18', 'preactresnet34')]
-TABLE_2_COLUMNS.append('cifar100_preactresnet50')
 TABLE_2 = {
     'none': [73.23, 73.50, 76.73, 77.68, 79.07],
     'mixup': [73.12, 74.05, 77.21, 79.02, 79.34],
@@ -247,132 +233,23 @@ TABLE_2 = {
     'stochastic': [74.88, 75.49, 79.25, 81.05, 81.21],
     'hmix': [74.99, 75.68, 79.25, 81.07, 81.38],
     'gmix': [75.75, 76.15, 79.17, 80.52, 81.45],
+    'puzzlemix': [None, 76.51, 79.38, 80.89, 82.46],
 }
+COLUMNS = ('RN56', 'WRN28-2', 'PreActRN18', 'PreActRN34', 'PreActRN50')
 
 
-def test_published_numbers():
-    for mode, row in TABLE_2.items():
-        assert [PUBLISHED[name].top1[mode] for name in TABLE_2_COLUMNS] == row
-    table_3 = PUBLISHED['imagenet_resnet50'].top1
-    gains = {mode: round(top1 - table_3['none'], 2) for mode, top1 in table_3.items()}
-    assert table_3['none'] == 75.68
+def test_published_numbers_are_those_of_the_paper():
+    for number, (name, column) in enumerate(zip(CIFAR, COLUMNS, strict=True)):
+        published = PUBLISHED[name]
+        assert published.top1 == {mode: row[number] for mode, row in TABLE_2.items() if row[number]}
+        where = (f'Table 2, {column}', 10_000, 1)
+        assert (published.where, published.validation_images, published.processes) == where
+    table_3 = PUBLISHED['imagenet_resnet50']
+    assert (table_3.where, table_3.validation_images, table_3.processes) == ('Table 3', 50_000, 8)
+    gains = {mode: round(top1 - 75.68, 2) for mode, top1 in table_3.top1.items()}
     assert gains == {'none': 0, 'mixup': 2.10, 'cutmix': 2.36, 'stochastic': 2.45, 'hmix': 2.70, 'gmix': 2.45}
-    for name, mixup, gain in (('imagenet100_large_crop', 58.3, 6.1), ('imagenet100_small_crop', 67.7, -0.7)):
-        row = PUBLISHED[name].top1
-        assert set(row) == {'mixup', 'cutmix'} and row['mixup'] == mixup
-        assert row['cutmix'] - row['mixup'] == pytest.approx(gain)
-    assert all(set(published.top1) <= set(mix_modes()) for published in PUBLISHED.values())
-
-
-@pytest.mark.parametrize('form', ['{}', '{}.yaml', 'recipes/{}.yaml', 'recipes/{}'])
-def test_find_shipped_recipe(form, name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / name).mkdir()  # a folder of that name is no recipe
-    assert find_recipe(form.format(name)) == RECIPE_FOLDER / f'{name}.yaml'
-
-
-def test_find_recipe_prefers_an_existing_file(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    own = Path('imagenet_resnet50.yaml')
-    own.write_text('model: resnet18\n')
-    assert find_recipe('imagenet_resnet50.yaml') == own
-    assert find_recipe(tmp_path / own) == tmp_path / own
-
-
-@pytest.mark.parametrize(
-    'wrong, nearest',
-    [
-        ('imagenet_resnet5', 'imagenet_resnet50'),
-        ('cifar100_preactresnet_18.yaml', 'cifar100_preactresnet18'),
-        ('elsewhere/cifar100_resnet56.yaml', 'cifar100_resnet56'),
-        ('zzz', None),
-        ('', None),
-    ],
-)
-def test_unknown_recipe(wrong, nearest, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError) as error:
-        find_recipe(wrong)
-    message = str(error.value)
-    assert repr(wrong) in message and all(name in message for name in PAPER)
-    assert (f'did you mean {nearest}?' in message) if nearest else ('did you mean' not in message)
-
-
-def test_where_the_paper_prints_its_numbers_and_for_what():
-    """Table and column, the images for validation that CIFAR-100 and ImageNet have, and the processes."""
-    columns = ('RN56', 'WRN28-2', 'PreActRN18', 'PreActRN34', 'PreActRN50')
-    expected = {name: (f'Table 2, {column}', 10_000, 1) for name, column in zip(CIFAR, columns, strict=True)}
-    expected |= {
-        'imagenet100_large_crop': ('Table 1, scenario 1', 5_000, 1),
-        'imagenet100_small_crop': ('Table 1, scenario 2', 5_000, 1),
-        'imagenet_resnet50': ('Table 3', 50_000, 8),
-    }
-    assert {
-        name: (paper.where, paper.validation_images, paper.processes) for name, paper in PUBLISHED.items()
-    } == expected
-
-
-def test_puzzlemix_numbers_are_those_of_table_2():
-    printed = {name: paper.top1['puzzlemix'] for name, paper in PUBLISHED.items() if 'puzzlemix' in paper.top1}
-    assert printed == dict(zip(TABLE_2_COLUMNS[1:], [76.51, 79.38, 80.89, 82.46], strict=True))
-
-
-def test_a_folder_of_another_name_is_no_recipe_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path('mine').mkdir()
-    with pytest.raises(ValueError, match=r"^recipe 'mine' is a folder, not a file$"):
-        find_recipe('mine')
-
-
-def test_names_of_the_shipped_recipes_are_sorted_and_without_their_ending():
-    names = shipped_recipes()
-    assert names == sorted(names) and names[0] == 'cifar100_preactresnet18'
-    assert all((RECIPE_FOLDER / f'{name}.yaml').is_file() for name in names)
-
-
-def read(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_recipe(path)
-
-
-@pytest.mark.parametrize(
-    ('content', 'expected'),
-    [
-        ('', {}),
-        ('# nothing but a remark\n', {}),
-        ('model: ä\nlr: 0.1\nscale: [0.5, 1]\n', {'model': 'ä', 'lr': 0.1, 'scale': [0.5, 1]}),
-        ('base: &base {momentum: 0.5}\nopt_kwargs: {<<: *base, nesterov: true}\n', {
-            'base': {'momentum': 0.5}, 'opt_kwargs': {'momentum': 0.5, 'nesterov': True},
-        }),
-    ],
-)  # fmt: skip
-def test_what_a_recipe_holds(tmp_path, content, expected):
-    assert read(tmp_path / 'own.yaml', content) == expected
-
-
-@pytest.mark.parametrize(
-    ('content', 'says'),
-    [
-        (
-            'lr: 0.1\nmodel: a\nlr: 0.2\n',
-            "own.yaml is not plain YAML: the key 'lr' is there twice in .* line 3, column 1",
-        ),
-        ('opt_kwargs:\n  eps: 1\n  eps: 2\n', "own.yaml is not plain YAML: the key 'eps' is there twice"),
-        ('a: [1', 'own.yaml is not plain YAML: while parsing a flow sequence'),
-        ('- lr\n', 'own.yaml must hold lines of "name: value", it holds a list$'),
-        ('model\n', 'own.yaml must hold lines of "name: value", it holds a str$'),
-        ('lr: 0.1\n3: x\n', 'own.yaml must hold lines of "name: value", got the name 3$'),
-        (b'model: \xff\n', 'own.yaml is not text in UTF-8: invalid start byte at byte 7$'),
-        ('day: 2024-13-41\n', 'own.yaml is not plain YAML: month must be in 1..12'),
-    ],
-)
-def test_what_is_wrong_with_a_recipe_is_said_on_one_line(tmp_path, content, says):
-    with pytest.raises(ValueError, match=says) as caught:
-        read(tmp_path / 'own.yaml', content)
-    assert str(caught.value).startswith(f'recipe {tmp_path}/own.yaml ') and '\n' not in str(caught.value)
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='a file that nobody can read as text, root included')
-def test_a_recipe_that_cannot_be_read_says_why():
-    with pytest.raises(ValueError, match=r'^recipe /proc/self/mem: Input/output error$'):
-        read_recipe('/proc/self/mem')
+    for number, (name, mixup, gain) in enumerate(zip(IMAGENET100, (58.3, 67.7), (6.1, -0.7), strict=True), start=1):
+        published = PUBLISHED[name]
+        assert set(published.top1) == {'mixup', 'cutmix'} and published.top1['mixup'] == mixup
+        assert published.top1['cutmix'] - mixup == pytest.approx(gain)
+        assert (published.where, published.validation_images) == (f'Table 1, scenario {number}', 5_000)

@@ -4,8 +4,8 @@ Training on mixed images regularizes products of input gradients at two pixels j
 weight a_jk (Theorem 1). `coefficient_map` averages a_{i,i+d} over all pixels i for which i and i + d are both in the
 image, for every displacement d: Figure 4.
 
-The masks come from `hmix_timm.families`, boxes from the installed timm: this computes what is trained with, borders
-and rounding included. The paper's masks are M = c + y xᵀ, so that the sum over pixel pairs falls apart into
+The masks come from `hmix_timm.families`, boxes from the installed timm, so the coefficients are those of training,
+borders and rounding included. The paper's masks are M = c + y xᵀ, so that the sum over pixel pairs falls apart into
 correlations along one axis, and a map over all H · W placements takes seconds. The paper's own formulas describe
 idealized masks, without borders: see "Slips in print" in docs/figures.md for when they hold.
 """

@@ -29,7 +29,7 @@ def mask_root(coefficients: np.ndarray, lam: float) -> np.ndarray:
         raise ValueError(f'coefficients must be a symmetric matrix, got shape {a.shape}')
     covariance = a - (1.0 - lam) ** 2
     values, vectors = np.linalg.eigh(covariance)
-    # what rounding can make of a zero eigenvalue
+    # rounding makes a zero eigenvalue slightly negative
     if values[0] < -1e-10 * max(1.0, float(np.abs(a).max())) * len(a):
         raise ValueError(
             'coefficients − (1 − lam)² must be nonnegative definite (Theorem 2), '

@@ -1,7 +1,7 @@
 """Eq. 12: the products of input gradients that training leaves, by the displacement between the pixels.
 
 PartialGradProd(x, p) = max_v |∂_v f(x) ∂_{v+p} f(x)|, the maximum over the pixels v for which v + p is in the image.
-The paper's main text leaves open what f and ∂_v are for a classifier of colour images, and how Figure 5 is normalized.
+The paper's main text defines neither f and ∂_v for a classifier of colour images nor the normalization of Figure 5.
 Here f is the largest logit, |∂_v f| the norm of its gradient over the channels of pixel v, each image's gradient is
 scaled to ‖∇f(x)‖ = 1, so that models with small and large logits can be compared, and the map is the mean over images.
 """

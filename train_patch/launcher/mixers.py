@@ -115,7 +115,7 @@ def judge_drawn() -> None:
 
 def by_itself(mixer: Witnessed, method: str) -> str:
     """Says that a mixer mixes by itself, in a method."""
-    return f'{name_of(type(mixer))}.{method} mixes by itself: λ was drawn, and no mask of hmix-timm was applied'
+    return f'{name_of(type(mixer))}.{method} mixes by itself: no mask of hmix-timm is applied there'
 
 
 def name_of(kind: type) -> str:
@@ -151,10 +151,7 @@ def cannot_reach(mixer: Any) -> str:
     hook = own_hook(mixer)
     if hook is None or _reaches(type(mixer), hook, set()):
         return ''
-    return (
-        f'{name_of(type(mixer))}.{hook_name(mixer)} mixes by itself: it takes the place of the method that would apply '
-        'the mask, and does not call it'
-    )
+    return by_itself(mixer, hook_name(mixer))
 
 
 def _reaches(kind: type, function: Any, seen: set[str]) -> bool:

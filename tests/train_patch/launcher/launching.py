@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import sys
+import tempfile
 
 import process_server
 import timm.data.mixup
@@ -12,6 +13,7 @@ from train_patch.__main__ import main
 
 def launch(argv, start_method):
     """What `python -m train_patch` does, with a start method of multiprocessing that may be set (None: the default)."""
+    tempfile.tempdir = None  # TMPDIR may be another than the server's
     if start_method:
         multiprocessing.set_start_method(start_method, force=True)
     sys.argv = ['train_patch', *argv]

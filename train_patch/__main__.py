@@ -21,6 +21,7 @@ from .common.errors import RunError
 from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
 from .launcher import command_line
 from .launcher.command_line import CommandLine
+from .launcher.site.sitecustomize import VARIABLE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: command line without the program's name; `sys.argv[1:]` if None.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    os.environ.pop(VARIABLE, None)  # of an outer launch: this one holds
     try:
         line = command_line.split(argv)
         run = _prepare(line) if line else partial(_run_own, argv)

@@ -28,6 +28,7 @@ def command(program: str) -> Callable[[Callable[[list[str]], int | None]], Calla
     def decorate(work: Callable[[list[str]], int | None]) -> Callable[..., int]:
         @functools.wraps(work)
         def main(argv: Sequence[str] | None = None) -> int:
+            os.environ.pop('HMIX_TRAIN_LAUNCH', None)  # started by a launched script, a command mixes as it is told
             try:
                 return work(list(sys.argv[1:] if argv is None else argv)) or 0
             except RunError as error:

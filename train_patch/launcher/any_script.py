@@ -22,11 +22,11 @@ from ..mixing import Mixing, load_mix_families
 from .command_line import CommandLine, OwnParser
 from .mixers import FastCollateMixup, Mixup, put_in_place
 from .others import Replacing, notice_boxes
+from .site.sitecustomize import VARIABLE, reach
 from .watch import Watch, is_first_process
 from .witness import PROBLEM, leave, make_folder
 
-VARIABLE = 'HMIX_TRAIN_LAUNCH'
-"""Environment variable that holds the launch for processes that are spawned later."""
+_watch: Watch | None = None
 
 MAIN_MODULE = str(Path(__file__).with_name('spawned.py'))
 
@@ -45,6 +45,7 @@ class Launch:
         copies: copies of timm's mixers that ours replace, 'module:Class'.
         keep: whether others may mix beside ours.
         witness: folder of the facts.
+        own: our options as typed, for a script of timm's that this one starts.
     """
 
     script: str
@@ -56,6 +57,7 @@ class Launch:
     copies: list[str]
     keep: bool
     witness: str
+    own: list[str]
 
 
 def run(line: CommandLine, mixing: Mixing) -> None:
@@ -67,14 +69,18 @@ def run(line: CommandLine, mixing: Mixing) -> None:
     """
     script = line.script if line.is_module else str(Path(line.script).resolve())
     asked = '' if mixing.mode == 'none' else mixing.asked
-    families, own = mixing.values['mix_families'], OwnParser().parse_args(line.own)
-    folder, pid, keep = make_folder(), os.getpid(), own.mix_others == 'keep'
-    launch = Launch(script, line.is_module, line.name, asked, mixing.overrides, families, own.mixer, keep, folder)
+    options = OwnParser().parse_args(line.own)
+    folder, pid, keep = make_folder(), os.getpid(), options.mix_others == 'keep'
+    families, *own = map(_absolute, [mixing.values['mix_families'] or '', *line.own])
+    launch = Launch(
+        script, line.is_module, line.name, asked, mixing.overrides, families, options.mixer, keep, folder, own
+    )
     sys.argv = [script, *line.arguments]
     _hide_own_frames()
     ended = None
     try:
         watch = enter(launch)
+        _redirect_spawned()
         with watch.listening():
             try:
                 execute(launch, '__main__')
@@ -88,10 +94,19 @@ def run(line: CommandLine, mixing: Mixing) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _absolute(word: str) -> str:
+    """A word of the command line with the file in it as an absolute path: a process may be started elsewhere."""
+    option, equals, path = word.rpartition('=') if word.startswith('-') else ('', '', word)
+    return f'{option}{equals}{os.path.abspath(path)}' if path.endswith('.py') else word
+
+
 def enter(launch: Launch) -> Watch:
-    """Puts the mixers of a launch in place in this process, and in those that it will spawn."""
-    load_mix_families([], {'mix_families': launch.families})
-    watch = Watch(launch.name, launch.asked, launch.keep, launch.witness, say)
+    """Puts the mixers of a launch in place in this process, once, and has the Pythons that it starts do so, too."""
+    global _watch
+    if _watch is not None:
+        return _watch
+    load_mix_families([], {'mix_families': launch.families or None})
+    watch = _watch = Watch(launch.name, launch.asked, launch.keep, launch.witness, say)
     classes = put_in_place((Mixup, FastCollateMixup), lambda: launch.overrides, watch.made)
     for mixer in classes.values():
         mixer.witness = launch.witness  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
@@ -99,7 +114,12 @@ def enter(launch: Launch) -> Watch:
     if launch.asked:
         notice_boxes(lambda text: leave(launch.witness, PROBLEM, text))
     watch.start()
-    os.environ[VARIABLE] = json.dumps(asdict(launch))
+    reach(json.dumps(asdict(launch)))
+    return watch
+
+
+def _redirect_spawned() -> None:
+    """Tells processes that multiprocessing will spawn that their main module is `spawned.py`."""
     pythons = multiprocessing.spawn.get_preparation_data
 
     def get_preparation_data(name: str) -> dict[str, Any]:
@@ -109,7 +129,6 @@ def enter(launch: Launch) -> Watch:
         return data
 
     multiprocessing.spawn.get_preparation_data = get_preparation_data
-    return watch
 
 
 def execute(launch: Launch, name: str) -> dict[str, Any]:
@@ -123,6 +142,7 @@ def execute_in_child() -> dict[str, Any]:
     """Enters the launch in a spawned process, then executes the script as multiprocessing would."""
     launch = Launch(**json.loads(os.environ[VARIABLE]))
     enter(launch)
+    _redirect_spawned()
     return execute(launch, '__mp_main__')
 
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
-import numpy as np
-
 import hmix_timm
 from hmix_timm.families import FAMILIES
 
@@ -46,15 +44,16 @@ class Witnessed:
             cls.__call__ = _judged(cls.__call__)  # type: ignore[method-assign]
 
     def _params_per_batch(self) -> Any:
-        return self._owe('_params_per_batch', super()._params_per_batch())  # type: ignore[misc]
+        lam, use_cutmix = super()._params_per_batch()  # type: ignore[misc]
+        if lam != 1.0:
+            _owing[id(self)] = self, '_params_per_batch', threading.get_ident()
+        return lam, use_cutmix
 
     def _params_per_elem(self, batch_size: int) -> Any:
-        return self._owe('_params_per_elem', super()._params_per_elem(batch_size))  # type: ignore[misc]
-
-    def _owe(self, method: str, drawn: tuple[Any, Any]) -> tuple[Any, Any]:
-        if np.any(drawn[0] != 1.0):
-            _owing[id(self)] = self, method, threading.get_ident()
-        return drawn
+        lam, use_cutmix = super()._params_per_elem(batch_size)  # type: ignore[misc]
+        if (lam != 1.0).any():
+            _owing[id(self)] = self, '_params_per_elem', threading.get_ident()
+        return lam, use_cutmix
 
     def _draw_batch(self, *args: Any, **kwargs: Any) -> Any:
         mask, lam = super()._draw_batch(*args, **kwargs)  # type: ignore[misc]
@@ -121,7 +120,11 @@ def by_itself(mixer: Witnessed, method: str) -> str:
 
 def name_of(kind: type) -> str:
     """A class in messages: '__main__.RecordingMixup'; ours have no module."""
-    return kind.__qualname__ if kind.__module__ == __name__ else f'{kind.__module__}.{kind.__qualname__}'
+    return (
+        kind.__qualname__
+        if kind.__module__ in (__name__, 'timm.data.mixup')
+        else f'{kind.__module__}.{kind.__qualname__}'
+    )
 
 
 def without_constructor(mixer: Witnessed) -> str:
@@ -205,6 +208,7 @@ def launch_class(base: Any, overrides: Callable[[], Mapping[str, Any]], made: Ca
             return object.__new__, (base,), dict(vars(self))
 
     LaunchMixer.__name__ = LaunchMixer.__qualname__ = base.__name__
+    LaunchMixer.__module__ = HOMES[base.__name__][-1]  # where every process finds its own: cloudpickle would copy it
     LaunchMixer.__doc__ = base.__doc__
     return LaunchMixer
 

@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from ..common.errors import RunError
 from .mixers import Witnessed, cannot_reach, judge_drawn
 from .others import Replacing, mixers_of_others, stop
+from .site.sitecustomize import Starts
 from .witness import MADE, MIXED, PROBLEM, facts, leave, text_of
 
 _MIXING_OPTION = re.compile(r'--?(mixup|cutmix)([-_]alpha)?')
@@ -46,7 +47,7 @@ class Watch:
         self._said: set[str] = set()
         self._steps, self._next = 0, 1
         self._parsed: list[tuple[argparse.ArgumentParser, argparse.Namespace]] = []
-        self._parsers_exit: SystemExit | None = None
+        self.parsers_exit: SystemExit | None = None
 
     def start(self) -> None:
         """Has torch ask before each optimizer step of this process and of those forked from it."""
@@ -101,7 +102,7 @@ class Watch:
             try:
                 parsed = pythons(parser, *args, **kwargs)
             except SystemExit as end:
-                self._parsers_exit = end
+                self.parsers_exit = end
                 raise
             self._parsed.append((parser, parsed[0]))
             return parsed
@@ -118,16 +119,23 @@ class Watch:
         Args:
             end: the exit of the script, if it ended by one.
         """
-        if end is not None and end is self._parsers_exit:  # as by --help
+        if end is not None and end is self.parsers_exit:  # as by --help
             return
         found = self._judge()
         if MIXED in found or not self.asked:
             return
+        if not self._steps and MADE not in found and Starts.started:
+            self.say(f'Mixing: none in {self.script} itself: the processes that it has started say how they mix')
+            return
         raise RunError(
             f'{self.script} has ended, and {self.asked} had no effect: no mask was applied in its process or in those '
-            f'that multiprocessing started for it; {self._why()}. Processes that a script starts by other means '
-            '(submitit, subprocess) mix as if hmix-train were not there: start with hmix-train what runs in them'
+            f'that multiprocessing started for it; {self._why()}'
         )
+
+    @property
+    def began(self) -> bool:
+        """Whether this process has stepped an optimizer, or made a mixer."""
+        return self._steps > 0 or self.mixer is not None
 
     def _why(self) -> str:
         if self.mixer is not None:

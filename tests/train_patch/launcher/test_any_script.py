@@ -180,13 +180,6 @@ def test_a_script_that_never_steps_ends_with_an_error(launch):
     assert 'has ended' in message and 'it made Mixup(HMix' in message
 
 
-def test_training_in_processes_out_of_reach_is_no_success(launch, tmp_path):
-    script = tmp_path / 'submit.py'
-    script.write_text("import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'pass'], check=True)\n")
-    message = launch('--mix-mode hmix', script).refused(1)
-    assert 'submitit' in message and 'start with hmix-train' in message
-
-
 @pytest.mark.parametrize('before', ['', '--mix-mode none'])
 def test_where_no_mixing_was_asked_for_a_script_may_do_without(launch, before):
     run = launch(before, DEIT, '--mixup 0 --cutmix 0').passed()

@@ -1,4 +1,4 @@
-"""The compiled loop is used where numba is installed, and what is used is named. What it computes: test_blend.py."""
+"""The compiled loop is used and named where numba is installed; test_blend.py tests its results."""
 
 import pickle
 import sys

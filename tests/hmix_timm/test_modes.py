@@ -2,70 +2,47 @@
 
 import pytest
 
+from hmix_timm import Mixup
 from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
 
 
 def test_mix_modes_stand_in_the_order_of_the_papers_tables():
-    modes = mix_modes()
-    assert list(modes) == ['none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'puzzlemix']
-    assert [mode.title for mode in modes.values()] == [
-        'No mixing',
-        'Mixup',
-        'CutMix',
-        'Stochastic',
-        'HMix',
-        'GMix',
-        'PuzzleMix',
+    """Name → title, whether Mixup is on, the mask in the CutMix slot, whether it mixes by masks or by a model."""
+    found = {n: (m.title, m.mixup, m.family, m.draws_masks, m.mixes, m.needs_model) for n, m in mix_modes().items()}
+    assert list(found.items()) == [
+        ('none', ('No mixing', False, '', False, False, False)),
+        ('mixup', ('Mixup', True, '', True, True, False)),
+        ('cutmix', ('CutMix', False, 'bbox', True, True, False)),
+        ('stochastic', ('Stochastic', True, 'bbox', True, True, False)),
+        ('hmix', ('HMix', False, 'hmix', True, True, False)),
+        ('gmix', ('GMix', False, 'gmix', True, True, False)),
+        ('puzzlemix', ('PuzzleMix', False, '', False, True, True)),
     ]
-    assert {name: (mode.mixup, mode.family) for name, mode in modes.items()} == {
-        'none': (False, ''),
-        'mixup': (True, ''),
-        'cutmix': (False, 'bbox'),
-        'stochastic': (True, 'bbox'),
-        'hmix': (False, 'hmix'),
-        'gmix': (False, 'gmix'),
-        'puzzlemix': (False, ''),
-    }
+    assert len({mode.colour for mode in mix_modes().values()}) == 7
 
 
-def test_what_a_mode_does_to_images():
-    modes = mix_modes()
-    assert [name for name, mode in modes.items() if not mode.mixes] == ['none']
-    assert [name for name, mode in modes.items() if mode.needs_model] == ['puzzlemix']
-    assert [name for name, mode in modes.items() if not mode.draws_masks] == ['none', 'puzzlemix']
+SECTION_5 = {
+    ('none', 'imagenet'): {'mixup_alpha': 1.0, 'cutmix_alpha': 0.0, 'prob': 0.0},
+    ('none', 'cifar100'): {'mixup_alpha': 1.0, 'cutmix_alpha': 0.0, 'prob': 0.0},
+    ('mixup', 'imagenet'): {'mixup_alpha': 0.8, 'cutmix_alpha': 0.0},
+    ('mixup', 'cifar100'): {'mixup_alpha': 1.0, 'cutmix_alpha': 0.0},
+    ('cutmix', 'imagenet'): {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0},
+    ('cutmix', 'cifar100'): {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0},
+    ('stochastic', 'imagenet'): {'mixup_alpha': 1.0, 'cutmix_alpha': 1.0},
+    ('stochastic', 'cifar100'): {'mixup_alpha': 1.0, 'cutmix_alpha': 1.0},
+    ('hmix', 'imagenet'): {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.75},
+    ('hmix', 'cifar100'): {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.5},
+    ('gmix', 'imagenet'): {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'gmix'},
+    ('gmix', 'cifar100'): {'mixup_alpha': 0.0, 'cutmix_alpha': 0.5, 'cutmix_mode': 'gmix'},
+}
 
 
-def test_no_two_modes_have_one_colour():
-    colours = [mode.colour for mode in mix_modes().values()]
-    assert len(set(colours)) == len(colours)
-
-
-SLOTS = {'cutmix_minmax': None, 'switch_prob': 0.5, 'cutmix_mode': 'bbox'}
-
-
-@pytest.mark.parametrize(
-    ('mode', 'preset', 'expected'),
-    [
-        ('none', 'imagenet', {'mixup_alpha': 1.0, 'cutmix_alpha': 0.0, 'prob': 0.0}),
-        ('mixup', 'imagenet', {'mixup_alpha': 0.8, 'cutmix_alpha': 0.0}),
-        ('mixup', 'cifar100', {'mixup_alpha': 1.0, 'cutmix_alpha': 0.0}),
-        ('cutmix', 'imagenet', {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0}),
-        ('cutmix', 'cifar100', {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0}),
-        ('stochastic', 'imagenet', {'mixup_alpha': 1.0, 'cutmix_alpha': 1.0}),
-        ('stochastic', 'cifar100', {'mixup_alpha': 1.0, 'cutmix_alpha': 1.0}),
-        ('hmix', 'imagenet', {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.75}),
-        ('hmix', 'cifar100', {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.5}),
-        ('gmix', 'imagenet', {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'gmix'}),
-        ('gmix', 'cifar100', {'mixup_alpha': 0.0, 'cutmix_alpha': 0.5, 'cutmix_mode': 'gmix'}),
-    ],
-)
-def test_arguments_are_those_of_section_5(mode, preset, expected):
-    assert mixer_arguments(mode, preset) == {**SLOTS, **expected}
-
-
-def test_imagenet_is_the_preset_where_none_is_named():
-    assert mixer_arguments('mixup')['mixup_alpha'] == 0.8
-    assert puzzle_arguments()['neigh_size'] == 2
+@pytest.mark.parametrize(('mode', 'preset'), SECTION_5)
+def test_arguments_are_those_of_section_5(mode, preset):
+    others = {'cutmix_minmax': None, 'switch_prob': 0.5, 'cutmix_mode': 'bbox'}
+    assert mixer_arguments(mode, preset) == {**others, **SECTION_5[mode, preset]}
+    if preset == 'imagenet':
+        assert mixer_arguments(mode) == mixer_arguments(mode, preset)
 
 
 @pytest.mark.parametrize(
@@ -73,29 +50,19 @@ def test_imagenet_is_the_preset_where_none_is_named():
     [('imagenet', {'neigh_size': 2, 't_size': -1}), ('cifar100', {'neigh_size': 4, 't_size': 4})],
 )
 def test_puzzlemix_is_that_of_its_authors(preset, expected):
-    assert puzzle_arguments(preset) == {
-        'alpha': 1.0,
-        'beta': 1.2,
-        'gamma': 0.5,
-        'eta': 0.2,
-        't_eps': 0.8,
-        **expected,
-    }
+    published = {'alpha': 1.0, 'beta': 1.2, 'gamma': 0.5, 'eta': 0.2, 't_eps': 0.8}
+    assert puzzle_arguments(preset) == {**published, **expected}
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
+    ('call', 'message'),
     [
-        (('cutmixx', 'imagenet'), r"mix_mode must be .*'cutmixx'"),
-        (('cutmix', 'imagnet'), r"preset must be .*'imagnet'"),
-        (('puzzlemix', 'imagenet'), r"mix_mode 'puzzlemix' asks a model what to keep: it is hmix_timm\.PuzzleMix"),
+        (lambda: Mixup.from_mode('hmx'), r"mix_mode must be one of .*hmix.*, got 'hmx'"),
+        (lambda: Mixup.from_mode('hmix', 'cifar10'), "preset must be one of imagenet, cifar100, got 'cifar10'"),
+        (lambda: Mixup.from_mode('puzzlemix'), r"mix_mode 'puzzlemix' asks a model .* hmix_timm\.PuzzleMix, not Mixup"),
+        (lambda: puzzle_arguments('cifar10'), "preset must be one of imagenet, cifar100, got 'cifar10'"),
     ],
 )
-def test_what_makes_no_mixer_is_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        mixer_arguments(*arguments)
-
-
-def test_puzzlemix_refuses_an_unknown_preset():
-    with pytest.raises(ValueError, match=r"preset must be .*'cifar10'"):
-        puzzle_arguments('cifar10')
+def test_unknown_modes_and_presets_are_named(call, message):
+    with pytest.raises(ValueError, match=f'^{message}$'):
+        call()

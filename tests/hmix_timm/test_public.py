@@ -24,15 +24,27 @@ def test_a_public_name_is_what_its_module_calls_so(name):
     assert value.__module__.startswith('hmix_timm.')
 
 
-@pytest.mark.parametrize('statement', ['import hmix_timm', 'import hmix_timm.families', 'import hmix_timm.modes'])
+@pytest.mark.parametrize(
+    'statement',
+    [
+        'import hmix_timm, hmix_timm.families, hmix_timm.modes',
+        'from hmix_timm import DenseMask, register_family',  # a file of families
+    ],
+)
 def test_the_table_of_families_needs_no_torch(statement):
-    code = f'{statement}, sys; print([name for name in ("torch", "timm") if name in sys.modules])'
+    code = f'{statement}\nimport sys\nprint([name for name in ("torch", "timm") if name in sys.modules])'
     assert in_a_new_process(code) == '[]'
 
 
-def test_a_file_of_families_needs_no_torch():
-    code = 'import sys; from hmix_timm import DenseMask, register_family; print("torch" in sys.modules)'
-    assert in_a_new_process(code) == 'False'
+def test_the_library_imports_torch_numpy_and_timm_alone():
+    code = (
+        'import sys, torch, numpy, timm.data\n'
+        'before = {*sys.modules}\n'
+        'import hmix_timm\n'
+        'found = [getattr(hmix_timm, name) for name in hmix_timm.__all__]\n'
+        'print({name.partition(".")[0] for name in sys.modules if name not in before} - sys.stdlib_module_names)'
+    )
+    assert in_a_new_process(code) == "{'hmix_timm'}"
 
 
 def test_dir_lists_the_public_names_alone():

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+
 import hmix_timm
 from hmix_timm.families import FAMILIES
 
@@ -44,16 +46,15 @@ class Witnessed:
             cls.__call__ = _judged(cls.__call__)  # type: ignore[method-assign]
 
     def _params_per_batch(self) -> Any:
-        lam, use_cutmix = super()._params_per_batch()  # type: ignore[misc]
-        if lam != 1.0:
-            _owing[id(self)] = self, '_params_per_batch', threading.get_ident()
-        return lam, use_cutmix
+        return self._owe('_params_per_batch', super()._params_per_batch())  # type: ignore[misc]
 
     def _params_per_elem(self, batch_size: int) -> Any:
-        lam, use_cutmix = super()._params_per_elem(batch_size)  # type: ignore[misc]
-        if (lam != 1.0).any():
-            _owing[id(self)] = self, '_params_per_elem', threading.get_ident()
-        return lam, use_cutmix
+        return self._owe('_params_per_elem', super()._params_per_elem(batch_size))  # type: ignore[misc]
+
+    def _owe(self, method: str, drawn: tuple[Any, Any]) -> tuple[Any, Any]:
+        if np.any(drawn[0] != 1.0):
+            _owing[id(self)] = self, method, threading.get_ident()
+        return drawn
 
     def _draw_batch(self, *args: Any, **kwargs: Any) -> Any:
         mask, lam = super()._draw_batch(*args, **kwargs)  # type: ignore[misc]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import FrameType, FunctionType, ModuleType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 import hmix_timm
@@ -73,7 +73,7 @@ class Replacing(importlib.abc.MetaPathFinder):
         """The spec that the other finders have, with a loader that replaces the class."""
         if fullname != self.module:
             return None
-        finders = [finder for finder in sys.meta_path if finder is not self]
+        finders = sys.meta_path[sys.meta_path.index(self) + 1 :]  # several may wait for one module
         spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
@@ -113,7 +113,7 @@ def difference(copy: type) -> str:
 
 
 def mixers_of_others() -> Iterator[str]:
-    """Says by what a script may mix: objects of other classes that are called like mixers, and functions of its own."""
+    """Says by which objects a script may mix: those of other classes that are named like mixers."""
     kinds = {}
     for thing in gc.get_objects():
         kind = type(thing)
@@ -127,29 +127,13 @@ def mixers_of_others() -> Iterator[str]:
         if kind.__module__ == '__main__' or difference(kind):
             instead = 'import Mixup from timm.data in its place'
         yield f"it mixes by {_file_of(kind)}: class {kind.__qualname__}, which is not timm's; {instead}"
-    for module in list(sys.modules.values()):
-        file = str(getattr(module, '__file__', None) or '')
-        if file.startswith(sys.path[0]) and 'site-packages' not in file:
-            for name in filter(_is_named, list(vars(module))):
-                if _mixes(function := vars(module)[name]) and function.__module__ == module.__name__:
-                    yield f"{_file_of(function)} has a function {name}, which is not timm's: import timm's Mixup"
-
-
-def _mixes(function: Any) -> bool:
-    """Whether a function has the parameters of one that mixes, and not of one that makes a mixer."""
-    if not isinstance(function, FunctionType):
-        return False
-    return bool({'alpha', 'beta', 'lam'} & inspect.signature(function).parameters.keys())
-
-
-def _is_named(name: str) -> bool:
-    return bool(_MIXER.search(name)) and not _NO_MIXER.search(name)
 
 
 def _is_mixer(kind: type) -> bool:
-    package = str(kind.__module__).partition('.')[0]  # some classes of other libraries have a descriptor there
-    own = package not in ('timm', 'hmix_timm', 'train_patch') and _is_named(kind.__name__)
-    return own and any('__call__' in vars(base) for base in kind.__mro__)
+    package = str(kind.__module__).partition('.')[0]
+    named = _MIXER.search(kind.__name__) and not _NO_MIXER.search(kind.__name__)
+    own = package not in ('timm', 'hmix_timm', 'train_patch')
+    return bool(named) and own and any('__call__' in vars(base) for base in kind.__mro__)
 
 
 def _file_of(thing: Any) -> str:

@@ -1,7 +1,6 @@
 """Ways to mix with and without timm's `Mixup`, as public code has them; each makes a function for the loop."""
 
 import copied
-import helpers
 import numpy as np
 import torch
 from timm.data import FastCollateMixup, Mixup
@@ -166,10 +165,6 @@ def torchvisions(args):
 
     mixer = CutMix(num_classes=5)
     return lambda x, y, epoch: mixer(x, y)
-
-
-def function(args):
-    return lambda x, y, epoch: helpers.mixup_data(x, y, alpha=args.mixup)
 
 
 def nothing(args):

@@ -6,6 +6,7 @@ Answers each with two lines: {"pid": …} at the start and {"status": …} at th
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -14,18 +15,6 @@ import signal
 import sys
 import threading
 import traceback
-
-from train_patch.imports import uncollected
-
-with uncollected():  # all that a process imports, before the forks
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
-    import sklearn.datasets  # noqa: F401
-    import torch
-
-    import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
-    import train_patch.__main__  # noqa: F401
-    from train_patch.trainer import loaders, loop, resume, setup  # noqa: F401
 
 TIME_LIMIT = 600  # seconds
 
@@ -85,6 +74,19 @@ def end(function, *arguments):
 
 
 def serve():
+    # before the forks, all that a process imports; loader workers, which run this module again, import nothing here
+    gc.disable()
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+    import torch
+
+    import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
+    import train_patch.__main__
+    import train_patch.train  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
     torch.set_num_threads(1)
     for line in sys.stdin:
         request = json.loads(line)

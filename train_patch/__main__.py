@@ -11,6 +11,7 @@ timm before the script's folder leads `sys.path`, so that the script of a timm c
 does under `python train.py`.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,10 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from .common.errors import RunError
-from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
+from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, require_timm_for_training, timm_version
 from .launcher import command_line
 from .launcher.command_line import CommandLine
 from .launcher.site.sitecustomize import VARIABLE
+from .trainer.arguments import parse_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,8 +44,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run_own(argv: list[str]) -> None:
+    parse_arguments(argv)  # answers --help and refuses a typo before torch and timm are imported
+    require_timm_for_training()
+    gc.disable()  # importing torch and timm makes half a million objects that live as long as the process
     from . import train
 
+    gc.freeze()
+    gc.enable()
     train.main(argv)
 
 

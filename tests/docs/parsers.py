@@ -17,6 +17,6 @@ def figures(argv):
 
 
 def train(argv):
-    from train_patch.trainer.checks import check_arguments
+    from train_patch.trainer.setup import check_arguments
 
     check_arguments(parse_arguments(argv)[0])

@@ -228,7 +228,7 @@ def test_wrong_options_end_with_one_line(arguments, message, refused):
     [
         ('lr: 0.1', 'nothing is mixed'),
         ('mix_mode: other', '--mix-mode must be one of none, mixup'),
-        ('mixup: 1\nepochs: many', "epochs: 'many'"),
+        ('mixup: 1\nepochs: many', "argument --epochs: invalid int value: 'many'"),
         ('[1, 2]', 'must hold lines of "name: value"'),
         *(
             (f'mix_mode: hmix\n{key}: 2', f'{key} of the recipe must be off: this command cannot show its images')

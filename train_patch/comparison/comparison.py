@@ -17,7 +17,7 @@ from ..data.digits import digits_path
 from ..mixing import mixing_keys
 from ..recipes.reader import read_recipe
 from ..trainer.checkpoints import finished_checkpoints, holds_run
-from ..trainer.summary import read_table, write_table
+from ..trainer.output import read_table, write_table
 from .results import METRIC, Failure, RunResult
 
 BASELINES = ('none', 'cutmix', 'bbox')

@@ -100,8 +100,8 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
     from torch import optim, zeros
 
     from ..trainer.arguments import parse_arguments
-    from ..trainer.checks import check_arguments
     from ..trainer.data import load_datasets
+    from ..trainer.setup import check_arguments
 
     args = parse_arguments([])[0]  # an older script of timm's may lack an option
     vars(args).update(comparison.training)
@@ -116,6 +116,8 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
         prepare()
     elif args.dataset_download or not os.path.exists(args.data_dir or ''):
         return False
+    if args.dataset.startswith(('hfids/', 'tfds/', 'wds/')):  # timm's script alone reads them, as a stream
+        return True
     _, validation = load_datasets(args)
     comparison.validation_images = len(validation) if isinstance(validation, Sized) else None
     return True

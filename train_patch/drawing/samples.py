@@ -21,9 +21,7 @@ from ..data.crop import padded_crop_loader
 from ..data.scikit_images import photographs
 from ..mixing import Mixing
 from ..trainer.augmentation import check_augmentation
-from ..trainer.checks import image_mode
-from ..trainer.data import class_indices, load_datasets
-from ..trainer.loaders import loader_arguments
+from ..trainer.data import class_indices, image_mode, load_datasets, loader_arguments
 from ..trainer.setup import build_model
 from .record import Batch, RecordingMixup, RecordingPuzzleMix, recorded_batches
 

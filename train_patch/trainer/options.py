@@ -1,13 +1,13 @@
-"""The table of options of the project's own script: timm's names and defaults, each held to what can work.
+"""The table of options of the project's own script: timm's names and defaults, each with the values that it takes.
 
-Nothing here needs torch or timm, so that `--help` and a typo do not wait for them; what only those can tell is asked in
-`checks`.
+Nothing here needs torch or timm, so that `--help` and a typo do not wait for them; `preflight` asks those.
 """
 
 import argparse
 import ast
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..common.command import add_version
@@ -16,28 +16,31 @@ from ..mixing import declare
 from ..recipes.reader import shipped_recipes
 
 PROGRAM = 'hmix-train'
-DATASET_TYPES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')
 USAGE = '%(prog)s [-c RECIPE] [options] [DIR]'
 
 
-def _number(
-    kind: type, low: float = -math.inf, high: float = math.inf, open_low: bool = False, open_high: bool = False
-) -> Callable[[str], Any]:
-    """An argparse type: a finite number between limits, which belong to it unless they are open."""
-    limits = 'finite'
+class Keywords(argparse.Action):
+    """KEY=VALUE words → dict; a value that is a Python literal is read as one, as timm does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        keywords = dict(word.partition('=')[::2] for word in values)
+        if not all('=' in word[1:] for word in values):
+            parser.error(f'argument {option_string}: {" ".join(values)}: must be KEY=VALUE, or several of them')
+        for key, value in keywords.items():
+            with suppress(ValueError, SyntaxError):
+                keywords[key] = ast.literal_eval(value)
+        setattr(namespace, self.dest, keywords)
+
+
+def _number(kind: type, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> Callable[[str], Any]:
+    """An argparse type: a finite number from `low` (above it, if `open_low`) to `high`."""
+    limits = 'finite' if low == -math.inf else f'above {low}' if open_low else f'{low} or more'
     if high < math.inf:
-        limits = f'{"above" if open_low else "at least"} {low} and {"below" if open_high else "at most"} {high}'
-    elif low > -math.inf:
-        limits = f'above {low}' if open_low else f'{low} or more'
+        limits = f'at least {low} and at most {high}'
 
     def parse(text: str) -> Any:
         value = kind(text)
-        if (
-            not low <= value <= high
-            or math.isinf(value)
-            or (open_low and value == low)
-            or (open_high and value == high)
-        ):
+        if not abs(value) < math.inf or not low <= value <= high or (open_low and value == low):
             raise argparse.ArgumentTypeError(f'{text}: must be {limits}')
         return value
 
@@ -46,381 +49,284 @@ def _number(
 
 
 _count, _natural, _real = _number(int, 1), _number(int, 0), _number(float)
-_positive, _above_zero, _part = _number(float, 0), _number(float, 0, open_low=True), _number(float, 0, 1)
-_decay = _number(float, 0, 1, open_low=True)
-_smoothing = _number(float, 0, 1, open_high=True)
+_positive, _part = _number(float, 0), _number(float, 0, 1)
+_above_zero = _number(float, 0, open_low=True)
 _crop = _number(float, 0.1, 10)  # the image is resized to its inverse
-# numpy takes 32 bits; the upper half is room for the ranks, which are added
-_seed = _number(int, 0, 2**31 - 1)
-_INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
+_seed = _number(int, 0, 2**31 - 1)  # numpy takes 32 bits, and the ranks are added
+_INTERPOLATIONS = ('', 'nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
 
 
-class Keywords(argparse.Action):
-    """KEY=VALUE words → dict; a value that is a Python literal is taken as such, as timm does."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
-        keywords = {}
-        for word in values:
-            key, separator, value = word.partition('=')
-            if not key or not separator:
-                parser.error(f'argument {option_string}: {word!r}: must be KEY=VALUE')
-            try:
-                keywords[key] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                keywords[key] = value
-        setattr(namespace, self.dest, keywords)
+def _row(flags: str, shown: str | None, help: str, **keywords: Any) -> tuple[list[str], dict[str, Any]]:
+    """Arguments of `add_argument`: a flag shows no value, and an option with choices shows those."""
+    kind = {'metavar': shown} if shown != '' else {'action': 'store_true'}
+    if keywords.get('default') not in (None, '', {}, []) and 'default' not in help:
+        help += ' (default: %(default)s)'
+    return flags.split(), {**kind, 'help': help, **keywords}
 
 
-class _Refuse(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
-        parser.error(refusal(self.option_strings[0]))
-
-
-def refusal(option: str) -> str:
-    if option == '--drop-connect':
-        return '--drop-connect is not taken: --drop-path is its name now'
-    return f"{option} is not taken by this script; timm's own has it: hmix-train path/to/timm/train.py …"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The table
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _adder(parser: argparse.ArgumentParser, title: str) -> Callable[..., None]:
-    """Opens a group of options: a function like `add_argument` whose help says the default, where there is one."""
-    group = parser.add_argument_group(title)
-
-    def add(*flags: str, help: str, **kwargs: Any) -> None:
-        if kwargs.get('default') not in (None, '', {}, []) and 'default' not in help:
-            help += ' (default: %(default)s)'
-        group.add_argument(*flags, help=help, **kwargs)
-
-    return add
-
-
-def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('data', nargs='?', metavar='DIR', help='root of the data set, the same as --data-dir')
-    _add = _adder(parser, 'data')
-    _add('--data-dir', metavar='DIR', help='root of the data set')
-    _add('--dataset', default='', metavar='TYPE/NAME', help='torch/…, hfds/…, wds/… (default: an image folder)')
-    _add('--train-split', default='train', metavar='NAME', help='training split')
-    _add('--val-split', default='validation', metavar='NAME', help='validation split; "" trains without validation')
-    _add('--train-num-samples', type=_count, metavar='N', help='training samples of an iterable data set')
-    _add('--val-num-samples', type=_count, metavar='N', help='validation samples of an iterable data set')
-    _add('--dataset-download', action='store_true', help='let torch/… and hfds/… data sets download themselves')
-    _add(
-        '--class-map', default='', metavar='FILE', help='text file with a class name per line, in order of the indices'
-    )
-    _add('--input-img-mode', metavar='MODE', help='PIL mode of the images (default: RGB, or L for one channel)')
-    _add('--input-key', metavar='KEY', help="the data set's key of the images (default: the data set's own)")
-    _add('--target-key', metavar='KEY', help="the data set's key of the labels (default: the data set's own)")
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    _add = _adder(parser, 'model')
-    _add('--model', default='resnet50', metavar='NAME', help='a model of timm')
-    _add('--pretrained', action='store_true', help="start from timm's published weights")
-    _add('--pretrained-path', metavar='FILE', help='start from this file as if it were the published weights')
-    _add('--initial-checkpoint', default='', metavar='FILE', help='load the weights in this file into the new model')
-    _add('--resume', default='', metavar='FILE', help='go on from a checkpoint; "auto": from the last usable one')
-    _add('--no-resume-opt', action='store_true', help='resume the weights, but neither optimizer, scaler nor schedule')
-    _add('--num-classes', type=_count, metavar='N', help="number of classes (default: the model's)")
-    _add('--gp', metavar='POOL', help="global pooling: fast, avg, max, avgmax or avgmaxc (default: the model's)")
-    _add('--img-size', type=_count, metavar='N', help="height and width of the images (default: the model's)")
-    _add('--in-chans', type=_count, metavar='N', help='channels of the images (default: 3)')
-    _add('--input-size', nargs=3, type=_count, metavar='N', help='channels, height and width in place of the two above')
-    _add('--crop-pct', type=_crop, metavar='PCT', help="validation images' centre crop (default: model's)")
-    _add('--mean', type=_real, nargs='+', metavar='X', help="mean of the pixels, 0 to 1 (default: the model's)")
-    _add('--std', type=_above_zero, nargs='+', metavar='X', help="their standard deviation (default: the model's)")
-    _add(
-        '--interpolation',
-        default='',
-        choices=('', *_INTERPOLATIONS),
-        help="interpolation of the validation images (default: the model's)",
-    )
-    _add('-b', '--batch-size', type=_count, default=128, metavar='N', help='training batch of each process')
-    _add('-vb', '--validation-batch-size', type=_count, metavar='N', help='validation batch (default: --batch-size)')
-    _add('--channels-last', action='store_true', help='keep model and images in the channels last memory format')
-    _add('--grad-accum-steps', type=_count, default=1, metavar='N', help='batches per update')
-    _add('--grad-checkpointing', action='store_true', help='compute activations twice to save memory')
-    _add('--fast-norm', action='store_true', help="use timm's fast normalization layers")
-    _add(
-        '--model-kwargs',
-        nargs='*',
-        default={},
-        action=Keywords,
-        metavar='KEY=VALUE',
-        help='more arguments of the model',
-    )
-    _add('--head-init-scale', type=_real, metavar='X', help='factor for the weights of a new head')
-    _add('--head-init-bias', type=_real, metavar='X', help='bias of a new head')
-    _add('--torchcompile', nargs='?', const='inductor', metavar='BACKEND', help='compile the model (BACKEND: inductor)')
-    _add('--torchcompile-mode', metavar='MODE', help='mode of torch.compile')
-
-
-def _add_device_options(parser: argparse.ArgumentParser) -> None:
-    _add = _adder(parser, 'device')
-    _add('--device', metavar='DEVICE', help='cpu, cuda, … (default: cuda where there is one, else cpu)')
-    _add('--amp', action='store_true', help='train in automatic mixed precision')
-    _add('--amp-dtype', default='float16', choices=('float16', 'bfloat16'), help='lower precision of --amp')
-    _add(
-        '--model-dtype',
-        choices=('float32', 'float16', 'bfloat16'),
-        help='precision of the weights, without --amp (default: float32)',
-    )
-    _add('--no-ddp-bb', action='store_true', help='do not broadcast buffers between processes at each step')
-    _add('--synchronize-step', action='store_true', help='wait for the GPU after each step')
-    _add(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        metavar='N',
-        help='set by old launchers; the environment is what counts',
-    )
-
-
-def _add_optimizer_options(parser: argparse.ArgumentParser) -> None:
-    _add = _adder(parser, 'optimizer')
-    _add('--opt', default='sgd', metavar='NAME', help='an optimizer of timm')
-    _add('--opt-eps', type=_positive, metavar='EPS', help="the optimizer's epsilon (default: its own)")
-    _add('--opt-betas', type=_real, nargs='+', metavar='BETA', help="the optimizer's betas (default: its own)")
-    _add('--momentum', type=_positive, default=0.9, metavar='M', help="the optimizer's momentum")
-    _add('--weight-decay', type=_positive, default=2e-5, metavar='X', help='weight decay')
-    _add('--clip-grad', type=_positive, metavar='VALUE', help='limit of the gradients (default: none)')
-    _add(
-        '--clip-mode',
-        default='norm',
-        choices=('norm', 'value', 'agc'),
-        help="what --clip-grad limits: the gradients' norm, each value, or norm relative to the weights' (agc)",
-    )
-    _add(
-        '--layer-decay',
-        type=_decay,
-        metavar='X',
-        help='factor of the learning rate from layer to layer, downwards',
-    )
-    _add('--layer-decay-min-scale', type=_real, default=0, metavar='X', help='lowest factor that --layer-decay reaches')
-    _add('--layer-decay-no-opt-scale', type=_real, metavar='X', help='layers whose --layer-decay is lower stay frozen')
-    _add('--opt-kwargs', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE', help='more optimizer arguments')
-
-
-def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
-    _add = _adder(parser, 'learning rate schedule')
-    _add('--sched', default='cosine', metavar='NAME', help='a schedule of timm: cosine, step, multistep, plateau, …')
-    _add('--sched-on-updates', action='store_true', help='move along the schedule at each update, not each epoch')
-    _add('--lr', type=_positive, metavar='LR', help='learning rate (default, and 0: from --lr-base)')
-    _add('--lr-base', type=_positive, default=0.1, metavar='LR', help='learning rate for a batch of --lr-base-size')
-    _add('--lr-base-size', type=_count, default=256, metavar='N', help='global batch that --lr-base is meant for')
-    _add(
-        '--lr-base-scale',
-        default='',
-        choices=('', 'linear', 'sqrt'),
-        help='how --lr-base grows with the global batch (default: sqrt for optimizers of the Adam kind, else linear)',
-    )
-    _add('--lr-noise', type=_real, nargs='+', metavar='PCT', help='part of the schedule with a noisy learning rate')
-    _add('--lr-noise-pct', type=_real, default=0.67, metavar='PCT', help='limit of the learning rate noise')
-    _add('--lr-noise-std', type=_real, default=1.0, metavar='STD', help='spread of the learning rate noise')
-    _add('--lr-cycle-mul', type=_real, default=1.0, metavar='X', help='growth of the cycles')
-    _add(
-        '--lr-cycle-decay', type=_real, default=0.5, metavar='X', help='factor of the learning rate from cycle to cycle'
-    )
-    _add('--lr-cycle-limit', type=_natural, default=1, metavar='N', help='number of cycles')
-    _add('--lr-k-decay', type=_real, default=1.0, metavar='K', help='k-decay of the schedules cosine and poly')
-    _add('--warmup-lr', type=_positive, default=1e-5, metavar='LR', help='learning rate at the start of the warm-up')
-    _add('--min-lr', type=_positive, default=0, metavar='LR', help='lowest learning rate')
-    _add('--epochs', type=_count, default=300, metavar='N', help='epochs of the schedule')
-    _add('--epoch-repeats', type=_positive, default=0.0, metavar='X', help='passes over an iterable data set per epoch')
-    _add('--start-epoch', type=_natural, metavar='N', help="first epoch (default: a checkpoint's next, or 0)")
-    _add(
-        '--decay-milestones', default=[90, 180, 270], type=_natural, nargs='+', metavar='N', help='epochs of multistep'
-    )
-    _add('--decay-epochs', type=_above_zero, default=90, metavar='N', help='epochs between two steps of the schedule')
-    _add('--warmup-epochs', type=_natural, default=5, metavar='N', help='epochs of warm-up')
-    _add('--warmup-prefix', action='store_true', help='the warm-up comes before the schedule, not out of it')
-    _add('--cooldown-epochs', type=_natural, default=0, metavar='N', help='epochs at --min-lr after the schedule')
-    _add(
-        '--patience-epochs',
-        type=_natural,
-        default=10,
-        metavar='N',
-        help='epochs that plateau waits for a better metric',
-    )
-    _add('--decay-rate', '--dr', type=_real, default=0.1, metavar='X', help='factor of one step of the schedule')
-
-
-def _add_augmentation_options(parser: argparse.ArgumentParser) -> None:
-    _add = _adder(parser, 'augmentation and regularization')
-    _add('--no-aug', action='store_true', help='no training augmentation at all')
-    _add('--train-crop-mode', choices=('rrc', 'rkrc', 'rkrr'), help='random crop or resize of training (default: rrc)')
-    _add('--scale', type=_above_zero, nargs=2, default=[0.08, 1.0], metavar='X', help='area of the random crop')
-    ratios = [3 / 4, 4 / 3]
-    _add(
-        '--ratio',
-        type=_above_zero,
-        nargs=2,
-        default=ratios,
-        metavar='X',
-        help='aspect ratio of the random crop (default: 3/4 4/3)',
-    )
-    _add('--hflip', type=_part, default=0.5, metavar='P', help='probability of a horizontal flip')
-    _add('--vflip', type=_part, default=0.0, metavar='P', help='probability of a vertical flip')
-    _add('--color-jitter', type=_positive, default=0.4, metavar='X', help='strength of the colour jitter')
-    _add('--color-jitter-prob', type=_part, metavar='P', help='probability of the colour jitter (default: always)')
-    _add('--grayscale-prob', type=_part, metavar='P', help='probability of a grey image (default: never)')
-    _add('--gaussian-blur-prob', type=_part, metavar='P', help='probability of a blurred image (default: never)')
-    _add('--aa', metavar='POLICY', help='AutoAugment, RandAugment, AugMix …: rand-m9-mstd0.5, original, …')
-    _add('--aug-repeats', type=_positive, default=0, metavar='N', help='repeated augmentation, on several processes')
-    _add('--aug-splits', type=_natural, default=0, metavar='N', help='augmentations of each image: 0, or 2 and more')
-    _add('--jsd-loss', action='store_true', help='Jensen-Shannon loss over --aug-splits')
-    _add('--bce-loss', action='store_true', help='binary cross entropy')
-    _add('--bce-sum', action='store_true', help='sum --bce-loss over the classes')
-    _add('--bce-target-thresh', type=_real, metavar='X', help='make targets above it 1, others 0, for --bce-loss')
-    _add('--bce-pos-weight', type=_real, metavar='X', help='weight of the positives in --bce-loss')
-    _add('--reprob', type=_part, default=0.0, metavar='P', help='probability of random erasing')
-    _add('--remode', default='pixel', choices=('const', 'rand', 'pixel'), help='what random erasing puts in place')
-    _add('--recount', type=_count, default=1, metavar='N', help='boxes of random erasing')
-    _add('--resplit', action='store_true', help='no random erasing in the first of --aug-splits')
-    _add('--mixup', type=float, default=0.0, metavar='ALPHA', help='Mixup, if above 0')
-    _add('--cutmix', type=float, default=0.0, metavar='ALPHA', help='CutMix, if above 0')
-    _add('--cutmix-minmax', type=float, nargs='+', metavar='X', help='smallest and largest CutMix box, for --cutmix')
-    _add('--mixup-prob', type=float, default=1.0, metavar='P', help='probability of any mixing')
-    _add('--mixup-switch-prob', type=float, default=0.5, metavar='P', help='probability of CutMix where both are on')
-    _add('--mixup-mode', default='batch', metavar='MODE', help='batch, pair, elem or half')
-    _add('--mixup-off-epoch', type=_natural, default=0, metavar='N', help='no mixing from this epoch on; 0: never off')
-    _add('--smoothing', type=_smoothing, default=0.1, metavar='X', help='label smoothing')
-    _add(
-        '--train-interpolation',
-        default='random',
-        choices=('', 'random', *_INTERPOLATIONS),
-        help='interpolation of the training images',
-    )
-    _add('--drop', type=_part, default=0.0, metavar='P', help='dropout')
-    _add('--drop-path', type=_part, metavar='P', help='stochastic depth (default: none)')
-    _add('--drop-block', type=_part, metavar='P', help='drop block (default: none)')
-
-
-def _add_model_state_options(parser: argparse.ArgumentParser) -> None:
-    _add = _adder(parser, 'batch norm')
-    _add('--bn-momentum', type=_real, metavar='M', help="batch norm's momentum (default: the model's)")
-    _add('--bn-eps', type=_positive, metavar='EPS', help="batch norm's epsilon (default: the model's)")
-    _add('--sync-bn', action='store_true', help="batch norm's statistics over the batches of all processes")
-    _add(
-        '--dist-bn',
-        default='reduce',
-        choices=('', 'reduce', 'broadcast'),
-        help="how the processes share batch norm's statistics after each epoch",
-    )
-    _add('--split-bn', action='store_true', help='separate batch norm statistics for each of --aug-splits')
-
-    _add = _adder(parser, 'moving average of the weights')
-    _add('--model-ema', action='store_true', help='keep a moving average of the weights, and validate it')
-    _add('--model-ema-force-cpu', action='store_true', help='keep the moving average on the CPU, without validating it')
-    _add('--model-ema-decay', type=_part, default=0.9998, metavar='X', help='decay of the moving average per update')
-    _add('--model-ema-warmup', action='store_true', help='let the decay of the moving average grow at first')
-
-
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    _add = _adder(parser, 'run')
-    _add('--seed', type=_seed, default=42, metavar='S', help='random seed')
-    _add('--worker-seeding', default='all', choices=('all', 'part'), help='how timm seeds the loader workers at first')
-    _add('--log-interval', type=_count, default=50, metavar='N', help='updates between two log lines')
-    _add('--val-interval', type=_count, default=1, metavar='N', help='epochs between two validations and checkpoints')
-    _add(
-        '--recovery-interval',
-        type=_natural,
-        default=0,
-        metavar='N',
-        help='updates from one recovery checkpoint to next',
-    )
-    _add('--checkpoint-hist', type=_count, default=10, metavar='N', help='best checkpoints to keep')
-    _add('-j', '--workers', type=_natural, default=4, metavar='N', help='loader workers of each process')
-    _add('--pin-mem', action='store_true', help='pin the memory of the loaders')
-    _add('--no-prefetcher', action='store_true', help="do without timm's prefetcher")
-    _add('--output', default='', metavar='DIR', help='folder of all runs (default: ./output/train)')
-    _add(
-        '--experiment', default='', metavar='NAME', help="the run's folder in it (default: time, model and image size)"
-    )
-    _add('--eval-metric', default='top1', choices=('top1', 'top5', 'loss'), help='what makes a checkpoint the best')
-    _add(
-        '--train-accuracy',
-        action='store_true',
-        help='measure top-1 in training, too: train_top1_larger_label (the label with the larger weight counts as '
-        "right) and train_top1_expected (the predicted label's weight counts)",
-    )
-    _add('--use-multi-epochs-loader', action='store_true', help="timm's loader that starts the next epoch early")
-    _add('--log-wandb', action='store_true', help='log to Weights & Biases')
-    _add('--wandb-project', metavar='NAME', help='project of --log-wandb')
-    _add('--wandb-tags', default=[], nargs='+', metavar='TAG', help='tags of --log-wandb')
-    _add('--wandb-resume-id', default='', metavar='ID', help='the run of --log-wandb to go on with')
-
-
-# timm's options that this script does not take, with timm's defaults: a recipe may carry them as long as it leaves them
-# alone (timm writes all its arguments into args.yaml).
-REFUSED: dict[str, Any] = {
-    '--amp-impl': 'native',
-    '--dataset-trust-remote-code': False,
-    '--device-modules': None,
-    '--distill-loss-weight': None,
-    '--drop-connect': None,
-    '--fuser': '',
-    '--kd-distill-type': 'logit',
-    '--kd-loss-type': 'kl',
-    '--kd-model-name': None,
-    '--kd-student-feature-dim': None,
-    '--kd-teacher-feature-dim': None,
-    '--kd-temperature': 4.0,
-    '--kd-token-distill-type': 'soft',
-    '--naflex-loader': False,
-    '--naflex-loss-scale': 'linear',
-    '--naflex-max-seq-len': 576,
-    '--naflex-patch-size-probs': None,
-    '--naflex-patch-sizes': None,
-    '--naflex-patchify-channels-first': False,
-    '--naflex-train-seq-lens': [128, 256, 576, 784, 1024],
-    '--save-images': False,
-    '--task-loss-weight': None,
-    '--torchscript': False,
-    '--train-batch-sizes': None,
-    '--train-batches-per-epoch': None,
-    '--train-img-sizes': None,
-    '--train-size-probs': None,
-    '--train-size-random-mix': 0.1,
-    '--train-size-schedule': 'constant',
-    '--train-size-schedule-spread': 0.65,
-    '--train-steps-per-epoch': None,
-    '--tta': 0,
-    '--variable-batch-loss-scale': 'none',
+OPTIONS = {
+    'data': [
+        _row('--data-dir', 'DIR', 'root of the data set'),
+        _row('--dataset', 'TYPE/NAME', 'torch/… or hfds/… (default: an image folder)', default=''),
+        _row('--train-split', 'NAME', 'training split', default='train'),
+        _row('--val-split', 'NAME', 'validation split; "" trains without one', default='validation'),
+        _row('--dataset-download', '', 'let torch/… and hfds/… data sets download themselves'),
+        _row('--class-map', 'FILE', 'text file with a class name per line, in order of the indices', default=''),
+        _row('--input-img-mode', 'MODE', 'PIL mode of the images (default: RGB, or L for one channel)'),
+        _row('--input-key', 'KEY', "the data set's key of the images (default: the data set's own)"),
+        _row('--target-key', 'KEY', "the data set's key of the labels (default: the data set's own)"),
+        _row('-b --batch-size', 'N', 'training batch of each process', type=_count, default=128),
+        _row('-vb --validation-batch-size', 'N', 'validation batch (default: --batch-size)', type=_count),
+        _row('-j --workers', 'N', 'loader workers of each process', type=_natural, default=4),
+        _row('--pin-mem', '', 'pin the memory of the loaders'),
+        _row('--no-prefetcher', '', "do not use timm's prefetcher"),
+    ],
+    'model': [
+        _row('--model', 'NAME', 'a model of timm', default='resnet50'),
+        _row('--model-kwargs', 'KEY=VALUE', 'more arguments of the model', nargs='*', default={}, action=Keywords),
+        _row('--pretrained', '', "start from timm's published weights"),
+        _row('--pretrained-path', 'FILE', 'start from this file as if it were the published weights'),
+        _row('--initial-checkpoint', 'FILE', 'load the weights in this file into the new model', default=''),
+        _row('--num-classes', 'N', "number of classes (default: the model's)", type=_count),
+        _row('--img-size', 'N', "height and width of the images (default: the model's)", type=_count),
+        _row('--in-chans', 'N', 'channels of the images (default: 3)', type=_count),
+        _row('--input-size', 'N', 'channels, height and width in place of the two above', nargs=3, type=_count),
+        _row('--drop', 'P', 'dropout', type=_part, default=0.0),
+        _row('--drop-path', 'P', 'stochastic depth (default: none)', type=_part),
+        _row('--channels-last', '', 'keep model and images in the channels last memory format'),
+        _row('--torchcompile', 'BACKEND', 'compile the model (BACKEND: inductor)', nargs='?', const='inductor'),
+        _row('--torchcompile-mode', 'MODE', 'mode of torch.compile'),
+        _row('--sync-bn', '', "compute batch norm's statistics over the batches of all processes"),
+        _row(
+            '--dist-bn',
+            None,
+            "how the processes share batch norm's statistics after each epoch",
+            default='reduce',
+            choices=('', 'reduce', 'broadcast'),
+        ),
+        _row('--no-ddp-bb', '', 'do not broadcast buffers between processes at each step'),
+        _row('--model-ema', '', 'keep a moving average of the weights, and validate it'),
+        _row('--model-ema-force-cpu', '', 'keep the moving average on the CPU, without validating it'),
+        _row('--model-ema-decay', 'X', 'decay of the moving average per update', type=_part, default=0.9998),
+        _row('--model-ema-warmup', '', 'let the decay of the moving average grow at first'),
+    ],
+    'device': [
+        _row('--device', 'DEVICE', 'cpu, cuda, … (default: cuda where there is one, else cpu)'),
+        _row('--amp', '', 'train in automatic mixed precision'),
+        _row('--amp-dtype', None, 'lower precision of --amp', default='float16', choices=('float16', 'bfloat16')),
+        _row(
+            '--local_rank --local-rank',
+            'N',
+            'set by old launchers; the environment is what counts',
+            type=int,
+            default=0,
+        ),
+    ],
+    'optimizer': [
+        _row('--opt', 'NAME', 'an optimizer of timm', default='sgd'),
+        _row('--opt-eps', 'EPS', "the optimizer's epsilon (default: its own)", type=_positive),
+        _row('--opt-betas', 'BETA', "the optimizer's betas (default: its own)", type=_real, nargs='+'),
+        _row('--opt-kwargs', 'KEY=VALUE', 'more arguments of the optimizer', nargs='*', default={}, action=Keywords),
+        _row('--momentum', 'M', "the optimizer's momentum", type=_positive, default=0.9),
+        _row('--weight-decay', 'X', 'weight decay', type=_positive, default=2e-5),
+        _row('--clip-grad', 'VALUE', 'limit of the gradients (default: none)', type=_positive),
+        _row(
+            '--clip-mode',
+            None,
+            "what --clip-grad limits: the gradients' norm, each value, or norm relative to the weights' (agc)",
+            default='norm',
+            choices=('norm', 'value', 'agc'),
+        ),
+        _row('--grad-accum-steps', 'N', 'batches per update', type=_count, default=1),
+    ],
+    'learning rate schedule': [
+        _row('--sched', 'NAME', 'a schedule of timm: cosine, step, multistep, plateau, …', default='cosine'),
+        _row('--sched-on-updates', '', 'move along the schedule at each update, not each epoch'),
+        _row('--lr', 'LR', 'learning rate (default, and 0: from --lr-base)', type=_positive),
+        _row('--lr-base', 'LR', 'learning rate for a batch of --lr-base-size', type=_positive, default=0.1),
+        _row('--lr-base-size', 'N', 'global batch that --lr-base is meant for', type=_count, default=256),
+        _row(
+            '--lr-base-scale',
+            None,
+            'how --lr-base grows with the global batch (default: sqrt for optimizers of the Adam kind, else linear)',
+            default='',
+            choices=('', 'linear', 'sqrt'),
+        ),
+        _row('--lr-noise', 'PCT', 'part of the schedule with a noisy learning rate', type=_real, nargs='+'),
+        _row('--lr-noise-pct', 'PCT', 'limit of the learning rate noise', type=_real, default=0.67),
+        _row('--lr-noise-std', 'STD', 'spread of the learning rate noise', type=_real, default=1.0),
+        _row('--warmup-lr', 'LR', 'learning rate at the start of the warm-up', type=_positive, default=1e-5),
+        _row('--min-lr', 'LR', 'lowest learning rate', type=_positive, default=0),
+        _row('--epochs', 'N', 'epochs of the schedule', type=_count, default=300),
+        _row('--start-epoch', 'N', "first epoch (default: a checkpoint's next, or 0)", type=_natural),
+        _row('--decay-milestones', 'N', 'epochs of multistep', default=[90, 180, 270], type=_natural, nargs='+'),
+        _row('--decay-epochs', 'N', 'epochs between two steps of the schedule', type=_above_zero, default=90),
+        _row('--decay-rate --dr', 'X', 'factor of one step of the schedule', type=_positive, default=0.1),
+        _row('--warmup-epochs', 'N', 'epochs of warm-up', type=_natural, default=5),
+        _row('--warmup-prefix', '', 'put the warm-up before the schedule, not into it'),
+        _row('--cooldown-epochs', 'N', 'epochs at --min-lr after the schedule', type=_natural, default=0),
+        _row('--patience-epochs', 'N', 'epochs that plateau waits for a better metric', type=_natural, default=10),
+    ],
+    'transforms': [
+        _row('--crop-pct', 'PCT', "centre crop of the validation images (default: the model's)", type=_crop),
+        _row('--mean', 'X', "mean of the pixels, 0 to 1 (default: the model's)", type=_real, nargs='+'),
+        _row('--std', 'X', "standard deviation of the pixels (default: the model's)", type=_above_zero, nargs='+'),
+        _row(
+            '--interpolation',
+            None,
+            "interpolation of the validation images (default: the model's)",
+            default='',
+            choices=_INTERPOLATIONS,
+        ),
+        _row(
+            '--train-interpolation',
+            None,
+            'interpolation of the training images',
+            default='random',
+            choices=(*_INTERPOLATIONS, 'random'),
+        ),
+        _row('--no-aug', '', 'no training augmentation at all'),
+        _row('--scale', 'X', 'area of the random crop', type=_above_zero, nargs=2, default=[0.08, 1.0]),
+        _row(
+            '--ratio',
+            'X',
+            'aspect ratio of the random crop (default: 3/4 4/3)',
+            type=_above_zero,
+            nargs=2,
+            default=[3 / 4, 4 / 3],
+        ),
+        _row('--hflip', 'P', 'probability of a horizontal flip', type=_part, default=0.5),
+        _row('--vflip', 'P', 'probability of a vertical flip', type=_part, default=0.0),
+        _row('--color-jitter', 'X', 'strength of the colour jitter', type=_positive, default=0.4),
+        _row('--aa', 'POLICY', 'AutoAugment, RandAugment, AugMix …: rand-m9-mstd0.5, original, …'),
+        _row('--aug-repeats', 'N', 'repeated augmentation, on several processes', type=_positive, default=0),
+        _row('--reprob', 'P', 'probability of random erasing', type=_part, default=0.0),
+        _row('--remode', None, 'content of an erased box', default='pixel', choices=('const', 'rand', 'pixel')),
+        _row('--recount', 'N', 'boxes of random erasing', type=_count, default=1),
+    ],
+    'mixing and loss': [
+        _row('--mixup', 'ALPHA', 'Mixup, if above 0', type=float, default=0.0),
+        _row('--cutmix', 'ALPHA', 'CutMix, if above 0', type=float, default=0.0),
+        _row('--cutmix-minmax', 'X', 'smallest and largest CutMix box, for --cutmix', type=float, nargs='+'),
+        _row('--mixup-prob', 'P', 'probability of any mixing', type=float, default=1.0),
+        _row('--mixup-switch-prob', 'P', 'probability of CutMix where both are on', type=float, default=0.5),
+        _row('--mixup-mode', 'MODE', 'batch, pair, elem or half', default='batch'),
+        _row('--mixup-off-epoch', 'N', 'no mixing from this epoch on; 0: never off', type=_natural, default=0),
+        _row('--smoothing', 'X', 'label smoothing', type=_part, default=0.1),
+        _row('--bce-loss', '', 'binary cross entropy'),
+        _row('--bce-target-thresh', 'X', 'make targets above it 1, others 0, for --bce-loss', type=_real),
+    ],
+    'run': [
+        _row('--seed', 'S', 'random seed', type=_seed, default=42),
+        _row('--resume', 'FILE', 'checkpoint to resume; "auto": the last usable one of --experiment', default=''),
+        _row('--no-resume-opt', '', 'resume the weights, but neither optimizer, scaler nor schedule'),
+        _row('--output', 'DIR', 'folder of all runs (default: ./output/train)', default=''),
+        _row('--experiment', 'NAME', "the run's folder in it (default: time, model and image size)", default=''),
+        _row(
+            '--eval-metric',
+            None,
+            'metric that the best checkpoint is best in',
+            default='top1',
+            choices=('top1', 'top5', 'loss'),
+        ),
+        _row('--checkpoint-hist', 'N', 'best checkpoints to keep', type=_count, default=10),
+        _row('--val-interval', 'N', 'epochs between two validations and checkpoints', type=_count, default=1),
+        _row('--log-interval', 'N', 'updates between two log lines', type=_count, default=50),
+        _row('--log-wandb', '', 'log to Weights & Biases'),
+        _row('--wandb-project', 'NAME', 'project of --log-wandb'),
+        _row('--wandb-tags', 'TAG', 'tags of --log-wandb', default=[], nargs='+'),
+        _row('--wandb-resume-id', 'ID', 'the run of --log-wandb to resume', default=''),
+    ],
 }
 
+NOT_TAKEN: dict[str, Any] = {
+    'amp_impl': 'native',
+    'aug_splits': 0,
+    'bce_pos_weight': None,
+    'bce_sum': False,
+    'bn_eps': None,
+    'bn_momentum': None,
+    'color_jitter_prob': None,
+    'dataset_trust_remote_code': False,
+    'device_modules': None,
+    'distill_loss_weight': None,
+    'drop_block': None,
+    'drop_connect': None,
+    'epoch_repeats': 0.0,
+    'fast_norm': False,
+    'fuser': '',
+    'gaussian_blur_prob': None,
+    'gp': None,
+    'grad_checkpointing': False,
+    'grayscale_prob': None,
+    'head_init_bias': None,
+    'head_init_scale': None,
+    'jsd_loss': False,
+    'kd_distill_type': 'logit',
+    'kd_loss_type': 'kl',
+    'kd_model_name': None,
+    'kd_student_feature_dim': None,
+    'kd_teacher_feature_dim': None,
+    'kd_temperature': 4.0,
+    'kd_token_distill_type': 'soft',
+    'layer_decay': None,
+    'layer_decay_min_scale': 0.0,
+    'layer_decay_no_opt_scale': None,
+    'lr_cycle_decay': 0.5,
+    'lr_cycle_limit': 1,
+    'lr_cycle_mul': 1.0,
+    'lr_k_decay': 1.0,
+    'model_dtype': None,
+    'naflex_loader': False,
+    'naflex_loss_scale': 'linear',
+    'naflex_max_seq_len': 576,
+    'naflex_patch_size_probs': None,
+    'naflex_patch_sizes': None,
+    'naflex_patchify_channels_first': False,
+    'naflex_train_seq_lens': [128, 256, 576, 784, 1024],
+    'recovery_interval': 0,
+    'resplit': False,
+    'save_images': False,
+    'split_bn': False,
+    'synchronize_step': False,
+    'task_loss_weight': None,
+    'torchscript': False,
+    'train_accuracy': False,  # not timm's: this script had it in 0.1.0
+    'train_batch_sizes': None,
+    'train_batches_per_epoch': None,
+    'train_crop_mode': None,
+    'train_img_sizes': None,
+    'train_num_samples': None,
+    'train_size_probs': None,
+    'train_size_random_mix': 0.1,
+    'train_size_schedule': 'constant',
+    'train_size_schedule_spread': 0.65,
+    'train_steps_per_epoch': None,
+    'tta': 0,
+    'use_multi_epochs_loader': False,
+    'val_num_samples': None,
+    'variable_batch_loss_scale': 'none',
+    'worker_seeding': 'all',
+}
+"""timm's other options by their names in `args`, with timm's defaults, the only values that a run may have of them."""
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole parser: timm's options, those that are refused by name, the mixing group and the padded crop."""
-    parser = argparse.ArgumentParser(
-        PROGRAM,
-        USAGE,
-        "Train a timm model with timm's arguments.",
-    )
+
+def build_parser(program: str = PROGRAM, usage: str = USAGE) -> argparse.ArgumentParser:
+    """The whole parser: timm's options, taken or not, the mixing group and the padded crop."""
+    parser = argparse.ArgumentParser(program, usage, "Train a timm model with timm's arguments.")
     add_version(parser)
-    parser.add_argument(
-        '-c',
-        '--config',
-        default='',
-        metavar='RECIPE',
-        help=f'YAML file, or a shipped recipe: {", ".join(shipped_recipes())}; the command line beats it '
-        '(default: none)',
-    )
-    _add_data_options(parser)
-    _add_model_options(parser)
-    _add_device_options(parser)
-    _add_optimizer_options(parser)
-    _add_schedule_options(parser)
-    _add_augmentation_options(parser)
-    _add_model_state_options(parser)
-    _add_run_options(parser)
-    for option in REFUSED:
-        parser.add_argument(option, action=_Refuse, nargs='*', default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    recipes = f'YAML file, or a shipped recipe: {", ".join(shipped_recipes())}; the command line beats it'
+    parser.add_argument('-c', '--config', default='', metavar='RECIPE', help=f'{recipes} (default: none)')
+    parser.add_argument('data', nargs='?', metavar='DIR', help='root of the data set, the same as --data-dir')
+    for title, rows in OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for flags, keywords in rows:
+            group.add_argument(*flags, **keywords)
+    for name, default in NOT_TAKEN.items():
+        # no value of a flag, or of an option without a default, is timm's
+        scalar = isinstance(default, (int, float, str)) and default is not False
+        shape = {'type': type(default)} if scalar else {'nargs': '*', 'type': int if default else str}
+        parser.add_argument(f'--{name.replace("_", "-")}', default=default, help=argparse.SUPPRESS, **shape)
     declare(parser)
     declare_padding(parser)
     return parser

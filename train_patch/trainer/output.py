@@ -1,32 +1,84 @@
-"""The files of a run, which its first process writes: arguments, tables, checkpoints, and Weights & Biases."""
+"""The files of a run, which its first process writes: arguments, tables, checkpoints, and Weights & Biases.
 
-import argparse
+Importing this needs neither torch nor timm, so that other commands read a run's table at once.
+"""
+
+import csv
 import importlib
-import json
+import io
 import logging
+import os
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from timm.models import safe_model_name
 
-from ..common.errors import RunError
+from ..common.errors import RunError, WrongArguments
 from ..common.files import write_bytes
-from .arguments import WrongArguments
-from .checkpoints import holds_run
-from .saver import Saver
-from .summary import Table, read_table, write_table
+from .checkpoints import holds_run, keep_best, next_epoch, save_checkpoint
 
 _logger = logging.getLogger('train')
 
+Table = Mapping[int, Mapping[str, Any]]
+"""Epoch → column → value."""
 
-def output_folder(args: argparse.Namespace, input_size: tuple[int, ...]) -> Path:
-    """OUTPUT/EXPERIMENT; without --experiment a name from time, model and image size."""
-    now = datetime.now().strftime('%Y%m%d-%H%M%S')
-    experiment = args.experiment or f'{now}-{safe_model_name(args.model)}-{input_size[-1]}'
-    return Path(args.output or './output/train', experiment)
+
+def read_table(path: str | Path) -> dict[int, dict[str, str]]:
+    """Reads a table, also one that is still being written or that timm's script continued after a resume.
+
+    timm's script writes its header again when it resumes, and repeats an epoch whose checkpoint was not saved: the
+    last row of an epoch is the one that the following epochs build on. A line without its end is still being written.
+
+    Args:
+        path: the file; it may be missing.
+
+    Returns:
+        Epoch → column → text, sorted by epoch; empty if there is no file or no row yet.
+
+    Raises:
+        RunError: a row has no epoch number, or the file is not text; the message names the file.
+    """
+    rows: dict[int, dict[str, str]] = {}
+    header: list[str] = []
+    try:
+        with open(path, newline='') as file:
+            lines = [line for line in file if line.endswith('\n')]
+        for fields in csv.reader(lines):
+            if fields and fields[0] == 'epoch':
+                header = fields
+            elif fields:
+                row = dict(zip(header, fields, strict=False))
+                rows[int(row['epoch'])] = row
+    except FileNotFoundError:
+        return {}
+    except (KeyError, ValueError, csv.Error) as error:
+        raise RunError(f'cannot read {path}: a row without an epoch number') from error
+    return dict(sorted(rows.items()))
+
+
+def write_table(path: str | Path, rows: Table) -> None:
+    """Writes a table as a whole, sorted by epoch; a column that a row lacks stays empty. Without rows there is no file.
+
+    Args:
+        path: the file.
+        rows: epoch → column → value, as `read_table` returns them.
+
+    Raises:
+        RunError: the file cannot be written; what it held before is still there.
+    """
+    if not rows:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    ordered = [rows[epoch] for epoch in sorted(rows)]
+    columns = dict.fromkeys(column for row in ordered for column in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(ordered)
+    write_bytes(path, text.getvalue().encode())
 
 
 class Output:
@@ -38,8 +90,8 @@ class Output:
     Args:
         folder: made if need be.
         arguments: as given on the command line and in the recipe, for `args.yaml` and the checkpoints.
-        eval_metric: what the best checkpoint is best in.
-        checkpoint: what the run goes on from, if it does.
+        eval_metric: the metric that the best epoch is best in.
+        checkpoint: the checkpoint that the run resumes, if it does.
 
     Raises:
         WrongArguments: the folder holds another run.
@@ -51,7 +103,7 @@ class Output:
     ) -> None:
         own = checkpoint is not None and checkpoint.parent.absolute() == folder.absolute()
         if not own and arguments['resume'] != 'auto' and holds_run(folder):
-            raise WrongArguments(f'--experiment: {folder} holds a run already; --resume auto goes on with it')
+            raise WrongArguments(f'--experiment: {folder} holds a run already; --resume auto resumes it')
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,10 +111,12 @@ class Output:
         self.folder = folder
         self.arguments = dict(arguments)
         self.eval_metric = eval_metric
-        self.saver = Saver(folder, eval_metric == 'loss', arguments['checkpoint_hist'])
         self.rows: dict[int, dict[str, Any]] = {}
         self.times: dict[int, dict[str, Any]] = {}
         self._wandb: Any = None
+        for name in ('*.pth.tar', 'summary.csv', 'times.csv', 'args.yaml'):
+            for left_by_a_kill in folder.glob(f'{name}*.tmp'):
+                left_by_a_kill.unlink()
         write_bytes(folder / 'args.yaml', yaml.safe_dump(self.arguments, default_flow_style=False).encode())
 
     def restore(self, path: Path, checkpoint: Mapping[str, Any], start_epoch: int) -> None:
@@ -71,11 +125,11 @@ class Output:
         Args:
             path: the checkpoint, here or in another folder.
             checkpoint: its contents.
-            start_epoch: what is trained first; its rows and those after it are dropped.
+            start_epoch: the epoch that is trained first; its rows and those after it are dropped.
         """
         for name, rows in (('summary.csv', self.rows), ('times.csv', self.times)):
             rows.update((epoch, row) for epoch, row in read_table(path.with_name(name)).items() if epoch < start_epoch)
-        self.saver.restore(path, checkpoint)
+        self._keep(path, next_epoch(checkpoint) - 1)
 
     def write_tables(self) -> None:
         """Writes both tables as they are now."""
@@ -83,37 +137,40 @@ class Output:
         write_table(self.folder / 'summary.csv', self.rows)
 
     def record(
-        self,
-        epoch: int,
-        row: Mapping[str, Any],
-        seconds: tuple[float, float],
-        metric: float,
-        state: Mapping[str, Any],
+        self, epoch: int, row: Mapping[str, Any], seconds: Mapping[str, float], state: Mapping[str, Any]
     ) -> None:
-        """Writes down a finished epoch: tables first, then the checkpoint.
+        """Writes the results of a finished epoch: tables first, then the checkpoint.
 
         Args:
             epoch: its number.
             row: of `summary.csv`, without the epoch.
-            seconds: of training and of validation.
-            metric: what the best epoch is chosen by.
-            state: what a checkpoint holds of the run.
+            seconds: of `times.csv`, without the epoch.
+            state: name in a checkpoint → state of a part of the run.
         """
         self.rows[epoch] = {'epoch': epoch, **row}
-        train_time, eval_time = (f'{part:.3f}' for part in seconds)
-        self.times[epoch] = {'epoch': epoch, 'train_time': train_time, 'eval_time': eval_time}
+        self.times[epoch] = {'epoch': epoch, **{name: f'{value:.3f}' for name, value in seconds.items()}}
         self.write_tables()
-        self.saver.save_checkpoint(self._with_arguments(state), epoch, metric)
+        # plain values, so that the file loads with `weights_only=True` anywhere
+        facts = {'epoch': epoch, 'version': 2, 'metric': self.metric(epoch), 'args': self.arguments}
+        last = self.folder / 'last.pth.tar'
+        save_checkpoint(last, {**state, 'arch': self.arguments['model'], **facts})
+        self._keep(last, epoch)
         if self._wandb is not None:
             self._wandb.log(self.rows[epoch])
 
-    def save_recovery(self, epoch: int, batches_done: int, state: Mapping[str, Any]) -> None:
-        """Saves a checkpoint in mid-epoch."""
-        self.saver.save_recovery(self._with_arguments(state), epoch, batches_done)
+    def _keep(self, path: Path, epoch: int) -> None:
+        keep_best(self.folder, path, epoch, self.ranked(), self.arguments['checkpoint_hist'])
 
-    def _with_arguments(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        # a plain dict, so that the file loads with `weights_only=True` anywhere
-        return {**state, 'args': self.arguments}
+    def metric(self, epoch: int) -> float:
+        """The value that the best epoch is chosen by; without validation it is the training loss."""
+        row = self.rows[epoch]
+        value = row.get(f'eval_{self.eval_metric}', '')
+        return float(row['train_loss'] if value == '' else value)
+
+    def ranked(self) -> list[int]:
+        """All epochs in the table, the best one first; of equal ones the earlier."""
+        sign = 1 if self.eval_metric == 'loss' else -1
+        return sorted(self.rows, key=lambda epoch: (sign * self.metric(epoch), epoch))
 
     def start_wandb(self) -> None:
         """Opens the run in Weights & Biases."""
@@ -129,22 +186,6 @@ class Output:
         )
 
     def report(self) -> None:
-        """Says what the best epoch was, and prints the best ones in timm's result format."""
-        if self.saver.best_metric is not None:
-            _logger.info(f'*** Best metric: {self.saver.best_metric} (epoch {self.saver.best_epoch})')
-        print(f'--result\n{json.dumps(best_epochs(self.rows, self.eval_metric), indent=4)}')
-
-
-def best_epochs(rows: Table, eval_metric: str) -> list[dict[str, Any]]:
-    """The ten best epochs in timm's result format, the best one last."""
-    parts = {'train_': 'train', 'eval_': 'validation'}
-    found: list[dict[str, Any]] = []
-    for epoch, row in rows.items():
-        result: dict[str, Any] = {'epoch': epoch}
-        for column, value in row.items():
-            for prefix, part in parts.items():
-                if column.startswith(prefix) and value != '':
-                    result.setdefault(part, {})[column.removeprefix(prefix)] = float(value)
-        found.append(result)
-    found.sort(key=lambda r: r.get('validation', r['train']).get(eval_metric, 0), reverse=eval_metric == 'loss')
-    return found[-10:]
+        """Logs the best epoch."""
+        for best in self.ranked()[:1]:
+            _logger.info(f'*** Best metric: {self.metric(best)} (epoch {best})')

@@ -1,163 +1,205 @@
-"""Building what a run trains with: model, mixer, loss, optimizer, schedule, precision."""
+"""Builds the parts of a run (process, model, mixer, loss, optimizer, schedule), and checks first that it can."""
 
 import argparse
-import copy
+import difflib
+import importlib.util
+import inspect
 import logging
-import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from timm import utils
-from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_norm
-from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.models import create_model, load_checkpoint, safe_model_name
-from timm.optim import create_optimizer_v2, optimizer_kwargs
-from timm.scheduler import create_scheduler_v2, scheduler_kwargs
+from PIL import ImageMode
+from timm import loss as losses
+from timm import models, optim, scheduler, utils
+from timm.layers import convert_sync_batchnorm
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 
-from ..common.errors import RunError
+from ..common.errors import WrongArguments
+from ..common.processes import raise_on_sigterm
+from ..data import cifar_networks  # noqa: F401  # registers the CIFAR networks with timm
 from ..mixing import Mixing
-from .arguments import WrongArguments
-from .checks import image_channels
-from .data import check_num_classes
+from .augmentation import check_augmentation
+from .data import check_num_classes, image_channels, image_mode
 
 _logger = logging.getLogger('train')
 
 
-def prepare_torch(args: argparse.Namespace, device: torch.device) -> None:
-    """Sets what belongs to the process: fast kernels, and the seed that everything is built from."""
-    if device.type == 'cuda':
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks names and values that differ from version to version and machine to machine.
+
+    Raises:
+        WrongArguments: one of them cannot work; the message names the option.
+    """
+    if args.device is not None:
+        _check_device(args.device)
+    if args.aug_repeats and not utils.is_distributed_env():
+        raise WrongArguments(f'--aug-repeats {args.aug_repeats:g} works on several processes only: start with torchrun')
+    if args.log_wandb and importlib.util.find_spec('wandb') is None:
+        raise WrongArguments('--log-wandb: the package wandb is not installed')
+    if ':' not in args.model and not models.is_model(args.model):
+        nearest = difflib.get_close_matches(args.model, models.list_models(), n=1)
+        hint = f'; the nearest is {nearest[0]}' if nearest else ''
+        raise WrongArguments(f'--model {args.model}: no such model in timm{hint}')
+    _check_channels(args)
+    check_augmentation(args)
+    _check_schedule(args)
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+        if device.type != 'cuda':  # there each process takes a GPU of its own, and none before
+            torch.zeros(1, device=device).item()
+    except Exception as error:  # an unknown name; each backend has its own
+        raise WrongArguments(f'--device {name}: cannot be used here: {_one_line(error)}') from error
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise WrongArguments(f'--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0')
+
+
+def _check_channels(args: argparse.Namespace) -> None:
+    mode, channels = image_mode(args), image_channels(args)
+    if args.input_size and args.in_chans not in (None, channels):
+        raise WrongArguments(f'--in-chans {args.in_chans}: --input-size has {channels} channels')
+    try:
+        described = ImageMode.getmode(mode)
+    except KeyError as error:
+        raise WrongArguments(f'--input-img-mode {mode}: PIL knows no such mode') from error
+    if described.typestr != '|u1' or mode in ('P', 'PA') or len(described.bands) != channels:
+        option = '--input-size' if args.input_size else '--in-chans'
+        raise WrongArguments(
+            f'{option}: {channels} channels need an --input-img-mode of {channels} channels of 8 bits '
+            f'(L, RGB, RGBA, CMYK, …), not {mode}'
+        )
+
+
+def _check_schedule(args: argparse.Namespace) -> None:
+    """Builds an optimizer and a schedule of the run's kind for a single weight."""
+    args = argparse.Namespace(**{**vars(args), 'lr': args.lr or 0.1})
+    optimizer = build_optimizer(args, [nn.Parameter(torch.zeros(1))])
+    _, num_epochs = build_schedule(args, optimizer, 1, args.eval_metric)
+    if args.start_epoch and args.start_epoch >= num_epochs:
+        raise WrongArguments(f'--start-epoch {args.start_epoch}: the schedule has {num_epochs} epochs, counted from 0')
+
+
+def join_processes(args: argparse.Namespace) -> torch.device:
+    """Chooses the device, joins the other processes of a torchrun or SLURM launch, and seeds all generators.
+
+    Args:
+        args: gets timm's `distributed`, `rank`, `local_rank`, `world_size` and `prefetcher`.
+    """
+    given = args.device
+    args.device = given or ('cuda' if torch.cuda.is_available() else 'cpu')
+    if not utils.is_distributed_env():
+        # One of several processes must die at once: it may be waiting for the others, and Python only looks after that.
+        raise_on_sigterm()
+    device = utils.init_distributed_device(args)
+    if args.distributed:
+        _logger.info(f'Process {args.rank} of {args.world_size} on {device}, {torch.distributed.get_backend()}.')
+    else:
+        _logger.info(f'Training with a single process on {device}{"" if given else " (no --device given)"}.')
     if args.distributed and args.sync_bn and device.type == 'cpu':
         raise WrongArguments(
             '--sync-bn works on GPUs only; on the CPU --dist-bn shares the statistics after each epoch'
         )
-    if args.fast_norm:
-        set_fast_norm()
+    if device.type == 'cuda':
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
     args.prefetcher = not args.no_prefetcher
     utils.random_seed(args.seed, args.rank)
+    return device
+
+
+def leave_processes() -> None:
+    """Ends the process group, if that has to be said: a group of gloo ends with its process.
+
+    A thread of gloo needs Python's lock to let go of the tensors of the last reduction. torch (2.6, at least) ends a
+    group with the lock held and waits for that thread, so that right after a reduction both may wait for ever.
+    """
+    if torch.distributed.get_backend() != 'gloo':
+        torch.distributed.destroy_process_group()
+
+
+def from_first(args: argparse.Namespace, value: Any, device: torch.device) -> Any:
+    """The first process's `value` in every process."""
+    values = [value]
+    if args.distributed:
+        torch.distributed.broadcast_object_list(values, src=0, device=device)
+    return values[0]
+
+
+def mean_over_processes(args: argparse.Namespace, values: torch.Tensor) -> torch.Tensor:
+    """The mean of a tensor over all processes."""
+    return utils.reduce_tensor(values, args.world_size) if args.distributed else values
 
 
 def build_model(args: argparse.Namespace, dataset: Any, device: torch.device) -> nn.Module:
-    """The model on its device, with the weights that it starts from.
+    """The model on its device, with its first weights.
 
     Args:
-        args: the run's arguments; `num_classes` is set where it was left to the model.
+        args: the run's arguments; `num_classes` is set if it was left to the model.
         dataset: of training, for the number of classes.
         device: where the model goes.
 
     Raises:
-        WrongArguments: timm cannot build it, or its classes are not those of the data.
-        RunError: --initial-checkpoint cannot be used.
+        WrongArguments: timm cannot build it or use a file of weights, or its classes are not those of the data.
     """
-    for option in ('initial_checkpoint', 'pretrained_path'):
-        path = getattr(args, option)
-        if path and not os.path.isfile(path):
-            raise WrongArguments(f'--{option.replace("_", "-")} {path}: there is no such file')
-    overlay = dict(file=args.pretrained_path, num_classes=-1)
+    overlay = (
+        {'pretrained_cfg_overlay': dict(file=args.pretrained_path, num_classes=-1)} if args.pretrained_path else {}
+    )
     try:
-        model = create_model(
-            args.model,
-            pretrained=args.pretrained,
-            in_chans=image_channels(args),
-            num_classes=args.num_classes,
-            drop_rate=args.drop,
-            drop_path_rate=args.drop_path,
-            drop_block_rate=args.drop_block,
-            global_pool=args.gp,
-            bn_momentum=args.bn_momentum,
-            bn_eps=args.bn_eps,
-            **({'pretrained_cfg_overlay': overlay} if args.pretrained_path else {}),
-            **args.model_kwargs,
-        )
+        with torch.serialization.safe_globals([argparse.Namespace]):  # in timm's checkpoints; no other code is run
+            model = models.create_model(
+                args.model,
+                pretrained=args.pretrained,
+                checkpoint_path=args.initial_checkpoint,
+                in_chans=image_channels(args),
+                num_classes=args.num_classes,
+                drop_rate=args.drop,
+                drop_path_rate=args.drop_path,
+                **overlay,
+                **args.model_kwargs,
+            )
     except Exception as error:  # options that not every model knows, weights that do not fit or cannot be read
-        source = f' --pretrained-path {args.pretrained_path}' if args.pretrained_path else ''
-        raise WrongArguments(
-            f'--model {args.model}{source}: cannot be built with these arguments: {_one_line(error)}'
-        ) from error
+        files = ''.join(f' {path}' for path in (args.pretrained_path, args.initial_checkpoint) if path)
+        raise WrongArguments(f'--model {args.model}{files}: cannot be built so: {_one_line(error)[:300]}') from error
     if args.num_classes is None:
         args.num_classes = model.num_classes
-        try:
-            check_num_classes(args.num_classes, dataset, args.class_map, given=False)
-        except ValueError as error:
-            raise WrongArguments(str(error)) from error
-    if args.initial_checkpoint:
-        _load_weights(model, args.initial_checkpoint)
-    model = _convert_model(args, model)
-    model.to(device=device, dtype=_dtype(args))
+        check_num_classes(args.num_classes, dataset, args.class_map, given=False)
+    if args.distributed and args.sync_bn:
+        args.dist_bn = ''  # nothing is left to share after the epoch
+        model = convert_sync_batchnorm(model)
+    model.to(device=device)
     if args.channels_last:
         model.to(memory_format=torch.channels_last)
     if utils.is_primary(args):
         count = sum(parameter.numel() for parameter in model.parameters())
-        _logger.info(f'Model {safe_model_name(args.model)} created, param count: {count}')
+        _logger.info(f'Model {args.model} created, param count: {count}')
     return model
 
 
-def _convert_model(args: argparse.Namespace, model: Any) -> Any:
-    """What the options change in a model that has its weights."""
-    try:
-        if args.head_init_scale is not None:
-            with torch.no_grad():
-                model.get_classifier().weight.mul_(args.head_init_scale)
-                model.get_classifier().bias.mul_(args.head_init_scale)
-        if args.head_init_bias is not None:
-            nn.init.constant_(model.get_classifier().bias, args.head_init_bias)
-    except AttributeError as error:
-        option = '--head-init-scale' if args.head_init_scale is not None else '--head-init-bias'
-        raise WrongArguments(f'{option}: the model {args.model} has no head with one weight and one bias') from error
-    if args.grad_checkpointing:
-        try:
-            model.set_grad_checkpointing(enable=True)
-        except Exception as error:  # assertions and AttributeErrors, by model
-            raise WrongArguments(f'--grad-checkpointing: the model {args.model} cannot do it') from error
-    if args.split_bn:
-        model = convert_splitbn_model(model, max(args.aug_splits, 2))
-    if args.distributed and args.sync_bn:
-        args.dist_bn = ''  # nothing is left to share after the epoch
-        model = convert_sync_batchnorm(model)
-    return model
-
-
-def _load_weights(model: nn.Module, path: str) -> None:
-    """Loads --initial-checkpoint (the moving average, where it holds one) without running code from it."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            load_checkpoint(model, path, weights_only=True)
-    except Exception as error:
-        raise RunError(f'cannot use --initial-checkpoint {path}: {_one_line(error)[:300]}') from error
-
-
-def check_images_fit(
-    args: argparse.Namespace, model: nn.Module, size: tuple[int, int, int], device: torch.device
-) -> None:
+def check_images_fit(args: argparse.Namespace, model: nn.Module, size: tuple[int, int, int]) -> None:
     """Puts one black image through the model, so that a size it cannot take is named before any training.
 
     Args:
         args: the run's arguments.
         model: the model; neither its weights nor its statistics change, and no random number is drawn.
         size: channels, height and width.
-        device: of the model.
 
     Raises:
-        WrongArguments: the model cannot take such images, not one at a time, or gives no score for each class.
+        WrongArguments: the model cannot take such images, or gives no score for each class.
     """
-    image = torch.zeros(1, *size, device=device, dtype=_dtype(args))
+    image = torch.zeros(1, *size, device=next(model.parameters()).device)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             scores = model.eval()(image)
-            if args.batch_size == 1:
-                copy.deepcopy(model).train()(image)
     except Exception as error:
-        option = f'--model {args.model}: cannot take images of {"×".join(map(str, size))}'
-        if model.training or 'more than 1 value' in str(error):
-            option = f'--batch-size {args.batch_size}: the model {args.model} cannot train on so few images at once'
-        raise WrongArguments(f'{option}: {_one_line(error)}') from error
+        shown = '×'.join(map(str, size))
+        raise WrongArguments(f'--model {args.model}: cannot take images of {shown}: {_one_line(error)}') from error
     shape = tuple((scores[0] if isinstance(scores, (tuple, list)) else scores).shape)
     if shape != (1, args.num_classes):
         raise WrongArguments(
@@ -205,81 +247,77 @@ def build_mixers(
 
 def build_loss(args: argparse.Namespace, mixed: bool) -> nn.Module:
     """The training loss. A mixer's targets are smoothed already, and soft."""
-    if args.jsd_loss:
-        return JsdCrossEntropy(num_splits=args.aug_splits, smoothing=args.smoothing)
+    smoothing = 0.0 if mixed else args.smoothing
     if args.bce_loss:
-        return BinaryCrossEntropy(
-            smoothing=0.0 if mixed else args.smoothing,
-            target_threshold=args.bce_target_thresh,
-            sum_classes=args.bce_sum,
-            pos_weight=args.bce_pos_weight,
-        )
+        return losses.BinaryCrossEntropy(smoothing, target_threshold=args.bce_target_thresh)
     if mixed:
-        return SoftTargetCrossEntropy()
-    return LabelSmoothingCrossEntropy(smoothing=args.smoothing) if args.smoothing else nn.CrossEntropyLoss()
+        return losses.SoftTargetCrossEntropy()
+    return losses.LabelSmoothingCrossEntropy(smoothing) if smoothing else nn.CrossEntropyLoss()
 
 
-def build_optimizer(args: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer; `args.lr` is set where it was left to --lr-base."""
+def build_optimizer(args: argparse.Namespace, model: Any) -> torch.optim.Optimizer:
+    """The optimizer of a model or of a list of weights.
+
+    Args:
+        args: the run's arguments. `lr` is set if it was left to --lr-base, which is scaled to the global batch as timm
+            does: by the square root for optimizers of the Adam kind.
+        model: the model, or the weights.
+
+    Raises:
+        WrongArguments: the optimizer's name is unknown, a value is wrong, or a package is missing.
+    """
     if not args.lr:
-        args.lr = _scaled_learning_rate(args)
+        adaptive = any(name in args.opt.lower() for name in ('ada', 'lamb'))
+        scale = args.lr_base_scale or ('sqrt' if adaptive else 'linear')
+        ratio = args.batch_size * args.world_size * args.grad_accum_steps / args.lr_base_size
+        args.lr = args.lr_base * (ratio**0.5 if scale == 'sqrt' else ratio)
     try:
-        return create_optimizer_v2(model, **optimizer_kwargs(cfg=args), **args.opt_kwargs)
-    except Exception as error:  # layer decay, for one, needs a model that can group its parameters
-        raise WrongArguments(f'--opt {args.opt}: does not work with {args.model}: {_one_line(error)}') from error
-
-
-def _scaled_learning_rate(args: argparse.Namespace) -> float:
-    """--lr-base for the global batch, scaled as timm does: by the square root for optimizers of the Adam kind."""
-    global_batch = args.batch_size * args.world_size * args.grad_accum_steps
-    adaptive = any(name in args.opt.lower() for name in ('ada', 'lamb'))
-    scale = args.lr_base_scale or ('sqrt' if adaptive else 'linear')
-    ratio = global_batch / args.lr_base_size
-    lr = args.lr_base * (ratio**0.5 if scale == 'sqrt' else ratio)
-    if utils.is_primary(args):
-        _logger.info(f'Learning rate {lr:g}: --lr-base {args.lr_base:g}, global batch {global_batch}, {scale} scaling.')
-    return lr
+        return optim.create_optimizer_v2(model, **optim.optimizer_kwargs(cfg=args), **args.opt_kwargs)
+    except Exception as error:
+        raise WrongArguments(f'--opt {args.opt}: {type(error).__name__}: {_one_line(error)}') from error
 
 
 def build_schedule(
     args: argparse.Namespace, optimizer: torch.optim.Optimizer, updates_per_epoch: int, eval_metric: str
 ) -> tuple[Any, int]:
-    """timm's schedule (None for --sched none), and the number of epochs that it makes of --epochs."""
-    return create_scheduler_v2(
-        optimizer,
-        **scheduler_kwargs(args, decreasing_metric=eval_metric == 'loss'),
-        updates_per_epoch=updates_per_epoch,
-    )
+    """timm's schedule (None for --sched none), and the number of epochs that it makes of --epochs.
 
-
-def build_average(args: argparse.Namespace, model: nn.Module) -> utils.ModelEmaV3 | None:
-    """The moving average of the weights, where one is asked for."""
-    if not args.model_ema:
-        return None
-    device = 'cpu' if args.model_ema_force_cpu else None
-    return utils.ModelEmaV3(model, decay=args.model_ema_decay, use_warmup=args.model_ema_warmup, device=device)
-
-
-def build_precision(
-    args: argparse.Namespace, device: torch.device
-) -> tuple[Callable[[], AbstractContextManager], utils.NativeScaler | None]:
-    """The context of a forward pass, and the loss scaler where float16 gradients need one."""
-    if not args.amp:
-        return nullcontext, None
-    autocast = partial(torch.autocast, device_type=device.type, dtype=getattr(torch, args.amp_dtype))
-    scaled = device.type == 'cuda' and args.amp_dtype == 'float16'
-    return autocast, utils.NativeScaler(device=device.type) if scaled else None
+    Raises:
+        WrongArguments: timm has no such schedule, or a value is wrong.
+    """
+    kwargs = scheduler.scheduler_kwargs(args, decreasing_metric=eval_metric == 'loss')
+    try:
+        schedule, epochs = scheduler.create_scheduler_v2(optimizer, **kwargs, updates_per_epoch=updates_per_epoch)
+    except Exception as error:  # half a dozen types, by schedule
+        raise WrongArguments(f'--sched {args.sched}: {type(error).__name__}: {_one_line(error)}') from error
+    if schedule is None and args.sched != 'none':
+        raise WrongArguments(f'--sched {args.sched}: this version of timm has no such schedule')
+    return schedule, epochs
 
 
 def compile_model(args: argparse.Namespace, model: Any) -> Any:
-    """The model as --torchcompile asks; as it is without it."""
+    """The model as --torchcompile asks; as it is without it.
+
+    Raises:
+        WrongArguments: torch knows no such backend or mode.
+    """
     if not args.torchcompile or model is None:
         return model
-    return torch.compile(model, backend=args.torchcompile, mode=args.torchcompile_mode)
+    try:
+        return torch.compile(model, backend=args.torchcompile, mode=args.torchcompile_mode)
+    except Exception as error:
+        raise WrongArguments(f'--torchcompile {args.torchcompile}: {_one_line(error)}') from error
 
 
-def _dtype(args: argparse.Namespace) -> torch.dtype | None:
-    return getattr(torch, args.model_dtype) if args.model_dtype else None
+def distribute_model(args: argparse.Namespace, model: Any, device: torch.device) -> Any:
+    """The model whose gradients are those of all processes; as it is on a single one."""
+    if not args.distributed:
+        return model
+    options: dict[str, Any] = {'device_ids': None if device.type == 'cpu' else [device]}
+    names = inspect.signature(DistributedDataParallel).parameters
+    new_name = 'forward_sync_buffers'  # since torch 2.14, which deprecates the old one
+    options[new_name if new_name in names else 'broadcast_buffers'] = not args.no_ddp_bb
+    return DistributedDataParallel(model, **options)
 
 
 def _one_line(error: Exception) -> str:

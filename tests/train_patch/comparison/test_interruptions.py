@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from train_patch.compare import main
-from train_patch.trainer.summary import read_table
+from train_patch.trainer.output import read_table
 
 pytestmark = [
     pytest.mark.slow,

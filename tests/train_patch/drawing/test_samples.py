@@ -14,7 +14,7 @@ from train_patch.common.errors import RunError, WrongArguments
 from train_patch.drawing.record import RecordingMixup
 from train_patch.drawing.samples import Photographs, data_config_of, load_images, make_loader, record_batches
 from train_patch.trainer.arguments import parse_arguments
-from train_patch.trainer.loaders import _build_train_loader
+from train_patch.trainer.data import build_loaders
 
 PUZZLE = '--mix-mode puzzlemix --model test_resnet --img-size 32 --no-aug'
 
@@ -110,8 +110,7 @@ def test_the_transform_is_that_of_a_training_with_the_same_arguments(line, image
     make_loader(shown_images, shown, data_config_of(shown), RecordingMixup(1.0, num_classes=4))
     args.world_size, args.rank, args.distributed, args.prefetcher = 1, 0, False, True
     trained = load_images(args)
-    shared = {'device': torch.device('cpu'), 'distributed': False, 'use_prefetcher': True, 'persistent_workers': False}
-    _build_train_loader(args, trained, data_config_of(args), None, shared)
+    build_loaders(args, (trained, None), data_config_of(args), torch.device('cpu'), None)
     assert repr(shown_images.transform) == repr(trained.transform)
 
 

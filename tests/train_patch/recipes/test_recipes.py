@@ -22,7 +22,7 @@ from train_patch.__main__ import main
 from train_patch.data.crop import padded_crop_loader
 from train_patch.recipes.published import PUBLISHED
 from train_patch.recipes.reader import find_recipe, shipped_recipes
-from train_patch.trainer import loaders
+from train_patch.trainer import data
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.options import build_parser
 
@@ -220,7 +220,7 @@ def train_and_print_transforms(argv):
         datasets.append(dataset)
         return timms_create_loader(dataset, *args, **kwargs)
 
-    timm.data.create_loader = loaders.create_loader = create_loader
+    timm.data.create_loader = data.create_loader = create_loader
     main(argv)
     print(json.dumps([repr(dataset.transform) for dataset in datasets]))
 

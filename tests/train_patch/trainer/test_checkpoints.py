@@ -1,62 +1,312 @@
-"""Which checkpoints a folder holds, which one a run goes on from, and which ones stay."""
+"""A run that is killed at any moment and resumed gives the results of an unbroken one, and believes no checkpoint."""
 
+import contextlib
+import itertools
 import os
 import random
+import shutil
+import signal
+import time
 
 import pytest
 import torch
+from timm.scheduler import create_scheduler_v2
 
 from train_patch.common.errors import RunError
-from train_patch.trainer.checkpoints import (
-    find_checkpoint,
-    finished_checkpoints,
-    holds_run,
-    position,
-    read_checkpoint,
-    recovery_checkpoints,
+from train_patch.trainer.checkpoints import finished_checkpoints, holds_run, next_epoch, read_checkpoint
+from train_patch.trainer.output import Output, read_table
+
+
+def plateau_or_cosine():
+    """Plateau is the one schedule with a state; timm 1.0.20's does not work with the newest torch."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    try:
+        create_scheduler_v2(optimizer, sched='plateau')
+    except TypeError:
+        return '--sched cosine'
+    return '--sched plateau --patience-epochs 0'
+
+
+# All that has a state: moving average, optimizer, plateau's memory, draws of mixer, erasing, dropout, augmentation.
+STATEFUL = (
+    f'{plateau_or_cosine()} -j 1 --mix-mode hmix --aa rand-m9-mstd0.5 --reprob 0.5 --drop 0.2 '
+    '--model-ema --model-ema-decay 0.9 --eval-metric loss --opt adamw --lr 0.002 --warmup-epochs 1'
 )
-from train_patch.trainer.saver import Saver
 
 
-def names(paths):
-    return [path.name.removesuffix('.pth.tar') for path in paths]
+def weights(folder, name='last.pth.tar'):
+    return torch.load(folder / name, weights_only=True)
 
 
-def write(folder, name, epoch, **more):
-    torch.save({'epoch': epoch, 'version': 2, 'state_dict': {}, 'optimizer': {}, **more}, folder / f'{name}.pth.tar')
+def assert_equal(ours, theirs, path=''):
+    """Equality of nested containers, of their tensors to the last bit."""
+    if isinstance(theirs, torch.Tensor):
+        assert torch.equal(ours, theirs), path
+    elif isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys(), path
+        for key, value in theirs.items():
+            assert_equal(ours[key], value, f'{path}.{key}')
+    elif isinstance(theirs, (list, tuple)):
+        assert len(ours) == len(theirs), path
+        for index, value in enumerate(theirs):
+            assert_equal(ours[index], value, f'{path}[{index}]')
+    else:
+        assert ours == theirs, path
+
+
+def assert_same_run(folder, reference):
+    """Tables and the last checkpoint are equal to the last bit; nothing half-written is left under a final name."""
+    assert (folder / 'summary.csv').read_text() == (reference / 'summary.csv').read_text()
+    ours, theirs = weights(folder), weights(reference)
+    for part in ('state_dict', 'state_dict_ema', 'optimizer', 'epoch', 'metric', 'lr_scheduler'):
+        assert_equal(ours.get(part), theirs.get(part), part)
+    assert weights(folder, 'model_best.pth.tar')['epoch'] == weights(reference, 'model_best.pth.tar')['epoch']
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(reference))
+
+
+@pytest.fixture(scope='module')
+def stateful(lean, tmp_path_factory):
+    """A run of six epochs that nobody killed."""
+    return lean(tmp_path_factory.mktemp('stateful') / 'run', f'{STATEFUL} --epochs 6').folder
 
 
 @pytest.fixture
-def twelve(tmp_path):
-    """Checkpoints of twelve epochs, so that 10 sorts before 9 as text, and some that are none."""
-    for epoch in range(12):
-        write(tmp_path, f'checkpoint-{epoch}', epoch)
-    for name in ('checkpoint-x.pth.tar', 'checkpoint-99.pth.tar.tmp', 'notes.txt', 'acheckpoint-50.pth.tar'):
-        (tmp_path / name).touch()
-    return tmp_path
+def copied(stateful, tmp_path):
+    """A copy of the finished run, to be spoiled."""
+    return shutil.copytree(stateful, tmp_path / 'copy')
 
 
-def test_finished_checkpoints_from_the_highest_number_down(twelve):
-    assert names(finished_checkpoints(twelve)) == [f'checkpoint-{epoch}' for epoch in range(11, -1, -1)]
+def test_resume_gives_the_table_and_the_weights_of_an_unbroken_run(lean, stateful, tmp_path):
+    """Killed once while the folder of an epoch is written."""
+    run = lean(tmp_path / 'run', f'{STATEFUL} --epochs 6', status=-signal.SIGKILL, kill_after='checkpoint-2.pth.tar')
+    assert len(run.rows) == 3
+    run = lean(tmp_path / 'run', f'{STATEFUL} --epochs 6 --resume auto')
+    assert f'Resumed from {run.folder}/last.pth.tar at epoch 3.' in run.log
+    assert_same_run(run.folder, stateful)
 
 
-def test_last_leads_and_the_best_model_ends_the_list(twelve):
-    write(twelve, 'last', 11)
-    write(twelve, 'model_best', 3)
-    listed = names(finished_checkpoints(twelve))
-    assert (listed[0], listed[1], listed[-1], len(listed)) == ('last', 'checkpoint-11', 'model_best', 14)
+@pytest.mark.slow
+def test_killed_at_random_moments(lean, stateful, tmp_path):
+    """Five kills, from the first batch of a run to the middle of an epoch or a write.
+
+    A run that ends before its kill has to be right as well, and another one starts for the kills that are left.
+    """
+    moments = random.Random(0)
+    kills, folder = 0, tmp_path / 'run0'
+    for attempt in itertools.count(1):
+        run = lean.start(folder, f'{STATEFUL} --epochs 6 --resume auto')
+        lines = moments.randint(1, 6)
+        while run.log.count('Train: ') < lines and '*** Best' not in run.log:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.1))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        if lean.wait(run).status == 0:
+            assert_same_run(folder, stateful)
+            folder = tmp_path / f'run{attempt}'
+        else:
+            assert run.status == -signal.SIGKILL, run.log
+            kills += 1
+            if kills == 5:
+                break
+    lean(folder, f'{STATEFUL} --epochs 6 --resume auto')
+    assert_same_run(folder, stateful)
 
 
-def test_recovery_checkpoints_by_epoch_and_batch_as_numbers(tmp_path):
-    for name in ('recovery-9-100', 'recovery-10-9', 'recovery-10-20', 'recovery-10'):
-        write(tmp_path, name, 9)
-    assert names(recovery_checkpoints(tmp_path)) == ['recovery-10-20', 'recovery-10-9', 'recovery-9-100']
+@pytest.mark.slow
+def test_killed_before_every_touch_of_the_disk(lean, tmp_path):
+    """Each write, rename, link and removal in turn is the one that a run does not live to see."""
+    line = '-j 0 -b 32 --epochs 2 --checkpoint-hist 1 --eval-metric loss --resume auto'
+    reference = lean(tmp_path / 'reference', line).folder
+    calls = 0
+    for call in (*range(1, 13, 4), *range(13, 200)):  # the first epoch touches the same files as the second
+        folder = tmp_path / f'run{call}'
+        run = lean.wait(lean.start(folder, line, kill_at=call))
+        if run.status == 0:
+            break
+        assert run.status == -signal.SIGKILL, run.log
+        lean(folder, line)
+        assert_same_run(folder, reference)
+        shutil.rmtree(folder)
+        calls = call
+    assert calls >= 14, 'the run no longer goes through the functions that are made to kill it'
 
 
-def test_a_missing_folder_holds_nothing(tmp_path):
-    folder = tmp_path / 'none'
-    assert (finished_checkpoints(folder), recovery_checkpoints(folder), holds_run(folder)) == ([], [], False)
-    assert find_checkpoint(folder) is None
+# Which checkpoint is resumed
+
+
+def spoil(folder, epoch, size):
+    """Cuts the two newest checkpoints off after a part of their bytes."""
+    content = (folder / 'last.pth.tar').read_bytes()
+    for name in ('last.pth.tar', f'checkpoint-{epoch}.pth.tar'):
+        (folder / name).unlink()
+        (folder / name).write_bytes(content[: int(size * len(content))])
+
+
+@pytest.mark.parametrize('size', [0, 0.5, 0.999])
+def test_a_truncated_checkpoint_is_refused_by_name_and_passed_over_by_auto(lean, stateful, copied, size):
+    spoil(copied, 5, size)
+    newest = copied / 'checkpoint-5.pth.tar'
+    run = lean(copied, f'{STATEFUL} --epochs 6 --resume {newest}', status=1)
+    assert f'cannot use the checkpoint {newest}: it is damaged' in run.last_line
+    if size == 0.5:
+        run = lean(copied, f'{STATEFUL} --epochs 6 --resume auto')
+        assert f'cannot use the checkpoint {copied}/last.pth.tar' in run.log
+        assert f'Resumed from {copied}/checkpoint-4.pth.tar at epoch 5' in run.log
+        assert_same_run(copied, stateful)
+
+
+def test_auto_refuses_a_folder_where_nothing_can_be_used(lean, copied):
+    for path in copied.glob('*.pth.tar'):
+        path.unlink()
+        path.write_bytes(b'not a checkpoint')
+    run = lean(copied, f'{STATEFUL} --resume auto', status=1)
+    assert f'none of the checkpoints in {copied} can be used' in run.last_line
+
+
+def test_auto_starts_afresh_in_a_fresh_folder(lean, tmp_path):
+    run = lean(tmp_path / 'fresh', '-j 0 --epochs 1 --resume auto')
+    assert f'--resume auto: no checkpoint in {tmp_path}/fresh, starting from the beginning' in run.log
+    assert len(run.rows) == 1
+
+
+def test_auto_has_nothing_to_train_where_all_is_done(lean, stateful, copied):
+    run = lean(copied, f'{STATEFUL} --epochs 6 --resume auto')
+    assert 'Train: ' not in run.log and 'Best metric' in run.log
+    assert_same_run(copied, stateful)
+
+
+def test_start_epoch_goes_before_the_epoch_of_the_checkpoint(lean, stateful, copied):
+    """Its rows from there on are trained again, with another seed, and their checkpoints are written again."""
+    path = copied / 'last.pth.tar'
+    run = lean(copied, f'{STATEFUL} --epochs 6 --resume {path} --start-epoch 4 --seed 1')
+    before, after = read_table(stateful / 'summary.csv'), read_table(copied / 'summary.csv')
+    assert list(after) == list(range(6)) and 'at epoch 4.' in run.log
+    assert [epoch for epoch in before if before[epoch] == after[epoch]] == [0, 1, 2, 3]
+    assert weights(copied, 'checkpoint-5.pth.tar')['metric'] == float(after[5]['eval_loss'])
+
+
+def test_a_second_run_does_not_write_over_the_first(lean, copied):
+    run = lean(copied, f'{STATEFUL} --epochs 6', status=2)
+    assert f'--experiment: {copied} holds a run already' in run.last_line
+
+
+def test_a_run_is_resumed_into_another_folder_that_stands_alone(lean, stateful, tmp_path):
+    path = stateful / 'checkpoint-3.pth.tar'
+    run = lean(tmp_path / 'other', f'{STATEFUL} --epochs 6 --resume {path}')
+    assert run.text('summary.csv') == (stateful / 'summary.csv').read_text()
+    assert weights(run.folder, 'model_best.pth.tar')['epoch'] == weights(stateful, 'model_best.pth.tar')['epoch']
+    assert [path.name for path in finished_checkpoints(run.folder)][:4] == [
+        'last.pth.tar',
+        'checkpoint-5.pth.tar',
+        'checkpoint-4.pth.tar',
+        'checkpoint-3.pth.tar',
+    ]
+
+
+def test_weights_can_be_resumed_without_the_optimizer(lean, stateful, tmp_path):
+    path = stateful / 'last.pth.tar'
+    run = lean(tmp_path / 'run', f'{STATEFUL} --lr 1e-30 --warmup-epochs 0 --epochs 7 --resume {path} --no-resume-opt')
+    assert weights(run.folder)['optimizer']['state'][0]['step'] == 2  # two batches, and not those of six epochs before
+    torch.testing.assert_close(
+        weights(run.folder)['state_dict']['fc.weight'], weights(stateful)['state_dict']['fc.weight']
+    )
+
+
+@pytest.mark.parametrize(
+    ('change', 'line', 'message'),
+    [
+        ({}, '--model test_vit --model-kwargs patch_size=8', 'the checkpoint {path} does not fit this run: '),
+        ({'optimizer': {'x': 1}}, '', "the checkpoint {path} does not fit this run: 'param_groups'"),
+        ({'epoch': 'x'}, '', "cannot use the checkpoint {path}: its epoch is 'x'"),
+        ({'optimizer': None}, '', '{path} is not a checkpoint of a run: weights alone go to --initial-checkpoint'),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_refused(lean, stateful, tmp_path, change, line, message):
+    path, checkpoint = tmp_path / 'changed.pth.tar', {**weights(stateful), **change}
+    torch.save({name: part for name, part in checkpoint.items() if part is not None}, path)
+    run = lean(tmp_path / 'run', f'{STATEFUL} {line} --resume {path} -j 0', status=1)
+    assert run.last_line.startswith('hmix-train: error: ' + message.format(path=path)) and len(run.last_line) < 500
+
+
+# Checkpoints of others, and of earlier versions
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [
+        {'checkpoint_files': [('{victim}', 99.0), ('../victim/checkpoint-0.pth.tar', 99.0)]},
+        {'best_epoch': '0/../../victim/x', 'best_metric': 0.0},
+        {'pending': ('0/../../victim/x', 99.0)},
+    ],
+)
+def test_no_entry_of_a_checkpoint_has_a_file_removed_or_replaced(lean, stateful, copied, entries):
+    """Version 0.1.0 believed the list of kept checkpoints that it had written into each of them."""
+    victim = copied.parent / 'victim' / 'checkpoint-0.pth.tar'
+    victim.parent.mkdir()
+    victim.write_text('precious')
+    files = [(name.format(victim=victim), metric) for name, metric in entries.get('checkpoint_files', [])]
+    checkpoint = {**weights(copied), 'saver': {**entries, 'checkpoint_files': files}}
+    torch.save(checkpoint, copied / 'last.pth.tar')
+    lean(copied, f'{STATEFUL} --epochs 7 --checkpoint-hist 1 --resume auto')
+    assert victim.read_text() == 'precious' and os.listdir(victim.parent) == [victim.name]
+    assert len(list(copied.glob('checkpoint-*'))) == 1
+
+
+def test_no_variable_of_torch_makes_a_sound_checkpoint_damaged(lean, stateful, copied):
+    """torch.load refuses every file where both of its variables are set."""
+    line = f'{STATEFUL} --epochs 6 --resume {copied}/checkpoint-4.pth.tar'
+    run = lean.wait(lean.start(copied, line, environment={'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}))
+    assert run.status == 0, run.log
+    assert_same_run(copied, stateful)
+
+
+def test_a_run_of_an_earlier_version_that_ended_in_mid_epoch_resumes_from_its_last_whole_epoch(lean, stateful, copied):
+    recovery = copied / 'recovery-5-1.pth.tar'
+    os.replace(copied / 'last.pth.tar', recovery)
+    torch.save({**weights(copied, recovery.name), 'epoch': 4, 'batches_done': 1}, recovery)
+    shutil.copy(copied / 'checkpoint-4.pth.tar', copied / 'last.pth.tar')
+    run = lean(copied, f'{STATEFUL} --epochs 6 --resume {recovery}', status=1)
+    assert f'cannot use the checkpoint {recovery}: it is from the middle of an epoch' in run.last_line
+    run = lean(copied, f'{STATEFUL} --epochs 6 --resume auto')
+    assert f'{recovery} is from the middle of an epoch, which begins anew' in run.log
+    assert f'Resumed from {copied}/last.pth.tar at epoch 5.' in run.log
+    recovery.unlink()
+    assert_same_run(copied, stateful)
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_reading_a_checkpoint_runs_nothing(tmp_path):
+    path = tmp_path / 'last.pth.tar'
+    torch.save({'epoch': 3, 'state_dict': {}, 'optimizer': {}, 'more': Hostile(str(tmp_path / 'made'))}, path)
+    with pytest.raises(RunError, match='holds more than weights and plain values'):
+        read_checkpoint(path)
+    assert not (tmp_path / 'made').exists()
+
+
+@pytest.mark.parametrize(('checkpoint', 'expected'), [({'epoch': 4, 'version': 2}, 5), ({'epoch': 4}, 4)])
+def test_the_epoch_after_a_checkpoint_is_that_of_its_version(checkpoint, expected):
+    """timm's before version 2 counted on before it saved."""
+    assert next_epoch(checkpoint) == expected
+
+
+# Folders
+
+
+def test_checkpoints_are_listed_from_the_most_advanced_down(tmp_path):
+    for name in ('model_best', *(f'checkpoint-{epoch}' for epoch in range(12)), 'last', 'checkpoint-x', 'recovery-3-1'):
+        (tmp_path / f'{name}.pth.tar').touch()
+    (tmp_path / 'checkpoint-99.pth.tar.tmp').touch()
+    names = ['last', *(f'checkpoint-{epoch}' for epoch in range(11, -1, -1)), 'model_best']
+    assert finished_checkpoints(tmp_path) == [tmp_path / f'{name}.pth.tar' for name in names]
+    assert finished_checkpoints(tmp_path / 'none') == []
 
 
 @pytest.mark.parametrize(
@@ -70,235 +320,54 @@ def test_a_missing_folder_holds_nothing(tmp_path):
         ('checkpoint-12.pth.tar.tmp', False),
     ],
 )
-def test_what_makes_a_folder_a_runs(tmp_path, name, expected):
+def test_a_table_or_a_checkpoint_makes_a_folder_a_runs(tmp_path, name, expected):
+    assert not holds_run(tmp_path / 'none')
     (tmp_path / name).touch()
     assert holds_run(tmp_path) is expected
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_next_lower_number(twelve, caplog):
-    (twelve / 'checkpoint-11.pth.tar').write_bytes(b'half')
-    (twelve / 'last.pth.tar').write_bytes(b'')
-    assert find_checkpoint(twelve) == twelve / 'checkpoint-10.pth.tar'
-    assert 'last.pth.tar' in caplog.text and 'checkpoint-11.pth.tar' in caplog.text
+def save_epochs(folder, *metrics, first=0, resume=None, count=3):
+    """Writes the results of epochs as a run would, with another run's table and checkpoints if it resumes it."""
+    output = Output(folder, {'model': 'm', 'resume': 'auto', 'checkpoint_hist': count}, 'top1')
+    if resume is not None:
+        output.restore(resume, read_checkpoint(resume), first)
+    for epoch, metric in enumerate(metrics, start=first):
+        output.record(epoch, {'train_loss': 1.0, 'eval_top1': float(metric)}, {}, {'state_dict': {}, 'optimizer': {}})
 
 
-@pytest.mark.parametrize(
-    ('recovery', 'found'),
-    [('recovery-12-1', 'recovery-12-1'), ('recovery-11-40', 'checkpoint-11'), ('recovery-9-99', 'checkpoint-11')],
-)
-def test_a_recovery_checkpoint_counts_only_beyond_the_finished_epochs(twelve, recovery, found):
-    epoch, batches = map(int, recovery.split('-')[1:])
-    write(twelve, recovery, epoch - 1, batches_done=batches)
-    assert find_checkpoint(twelve).name == f'{found}.pth.tar'
-
-
-def test_nothing_usable_is_an_error_and_not_a_fresh_start(tmp_path):
-    (tmp_path / 'recovery-0-2.pth.tar').write_bytes(b'half')
-    with pytest.raises(RunError, match=f'none of the checkpoints in {tmp_path} can be used'):
-        find_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ('checkpoint', 'expected'),
-    [
-        ({'epoch': 4, 'version': 2}, (5, 0)),
-        ({'epoch': 4}, (4, 0)),  # timm's before version 2 counted on before it saved
-        ({'epoch': 4, 'version': 2, 'batches_done': 7}, (5, 7)),
-    ],
-)
-def test_position(checkpoint, expected):
-    assert position(checkpoint) == expected
-
-
-def test_weights_alone_are_no_checkpoint(tmp_path):
-    torch.save({'weight': torch.zeros(1)}, tmp_path / 'weights.pth')
-    with pytest.raises(RunError, match='is not a checkpoint of a run'):
-        read_checkpoint(tmp_path / 'weights.pth')
-
-
-def kept(folder):
-    return sorted(int(path.name.split('-')[1].split('.')[0]) for path in folder.glob('checkpoint-*'))
-
-
-def best(metrics, decreasing, count):
-    """The epochs of the best metrics; of equal ones the earlier."""
-    order = sorted(range(len(metrics)), key=lambda epoch: (metrics[epoch] * (1 if decreasing else -1), epoch))
-    return order[:count]
-
-
-@pytest.mark.parametrize('decreasing', [False, True])
-@pytest.mark.parametrize('max_history', [1, 3, 20])
-def test_the_best_epochs_are_kept(tmp_path, decreasing, max_history):
-    metrics = [random.Random(0).choice([1, 5, 7, 9, 10, 11, 30]) for _ in range(14)]
-    metrics = [metric + epoch % 3 for epoch, metric in enumerate(metrics)]
-    saver = Saver(tmp_path, decreasing, max_history)
-    for epoch, metric in enumerate(metrics):
-        saver.save_checkpoint({'state_dict': {}, 'optimizer': {}}, epoch, metric)
-        done = metrics[: epoch + 1]
-        (first, *_) = best(done, decreasing, 1)
-        assert kept(tmp_path) == sorted(best(done, decreasing, max_history))
-        assert read_checkpoint(tmp_path / 'model_best.pth.tar')['epoch'] == first
-        assert (saver.best_epoch, saver.best_metric) == (first, metrics[first])
-        assert read_checkpoint(tmp_path / 'last.pth.tar')['epoch'] == epoch
+METRICS = [3, 9, 1, 8, 8, 2, 10, 4, 7, 11, 5, 6, 12, 0]
 
 
 @pytest.mark.parametrize('resumed_at', [2, 6, 11])
-def test_a_resumed_saver_keeps_what_an_unbroken_one_keeps(tmp_path, resumed_at):
-    metrics = [3, 9, 1, 8, 8, 2, 10, 4, 7, 11, 5, 6, 12, 0]
-
-    def save(folder, epochs, path=None):
-        folder.mkdir(exist_ok=True)
-        saver = Saver(folder, decreasing=False, max_history=3)
-        if path is not None:
-            saver.restore(path, read_checkpoint(path))
-        for epoch in epochs:
-            saver.save_checkpoint({'state_dict': {}, 'optimizer': {}}, epoch, metrics[epoch])
-        return saver
-
-    unbroken = save(tmp_path / 'unbroken', range(14))
-    save(tmp_path / 'broken', range(resumed_at))
-    resumed = save(tmp_path / 'broken', range(resumed_at, 14), tmp_path / 'broken/last.pth.tar')
-    assert resumed.history == unbroken.history
-    assert unbroken.history == [
-        ('checkpoint-12.pth.tar', 12),
-        ('checkpoint-9.pth.tar', 11),
-        ('checkpoint-6.pth.tar', 10),
-    ]
+@pytest.mark.parametrize('lost', ['', 'model_best', 'checkpoint'])
+def test_a_resumed_run_keeps_the_checkpoints_of_an_unbroken_one(tmp_path, resumed_at, lost):
+    """Also where a kill came between the last checkpoint and the files that follow it."""
+    save_epochs(tmp_path / 'unbroken', *METRICS)
+    save_epochs(tmp_path / 'broken', *METRICS[:resumed_at])
+    last = tmp_path / 'broken/last.pth.tar'
+    for path in (tmp_path / 'broken').glob('*.pth.tar'):
+        if path.name == f'{lost}.pth.tar' or path.name == f'{lost}-{resumed_at - 1}.pth.tar':
+            path.unlink()
+    save_epochs(tmp_path / 'broken', *METRICS[resumed_at:], first=resumed_at, resume=last)
     assert sorted(os.listdir(tmp_path / 'broken')) == sorted(os.listdir(tmp_path / 'unbroken'))
-
-
-def test_two_recovery_checkpoints_stay(tmp_path):
-    saver = Saver(tmp_path, decreasing=False, max_history=1)
-    for batch in (8, 9, 10, 11):
-        saver.save_recovery({'state_dict': {}, 'optimizer': {}}, 9, batch)
-    saver.save_recovery({'state_dict': {}, 'optimizer': {}}, 10, 2)
-    assert names(recovery_checkpoints(tmp_path)) == ['recovery-10-2', 'recovery-9-11']
-    assert position(read_checkpoint(tmp_path / 'recovery-10-2.pth.tar')) == (10, 2)
-
-
-def test_resuming_an_earlier_epoch_gives_up_the_recoveries_ahead_of_it(tmp_path):
-    """Left there, `--resume auto` would later go on from batches of the run that was given up."""
-    saver = Saver(tmp_path, decreasing=False, max_history=9)
-    for epoch in range(3):
-        saver.save_checkpoint({'state_dict': {}, 'optimizer': {}}, epoch, epoch)
-    saver.save_recovery({'state_dict': {}, 'optimizer': {}}, 3, 5)
-    path = tmp_path / 'checkpoint-1.pth.tar'
-    Saver(tmp_path, decreasing=False, max_history=9).restore(path, read_checkpoint(path))
-    assert recovery_checkpoints(tmp_path) == []
-
-
-def test_what_a_run_goes_on_from_stays_in_mid_epoch_too(tmp_path):
-    saver = Saver(tmp_path, decreasing=False, max_history=1)
-    for batch in (4, 5, 6):
-        saver.save_recovery({'state_dict': {}, 'optimizer': {}}, 1, batch)
-    path = tmp_path / 'recovery-1-5.pth.tar'
-    Saver(tmp_path, decreasing=False, max_history=1).restore(path, read_checkpoint(path))
-    assert names(recovery_checkpoints(tmp_path)) == ['recovery-1-5']
-
-
-def test_the_first_batches_alone_can_be_gone_on_from(tmp_path):
-    """Nothing is finished yet: a recovery from the first epoch is all there is."""
-    write(tmp_path, 'recovery-0-3', -1, batches_done=3)
-    (tmp_path / 'last.pth.tar').write_bytes(b'half')
-    assert find_checkpoint(tmp_path).name == 'recovery-0-3.pth.tar'
-
-
-class Hostile:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_reading_a_checkpoint_runs_nothing(tmp_path):
-    write(tmp_path, 'last', 3, more=Hostile(str(tmp_path / 'made')))
-    with pytest.raises(RunError, match='holds more than weights and plain values'):
-        read_checkpoint(tmp_path / 'last.pth.tar')
-    assert not (tmp_path / 'made').exists()
-
-
-def save_epochs(folder, *metrics, max_history=1):
-    folder.mkdir(exist_ok=True)
-    saver = Saver(folder, decreasing=False, max_history=max_history)
-    for epoch, metric in enumerate(metrics):
-        saver.save_checkpoint({'state_dict': {}, 'optimizer': {}}, epoch, metric)
-    return saver
-
-
-def test_the_best_are_copied_where_there_are_no_hard_links(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise PermissionError(1, 'Operation not permitted')
-
-    monkeypatch.setattr(os, 'link', refuse)
-    save_epochs(tmp_path, 1.0, 3.0, 2.0)
-    assert sorted(os.listdir(tmp_path)) == ['checkpoint-1.pth.tar', 'last.pth.tar', 'model_best.pth.tar']
-    assert read_checkpoint(tmp_path / 'model_best.pth.tar')['epoch'] == 1
-    assert read_checkpoint(tmp_path / 'last.pth.tar')['epoch'] == 2
-
-
-def test_what_a_kill_left_half_made_is_in_nobodys_way(tmp_path):
-    (tmp_path / 'checkpoint-0.pth.tar.tmp').write_bytes(b'half')
-    (tmp_path / 'model_best.pth.tar.tmp').write_bytes(b'half')
-    save_epochs(tmp_path, 1.0)
-    assert read_checkpoint(tmp_path / 'checkpoint-0.pth.tar')['epoch'] == 0
-    # links, not copies: an epoch's weights are on the disk once
-    assert (tmp_path / 'model_best.pth.tar').samefile(tmp_path / 'last.pth.tar')
-
-
-def test_a_best_checkpoint_that_cannot_be_written_is_named_and_not_left_half_made(tmp_path, monkeypatch):
-    def refuse(source, target, real=os.replace, **kwargs):
-        if 'model_best' in str(target):
-            raise OSError(28, 'No space left on device')
-        return real(source, target)
-
-    monkeypatch.setattr(os, 'replace', refuse)
-    with pytest.raises(RunError, match=r'cannot write .*model_best\.pth\.tar: No space left on device'):
-        save_epochs(tmp_path, 1.0)
-    assert sorted(os.listdir(tmp_path)) == ['checkpoint-0.pth.tar', 'last.pth.tar']
+    assert weights(tmp_path / 'broken', 'model_best.pth.tar')['epoch'] == 12
 
 
 @pytest.mark.parametrize('lost', [(), ('checkpoint-1',), ('checkpoint-1', 'model_best')])
 def test_the_best_model_is_taken_along_into_another_folder(tmp_path, lost):
-    save_epochs(tmp_path / 'first', 1.0, 3.0, 2.0)
+    save_epochs(tmp_path / 'first', 1, 3, 2)
     for name in lost:
         (tmp_path / 'first' / f'{name}.pth.tar').unlink()
-    path = tmp_path / 'first/last.pth.tar'
-    saver = Saver(tmp_path, decreasing=False, max_history=1)
-    saver.restore(path, read_checkpoint(path))
-    assert (saver.best_epoch, saver.best_metric) == (1, 3.0)
-    taken = tmp_path / 'model_best.pth.tar'
+    save_epochs(tmp_path / 'second', first=3, resume=tmp_path / 'first/last.pth.tar')
+    taken = tmp_path / 'second/model_best.pth.tar'
     assert taken.exists() is (len(lost) < 2)
-    if taken.exists():
-        assert read_checkpoint(taken)['epoch'] == 1
+    assert not taken.exists() or read_checkpoint(taken)['epoch'] == 1
 
 
 def test_the_best_epochs_of_another_folder_take_no_place_in_this_one(tmp_path):
-    save_epochs(tmp_path / 'first', 5.0, 6.0, max_history=2)
-    path = tmp_path / 'first/last.pth.tar'
-    saver = Saver(tmp_path, decreasing=False, max_history=2)
-    saver.restore(path, read_checkpoint(path))
-    for epoch, metric in ((2, 1.0), (3, 2.0), (4, 3.0)):
-        saver.save_checkpoint({'state_dict': {}, 'optimizer': {}}, epoch, metric)
-    assert kept(tmp_path) == [1, 4]  # the one that was gone on from came along
-    assert kept(tmp_path / 'first') == [0, 1]
-    assert (saver.best_epoch, saver.best_metric) == (1, 6.0)
-
-
-def test_the_numbered_checkpoint_of_the_best_epoch_is_what_restores_the_best_model(tmp_path):
-    """A kill after the epoch was kept and before `model_best` followed leaves an older one."""
-    save_epochs(tmp_path, 1.0, 3.0, max_history=2)
-    path = tmp_path / 'last.pth.tar'
-    (tmp_path / 'model_best.pth.tar').unlink()
-    os.link(tmp_path / 'checkpoint-0.pth.tar', tmp_path / 'model_best.pth.tar')
-    Saver(tmp_path, decreasing=False, max_history=2).restore(path, read_checkpoint(path))
-    assert read_checkpoint(tmp_path / 'model_best.pth.tar')['epoch'] == 1
-
-
-def test_a_checkpoint_of_another_script_brings_no_best_model(tmp_path):
-    save_epochs(tmp_path / 'first', 1.0)
-    write(tmp_path / 'first', 'last', 4)  # without the bookkeeping
-    path = tmp_path / 'first/last.pth.tar'
-    saver = Saver(tmp_path, decreasing=False, max_history=1)
-    saver.restore(path, read_checkpoint(path))
-    assert saver.best_metric is None and not (tmp_path / 'model_best.pth.tar').exists()
+    save_epochs(tmp_path / 'first', 5, 6)
+    save_epochs(tmp_path / 'second', 1, 2, 3, first=2, resume=tmp_path / 'first/last.pth.tar', count=2)
+    names = {path.name for path in (tmp_path / 'second').glob('checkpoint-*')}
+    assert names == {'checkpoint-1.pth.tar', 'checkpoint-4.pth.tar'}  # the resumed one came along
+    assert len(list((tmp_path / 'first').glob('checkpoint-*'))) == 2
+    assert weights(tmp_path / 'second', 'model_best.pth.tar')['epoch'] == 1

@@ -1,212 +1,167 @@
-"""Images of a run: which data sets timm is asked for, what is checked before them, how they are read and drawn."""
+"""Images of a run: bad data and bad disks end it in one clear line, and each epoch draws them anew."""
 
-import random
+import os
 import re
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import AugMixDataset, ImageDataset, create_dataset
+from timm.data import ImageDataset, create_dataset, create_loader
 from timm.data.readers.reader import Reader
+from torch.utils.data import Dataset
 
-from train_patch.trainer import data
-from train_patch.trainer.arguments import WrongArguments
+from train_patch.common.errors import WrongArguments
 from train_patch.trainer.data import (
     EpochSeeded,
     StrictImageDataset,
     UnreadableImage,
-    check_classes,
+    build_loaders,
     check_data_folder,
-    check_num_classes,
     class_indices,
     draw_seed,
     load_datasets,
     strict,
 )
 
-from .test_loop import arguments
+from .conftest import arguments
 
-# What timm is asked for
+CPU = torch.device('cpu')
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """asked('line') → what `create_dataset` was called with, for training and for validation."""
-
-    def run(line):
-        calls = []
-        monkeypatch.setattr(data, 'create_dataset', lambda name, **kwargs: calls.append({'name': name, **kwargs}))
-        load_datasets(arguments(line))
-        return calls
-
-    return run
+def data(image_folder, tmp_path):
+    """A copy of the shared images, to be spoiled."""
+    return shutil.copytree(image_folder, tmp_path / 'data')
 
 
-def test_timm_is_asked_for_what_the_options_say(asked):
-    line = '--dataset hfds/x --data-dir folder --train-split a --val-split b --train-num-samples 5 --val-num-samples 7 '
-    line += '--dataset-download --class-map map.txt --input-img-mode L --in-chans 1 --input-key i --target-key t -b 9 '
-    train, validation = asked(f'{line} --seed 3 --epoch-repeats 2.5')
-    shared = {
-        'name': 'hfds/x',
-        'root': 'folder',
-        'class_map': 'map.txt',
-        'download': True,
-        'batch_size': 9,
-        'input_img_mode': 'L',
-        'input_key': 'i',
-        'target_key': 't',
-    }
-    repeated = {'seed': 3, 'repeats': 2.5}
-    assert train == {**shared, **repeated, 'split': 'a', 'is_training': True, 'num_samples': 5}
-    assert validation == {**shared, 'split': 'b', 'is_training': False, 'num_samples': 7}
+def error(lean, tmp_path, line='', status=2, **kwargs):
+    """The last line of a run that ends before it trains."""
+    run = lean(tmp_path / 'run', f'--epochs 1 -j 1 {line}', status=status, **kwargs)
+    assert 'Traceback' not in run.log and 'Train: ' not in run.log, run.log
+    return run.last_line
 
 
-def test_without_options_timm_is_asked_for_its_defaults(asked, image_folder):
-    train, validation = asked(f'--data-dir {image_folder}')
-    for found, split in ((train, 'train'), (validation, 'validation')):
-        assert (found['name'], found['split'], found['input_img_mode']) == ('', split, 'RGB')
-        assert (found['download'], found['class_map'], found['num_samples']) == (False, '', None)
+# Files and folders
 
 
-def test_without_a_validation_split_there_is_no_validation(asked, image_folder):
-    assert [call['split'] for call in asked(f'--data-dir {image_folder} --val-split ""')] == ['train']
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('content', [b'', b'no\nimage at all', 'half'])
+def test_an_unreadable_image_is_named(lean, data, tmp_path, workers, content):
+    path = data / 'train/class2/3.jpg'
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == 'half' else content)
+    run = lean(tmp_path / 'run', f'--epochs 1 -j {workers} -b 32', status=1, data=data)
+    assert run.last_line.startswith(f'hmix-train: error: cannot read the image {path}: ')
+    assert not (run.folder / 'summary.csv').exists()
 
 
-def test_loaded_data_sets_are_read_strictly(image_folder):
-    train, validation = load_datasets(arguments(f'--data-dir {image_folder} --num-classes 4'))
-    assert type(train) is type(validation) is StrictImageDataset
-    assert (len(train), len(validation)) == (32, 16)
-    assert [train[i][1] for i in (0, 8, 31)] == [0, 1, 3]
-    assert load_datasets(arguments(f'--data-dir {image_folder} --val-split ""'))[1] is None
+@pytest.mark.parametrize('split', ['train', 'validation'])
+def test_a_missing_split_is_named(lean, data, tmp_path, split):
+    """timm would read it from the root: training and validation images together."""
+    (data / split).rename(data / 'images')
+    assert f'--data-dir {data}: there is no folder {split}/ in it' in error(lean, tmp_path, data=data)
 
 
-@pytest.mark.parametrize(
-    ('line', 'message'),
-    [
-        ('--num-classes 3', '--num-classes 3: the data has 4 classes; pass --num-classes 4'),
-        ('--train-split other', '--data-dir {folder}: there is no folder other/ in it'),
-        ('--val-split other', '--data-dir {folder}: there is no folder other/ in it'),
-        ('--class-map none.txt', '--data-dir {folder}: '),
-    ],
-)
-def test_data_that_do_not_fit_are_named_by_the_option(image_folder, line, message):
-    with pytest.raises(WrongArguments) as refusal:
-        load_datasets(arguments(f'--data-dir {image_folder} {line}'))
-    assert str(refusal.value).startswith(message.format(folder=image_folder))
+def test_missing_and_empty_folders_are_named(lean, tmp_path):
+    assert '--data-dir /no/such/folder: there is no such folder' in error(lean, tmp_path, data='/no/such/folder')
+    assert '--data-dir is missing' in error(lean, tmp_path, '--model test_resnet --device cpu', small=False)
+    for folder in ('train/class0', 'validation/class0'):
+        (tmp_path / 'data' / folder).mkdir(parents=True)
+    assert f'Found 0 images in subfolders of {tmp_path}/data/train' in error(lean, tmp_path, data=tmp_path / 'data')
 
 
-@pytest.mark.parametrize(
-    ('dataset', 'error', 'message'),
-    [
-        (
-            'torch/x',
-            RuntimeError('not found.\n  use download=True'),
-            '--dataset torch/x: not found. use --dataset-down',
-        ),
-        ('', AssertionError(), '--data-dir {folder}: AssertionError'),
-    ],
-)
-def test_what_others_complain_of_is_one_line(monkeypatch, image_folder, dataset, error, message):
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(data, 'create_dataset', fail)
-    with pytest.raises(WrongArguments) as refusal:
-        load_datasets(arguments(f'--data-dir {image_folder} --dataset "{dataset}"'))
-    assert str(refusal.value).startswith(message.format(folder=image_folder))
-    assert '\n' not in str(refusal.value)
-
-
-# The folder
-
-
-@pytest.mark.parametrize('dataset', ['', 'torch/folder', 'torch/image_folder'])
-def test_a_folder_is_looked_at_before_it_is_scanned(tmp_path, dataset):
+def test_synonyms_of_a_split_tar_files_and_other_kinds_of_data_pass(tmp_path):
     for name in ('train', 'val'):
         (tmp_path / name).mkdir()
-    check_data_folder(str(tmp_path), dataset, ['train', 'validation'])  # timm knows `val`, too
-    (tmp_path / 'test').touch()
     (tmp_path / 'data.tar').touch()
-    check_data_folder(f'{tmp_path}/data.tar', dataset, ['train', 'validation'])
-    for root, splits, message in (
-        (None, ['train'], '--data-dir is missing: '),
-        ('', ['train'], '--data-dir is missing: '),
-        (f'{tmp_path}/none', ['train'], f'--data-dir {tmp_path}/none: there is no such folder'),
-        (f'{tmp_path}/test', ['train'], f'--data-dir {tmp_path}/test: neither a folder nor a .tar file'),
-        (str(tmp_path), ['train', 'other'], f'--data-dir {tmp_path}: there is no folder other/ in it'),
-        (str(tmp_path), ['other', 'train'], f'--data-dir {tmp_path}: there is no folder other/ in it'),
-    ):
-        with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
-            check_data_folder(root, dataset, splits)
-
-
-def test_a_split_that_is_a_file_is_named(tmp_path):
-    (tmp_path / 'train').touch()
-    with pytest.raises(ValueError, match=f'--data-dir {tmp_path}: {tmp_path}/train is not a folder'):
-        check_data_folder(str(tmp_path), '', ['train'])
-
-
-@pytest.mark.parametrize('dataset', ['hfds/x', 'torch/cifar10', 'wds/x'])
-def test_other_kinds_of_data_need_no_folder(dataset):
-    check_data_folder(None, dataset, ['train'])
+    for root, dataset in ((tmp_path, ''), (tmp_path, 'torch/folder'), (tmp_path / 'data.tar', ''), (None, 'hfds/x')):
+        check_data_folder(root and str(root), dataset, ['train', 'validation'])
+    with pytest.raises(WrongArguments, match='there is no folder other/ in it'):
+        check_data_folder(str(tmp_path), 'torch/image_folder', ['train', 'other'])
 
 
 # Classes
 
 
-def classes(*names, **indices):
-    return SimpleNamespace(class_to_idx=indices or {name: index for index, name in enumerate(names)})
+def test_a_class_without_images_of_one_kind_is_named(lean, data, tmp_path):
+    shutil.rmtree(data / 'validation/class1')
+    (data / 'validation/class1').mkdir()
+    message = '1 class(es) with {} images have no {} images: {}'
+    assert message.format('training', 'validation', 'class1') in error(lean, tmp_path, data=data)
+    shutil.rmtree(data / 'train/class1')
+    shutil.copytree(data / 'validation/class2', data / 'validation/class9')
+    assert message.format('validation', 'training', 'class9') in error(lean, tmp_path, data=data)
 
 
-def test_class_indices_of_timms_of_torchvisions_and_of_those_that_do_not_say():
-    assert class_indices(classes('a', 'b')) == {'a': 0, 'b': 1}
-    assert class_indices(SimpleNamespace(reader=classes('a'), class_to_idx={'z': 5})) == {'a': 0}
-    assert class_indices(SimpleNamespace()) == class_indices(SimpleNamespace(class_to_idx=None)) == {}
+@pytest.mark.parametrize('given', [3, 5, 1000])
+def test_a_wrong_number_of_classes_is_named(lean, tmp_path, given):
+    line = error(lean, tmp_path, f'--num-classes {given}')
+    assert f'--num-classes {given}: the data has 4 classes; pass --num-classes 4' in line
 
 
-def test_classes_have_images_in_both():
-    check_classes(classes('a', 'b'), classes('b', 'a'), '')
-    check_classes(classes('a', 'b'), None, '')
-    check_classes(classes('a', 'b'), classes('a'), 'map.txt')  # a map may leave classes out
-    check_classes(classes('a'), SimpleNamespace(), '')
-    check_classes(SimpleNamespace(), classes('a'), '')
+def test_a_class_map_gives_the_indices(lean, tmp_path, image_folder):
+    """It may leave folders out, and hold a name that has no images."""
+    path = tmp_path / 'map.txt'
+    path.write_text('class3\nunseen\nclass0\n')
+    run = lean(tmp_path / 'run', f'--epochs 1 -j 0 --num-classes 3 --class-map {path}')
+    assert len(run.rows) == 1
+    assert '--num-classes 2: the data has 3 classes' in error(lean, tmp_path, f'--num-classes 2 --class-map {path}')
+    train, validation = load_datasets(arguments(f'--data-dir {image_folder} --class-map {path}'))
+    assert (len(train), len(validation)) == (16, 8)
+    assert class_indices(train) == {'class3': 0, 'unseen': 1, 'class0': 2}
+    assert class_indices(SimpleNamespace(class_to_idx={'a': 0})) == {'a': 0}  # torchvision's
+    assert class_indices(SimpleNamespace(class_to_idx=None)) == class_indices(SimpleNamespace()) == {}
 
 
 @pytest.mark.parametrize(
-    ('train', 'validation', 'message'),
+    ('line', 'message'),
     [
-        ('ab', 'a', '1 class(es) with training images have no validation images: b (every'),
-        ('a', 'acb', '2 class(es) with validation images have no training images: b, c (every'),
-        ('afedcb', 'a', '5 class(es) with training images have no validation images: b, c, d, e, f (every'),
-        ('agfedcb', 'a', '6 class(es) with training images have no validation images: b, c, d, e, f, … (every'),
+        ('--dataset torch/cifar10', '--dataset torch/cifar10: [^\n]*--dataset-download'),
+        ('--dataset torch/no_such', '--dataset torch/no_such: Unknown torchvision dataset'),
+        ('--class-map none.txt', '--data-dir {folder}: '),
     ],
 )
-def test_a_class_that_one_of_them_lacks_is_named(train, validation, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        check_classes(classes(*train), classes(*validation), '')
+def test_a_data_set_that_cannot_be_had_is_named(image_folder, line, message):
+    with pytest.raises(WrongArguments, match=f'^{message.format(folder=re.escape(str(image_folder)))}[^\n]*$'):
+        load_datasets(arguments(f'--data-dir {image_folder} {line}'))
 
 
-@pytest.mark.parametrize(
-    ('number', 'class_map', 'fits'),
-    [(3, '', True), (2, '', False), (4, '', False), (3, 'map', True), (2, 'map', False), (4, 'map', True)],
-)
-def test_a_model_has_as_many_classes_as_the_data(number, class_map, fits):
-    dataset = classes(b=0, c=2)  # the highest index counts: a map may leave some out
-    if fits:
-        check_num_classes(number, dataset, class_map, given=True)
-        return
-    for given, start in (
-        (True, f'--num-classes {number}'),
-        (False, f"--num-classes is missing, and the model's {number}"),
-    ):
-        with pytest.raises(ValueError, match=f'^{start}: the data has 3 classes; pass --num-classes 3$'):
-            check_num_classes(number, dataset, class_map, given=given)
+def test_a_batch_larger_than_the_data_is_named(lean, tmp_path):
+    assert '--batch-size 64: 32 training images are less than one batch' in error(lean, tmp_path, '-b 64')
 
 
-def test_data_that_do_not_say_their_classes_go_with_any_number():
-    check_num_classes(7, SimpleNamespace(), '', given=True)
+# Disks
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB: one checkpoint of the small model fits, two do not."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f'needs the right to mount a tmpfs: {mounted.stderr.decode().strip()}')
+    yield folder
+    subprocess.run(['umount', str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_whole(lean, small_disk):
+    run = lean(small_disk / 'run', '--epochs 3 -j 0 --opt adamw', status=1)
+    assert run.last_line.endswith(': No space left on device')
+    assert run.last_line.startswith(f'hmix-train: error: cannot write {small_disk}/run/')
+    for name in os.listdir(run.folder):
+        if name.endswith('.pth.tar'):
+            torch.load(run.folder / name, weights_only=True)
+        assert not name.endswith('.tmp')
+
+
+def test_a_folder_that_cannot_be_written_is_named(lean, tmp_path):
+    (tmp_path / 'file').write_text('')
+    run = lean(tmp_path / 'file/run', '--epochs 1 -j 0', status=1)
+    assert run.last_line == f'hmix-train: error: cannot write {tmp_path}/file/run: Not a directory'
 
 
 # Reading
@@ -214,7 +169,7 @@ def test_data_that_do_not_say_their_classes_go_with_any_number():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of a colour image each, and what timm makes of it."""
+    """Two classes of a colour image each, as timm reads them."""
     for label, color in enumerate([(200, 10, 60), (0, 0, 255)]):
         (tmp_path / 'train' / f'class{label}').mkdir(parents=True)
         Image.new('RGB', (4, 3), color).save(tmp_path / 'train' / f'class{label}' / 'image.png')
@@ -223,6 +178,7 @@ def folder(tmp_path):
 
 def test_strict_reading_gives_timms_images_and_targets(folder):
     ours = strict(folder)
+    assert type(ours) is StrictImageDataset
     for index in range(2):
         (image, target), (timms, expected) = ours[index], folder[index]
         assert (image.mode, image.tobytes(), target) == (timms.mode, timms.tobytes(), expected)
@@ -254,87 +210,134 @@ def test_an_image_without_a_label_gets_timms_minus_one(folder):
     assert ours[0][1] == -1
 
 
-def test_an_unreadable_image_is_named_by_its_whole_path_in_one_line(folder, tmp_path):
-    path = tmp_path / 'train' / 'class1' / 'image.png'
-    path.write_bytes(b'no\nimage')
-    with pytest.raises(UnreadableImage, match=f'^cannot read the image {path}: cannot identify [^\n]*$'):
-        strict(folder)[1]
-    assert strict(folder)[0][1] == 0
-
-
 def test_other_data_sets_stay_as_they_are(folder):
     class Own(ImageDataset):
         pass
 
     own = Own('', reader=folder.reader)
-    assert strict(own) is own and strict(None) is None
-    split = AugMixDataset(folder, 2)
-    assert strict(split) is split
+    assert strict(own) is own
 
 
-# Drawing
+def test_an_unreadable_image_is_named_by_its_whole_path_in_one_line(folder, tmp_path):
+    path = tmp_path / 'train' / 'class1' / 'image.png'
+    path.write_bytes(b'no\nimage')
+    with pytest.raises(UnreadableImage, match=f'^cannot read the image {path}: cannot identify [^\n]*$'):
+        strict(folder)[1]
 
 
-class Numbers(torch.utils.data.Dataset):
-    """What each generator gives for a sample."""
+# Loaders
 
-    transform = 'first'
+CONFIG = {
+    'input_size': (3, 8, 10),
+    'mean': (0.1, 0.2, 0.3),
+    'std': (0.4, 0.5, 0.6),
+    'interpolation': 'bicubic',
+    'crop_pct': 0.9,
+}
+
+
+class Images(Dataset):
+    """Images of one colour each, and their number."""
+
+    transform = None
+
+    def __init__(self, count):
+        self.count = count
 
     def __len__(self):
-        return 5
+        return self.count
 
     def __getitem__(self, index):
-        return index, random.random(), float(np.random.rand()), float(torch.rand(()))
+        return self.transform(Image.new('RGB', (12, 12), (index, 2 * index, 255 - index))), index
 
 
-def reseed(seed):
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def loaders(line, train=18, validation=7):
+    args = arguments(f'-j 0 -b 4 {line}', prefetcher='--no-prefetcher' not in line)
+    return build_loaders(args, (Images(train), Images(validation)), CONFIG, CPU, None)
 
 
-def expected_of(seed, index):
-    reseed(seed)
-    return Numbers()[index]
+@pytest.mark.parametrize('line', ['--no-aug', '--no-aug --no-prefetcher'])
+def test_training_images_come_in_another_order_and_validation_images_all_in_theirs(line):
+    train, validation = loaders(f'{line} -vb 5')
+    torch.manual_seed(0)
+    drawn = [target.tolist() for _, target in train]
+    found = [index for batch in drawn for index in batch]
+    assert [len(batch) for batch in drawn] == [4] * 4 and len(set(found)) == 16 and found != sorted(found)
+    (images, first), (_, second) = validation
+    assert first.tolist() + second.tolist() == list(range(7))
+    assert images.shape == (5, 3, 8, 10)
+    expected = (np.array([3, 6, 252]) / 255 - CONFIG['mean']) / CONFIG['std']  # of image 3, whatever is cut
+    np.testing.assert_allclose(images[3].mean((1, 2)), expected, atol=1e-5)
 
 
-def test_a_worker_is_seeded_where_a_new_epoch_begins_and_only_there(monkeypatch):
-    draws = EpochSeeded(Numbers(), seed=42, rank=3)
-    monkeypatch.setattr(data, 'get_worker_info', lambda: SimpleNamespace(id=2))
-    untouched = expected_of(7, 1)
-    reseed(7)
-    assert draws[1] == untouched  # the first epoch is timm's
-    draws.set_epoch(4)
-    first = expected_of(draw_seed(42, 4, 3, 2), 0)
-    second = Numbers()[1]
-    reseed(0)
-    assert (draws[0], draws[1]) == (first, second)
-    draws.set_epoch(5)
-    fifth = expected_of(draw_seed(42, 5, 3, 2), 0)
-    assert draws[0] == fifth
+def test_the_padded_crop_is_that_of_training_alone():
+    train, validation = loaders('--train-padding 2')
+    ours, theirs = (loader.loader.dataset for loader in (train, validation))
+    assert [type(step).__name__ for step in ours.dataset.transform.transforms[:2]] == ['Resize', 'RandomCrop']
+    assert 'RandomCrop' not in [type(step).__name__ for step in theirs.transform.transforms]
 
 
-def test_without_workers_the_training_process_draws(monkeypatch):
-    draws = EpochSeeded(Numbers(), seed=42, rank=3)
-    draws.set_epoch(4)
-    expected = expected_of(7, 0)
-    reseed(7)
-    assert draws[0] == expected
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('--hflip .3', 'RandomHorizontalFlip(p=0.3)'),
+        ('--vflip .4', 'RandomVerticalFlip(p=0.4)'),
+        ('--scale .5 .75', 'scale=(0.5, 0.75)'),
+        ('--ratio .9 1.25', 'ratio=(0.9, 1.25)'),
+        ('--color-jitter .2', 'ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2)'),
+        ('--train-interpolation bilinear', 'interpolation=bilinear'),
+        ('--train-interpolation ""', 'interpolation=bicubic'),
+        ('--aa rand-m7', 'RandAugment(n=2'),
+        ('--reprob .6 --remode const --recount 3 --no-prefetcher', 'RandomErasing(p=0.6, mode=const, count=(1, 3))'),
+    ],
+)
+def test_each_option_of_the_transform_reaches_it(line, expected):
+    loader = loaders(line)[0]
+    transform = getattr(loader, 'loader', loader).dataset.dataset.transform
+    assert expected in str(transform), transform
 
 
-def test_the_data_set_inside_is_what_timms_loader_deals_with():
-    inner = Numbers()
-    draws = EpochSeeded(inner, seed=42, rank=3)
-    assert (len(draws), draws.transform) == (5, 'first')
-    draws.transform = 'other'
-    assert inner.transform == 'other'
+# Draws of loader workers
 
 
-def test_an_epoch_reaches_workers_that_are_running():
-    assert EpochSeeded(Numbers(), seed=42, rank=3).epoch.is_shared()
+class Draws(Dataset):
+    """Draws of a worker for each sample."""
+
+    transform = None
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        return np.full((3, 2, 2), np.random.randint(256), np.uint8), int(torch.randint(2**40, ()))
 
 
-def test_seeds_are_those_of_numpys_sequence():
-    expected = np.random.SeedSequence((1, 2, 3)).generate_state(1)[0] // 2
-    assert draw_seed(1, 2, 3) == expected and type(draw_seed(1, 2, 3)) is int
-    assert all(draw_seed(key) < 2**31 for key in range(100))
+def test_ranks_workers_and_epochs_draw_differently_and_again_the_same():
+    def draws(rank, epochs):
+        torch.manual_seed(42 + rank)
+        data = EpochSeeded(Draws(), seed=42, rank=rank)
+        loader = create_loader(data, (3, 2, 2), batch_size=4, num_workers=2, device=CPU)
+        found = {}
+        for epoch in epochs:
+            loader.dataset.epoch.fill_(epoch)
+            found[epoch] = torch.cat([target for _, target in loader]).tolist()
+        return found
+
+    first, second = draws(0, range(3)), draws(1, range(3))
+    everything = [value for found in (first, second) for values in found.values() for value in values]
+    assert len(set(everything)) == len(everything) == 2 * 3 * 16  # the two workers of each epoch are among them
+    assert draws(0, range(3)) == first
+    assert draws(0, [2]) == {2: first[2]}  # what workers that start in a resumed run draw
+
+
+def test_seeds_of_near_keys_are_unrelated_and_those_of_numpys_sequence():
+    keys = [
+        (seed, epoch, rank, worker)
+        for seed in range(5)
+        for epoch in range(5)
+        for rank in range(5)
+        for worker in range(5)
+    ]
+    seeds = {draw_seed(*key) for key in keys}
+    assert len(seeds) == len(keys) and all(0 <= seed < 2**31 for seed in seeds)
+    assert draw_seed(1, 2, 3) == np.random.SeedSequence((1, 2, 3)).generate_state(1)[0] // 2

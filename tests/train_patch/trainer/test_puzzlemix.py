@@ -40,7 +40,7 @@ def test_batches_are_mixed_until_the_off_epoch(lean, tmp_path, whole):
 
 
 def test_it_mixes_without_the_prefetcher_and_with_half_the_options(lean, tmp_path):
-    line = '--no-prefetcher --amp --amp-dtype bfloat16 --channels-last --grad-accum-steps 2 --grad-checkpointing'
+    line = '--no-prefetcher --amp --amp-dtype bfloat16 --channels-last --grad-accum-steps 2'
     run = lean(tmp_path / 'run', f'{PUZZLEMIX} {line}')
     assert len(run.rows) == 2
 

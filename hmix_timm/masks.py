@@ -1,7 +1,7 @@
-"""What a mask is, apart from how it is drawn.
+"""The kinds of masks, apart from how they are drawn.
 
-A mask M says how much of its own image every pixel keeps, `x̃ = M ⊙ x_i + (1 − M) ⊙ x_j` (paper, Eq. 1), and the label
-weight is the mean of M. There are three kinds, and only the last one is an H × W array before an image is blended:
+A mask M is the share of its own image that each pixel keeps, `x̃ = M ⊙ x_i + (1 − M) ⊙ x_j` (paper, Eq. 1), and the
+label weight is the mean of M. Of the three kinds only the last one is an H × W array before an image is blended:
 
 * `BoxMask`: 0 in a box, one value outside (Mixup has an empty box, CutMix has 1 outside, HMix has both);
 * `ProductMask`: a constant plus the product of a column and a row profile (GMix: a Gaussian is separable);
@@ -107,7 +107,7 @@ def _expanded(mask: BoxMask | ProductMask, size: Size) -> np.ndarray:
 
 
 def problem_with(mask: object, size: Size) -> str | None:
-    """What is wrong with a mask for images of `size`, in words; None where nothing is."""
+    """Names the fault of a mask for images of `size`; None if it is sound."""
     if not isinstance(mask, (BoxMask, ProductMask, DenseMask)):
         return f'it is a {type(mask).__name__}, neither BoxMask nor ProductMask nor DenseMask'
     if isinstance(mask, BoxMask):
@@ -120,10 +120,9 @@ def problem_with(mask: object, size: Size) -> str | None:
             )
     elif isinstance(mask, DenseMask) and not isinstance(mask.values, np.ndarray):
         return f'its values are a {type(mask.values).__name__}, not a numpy array'
-    shape = mask.values.shape if isinstance(mask, DenseMask) else tuple(map(len, mask.factors(size)[1:]))
-    if shape != size:
-        return f'its shape is {shape}, not {size}'
     values = mask.array(size)
+    if values.shape != size:
+        return f'its shape is {values.shape}, not {size}'
     if not np.isfinite(values).all():
         return 'it has values that are not finite'
     if values.min() < -1e-6 or values.max() > 1.0 + 1e-6:

@@ -290,12 +290,15 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
         target = default_collate([sample[1] for sample in batch])
         self._check_target(target, len(batch))
         count = (len(batch) + 1) // 2 if self.mode == 'half' else len(batch)
-        hook = {'pair': '_mix_pair_collate', 'batch': '_mix_batch_collate'}.get(self.mode, '_mix_elem_collate')
+        hook = _COLLATE_HOOKS.get(self.mode, '_mix_batch_collate')
         # timm's hooks add to zeros; filling memory that ours write to anyway would take a tenth of the whole call
         own = getattr(type(self), hook) is getattr(FastCollateMixup, hook)
         output = (torch.empty if own else torch.zeros)((count, *batch[0][0].shape), dtype=torch.uint8)
         lam = getattr(self, hook)(output, batch, **({'half': True} if self.mode == 'half' else {}))
         return output, self._mixed_target(target, lam)[:count]
+
+
+_COLLATE_HOOKS = {'pair': '_mix_pair_collate', 'elem': '_mix_elem_collate', 'half': '_mix_elem_collate'}
 
 
 def _size(images: torch.Tensor) -> Size:

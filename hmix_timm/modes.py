@@ -1,4 +1,4 @@
-"""Mix modes: the rows of the paper's tables, and which constructor arguments make each of them (section 5)."""
+"""Mix modes: the rows of the paper's tables, and the constructor arguments that make each of them (section 5)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class MixMode:
         colour: in plots; Okabe and Ito's, told apart by colour-blind readers too.
         family: name of the mask in the CutMix slot; '' where that slot is off.
         mixup_alpha: preset → Mixup's Beta parameter; empty where the Mixup slot is off.
-        needs_model: whether it is `PuzzleMix`, for which the model in training says what to keep of an image.
+        needs_model: whether it takes saliencies from the model in training: `PuzzleMix`.
     """
 
     title: str
@@ -83,7 +83,7 @@ def mixer_arguments(mix_mode: str, preset: str = 'imagenet') -> dict[str, Any]:
     check_choice('preset', preset, PRESETS)
     mode = mix_modes()[mix_mode]
     if mode.needs_model:
-        raise ValueError(f'mix_mode {mix_mode!r} asks a model what to keep: it is hmix_timm.{mode.title}, not Mixup')
+        raise ValueError(f'mix_mode {mix_mode!r} needs the model in training: use hmix_timm.{mode.title}, not Mixup')
     family = FAMILIES[mode.family or 'bbox']
     arguments = {
         'mixup_alpha': mode.mixup_alpha.get(preset, 0.0),

@@ -1,8 +1,7 @@
 """mask + images → mixed images: float batches in place, uint8 samples at collate.
 
-Nothing here is random and nothing knows which family a mask came from. Image j is the batch-reversed partner of image
-i, as in timm; the middle sample of an odd batch is its own partner and stays as it is. A mask of None leaves its sample
-alone.
+Nothing here is random or depends on a mask's family. Image j is the batch-reversed partner of image i, as in timm; the
+middle sample of an odd batch is its own partner and stays as it is. A mask of None leaves its sample alone.
 """
 
 from .float_batches import blend_, mix_, mix_pairs_, mix_whole_, to_device

@@ -38,7 +38,7 @@ def _pixels(image: np.ndarray) -> np.ndarray:
 
 
 class _FloatPair:
-    """Room for a block of an image and of its partner in float32, and the same memory as integers."""
+    """Scratch for a block of an image and of its partner in float32, and the same memory as integers."""
 
     def __init__(self, image: np.ndarray) -> None:
         block = torch.from_numpy(blocks(image)[0])
@@ -71,7 +71,7 @@ def _mix_pair_uint8(
     plan_j: Plan,
     scratch: _FloatPair,
 ) -> None:
-    """Writes an image as plan_i mixes it, and if it is wanted, its partner as plan_j does."""
+    """Writes an image mixed by plan_i and, unless out_j is None, its partner mixed by plan_j."""
     if plan_i.weight is not None or plan_j.weight is not None:
         own, other = _planar(own), _planar(other)
         # with nothing to write for j, out_i only stands in for it
@@ -84,7 +84,7 @@ def _mix_pair_uint8(
 
 
 def _copy_uint8(own: np.ndarray, other: np.ndarray, out: np.ndarray, plan: Plan) -> None:
-    """Copies what a plan does not lerp."""
+    """Copies the pixels that a plan does not lerp."""
     if plan.weight is None:
         out[...] = own
     if plan.box is not None:
@@ -92,7 +92,7 @@ def _copy_uint8(own: np.ndarray, other: np.ndarray, out: np.ndarray, plan: Plan)
 
 
 def _planar(image: np.ndarray) -> np.ndarray:
-    """The image in C × H × W memory that torch may look at; timm's loader hands over H × W × C."""
+    """The image in C × H × W memory that torch can read; timm's loader hands over H × W × C."""
     flags = image.flags
     return image if flags.c_contiguous and flags.writeable else np.array(image, order='C')
 

@@ -72,7 +72,7 @@ class Option:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """All there is to know about a mask of the CutMix slot.
+    """A mask of the CutMix slot: how it is drawn, its options, its presets.
 
     Args:
         name: value of `cutmix_mode`.

@@ -1,4 +1,4 @@
-"""PuzzleMix: mixes what is salient in two images, solved exactly.
+"""PuzzleMix: mixes the salient parts of two images, solved exactly.
 
     from hmix_timm import PuzzleMix, input_gradient
     mixer = PuzzleMix(input_gradient(model), num_classes=100)

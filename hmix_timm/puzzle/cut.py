@@ -84,7 +84,7 @@ def minimum_cut(unaries: np.ndarray, vertical: np.ndarray, horizontal: np.ndarra
 
 
 class _Network(NamedTuple):
-    """Capacities that are left in the graphs of B images: integers, kept in float64."""
+    """The remaining capacities in the graphs of B images: integers, kept in float64."""
 
     terminal: np.ndarray
     """(B, 2, n, m): from the source to x₁ and x₂ where positive, and to the sink where negative."""
@@ -101,14 +101,14 @@ class _Network(NamedTuple):
 
 
 def _network(unaries: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> tuple[_Network, np.ndarray]:
-    """The graphs, scaled and rounded, and for which images own and partner change places in them."""
+    """The graphs, scaled and rounded, and the images (a mask) for which own and partner change places in them."""
     terminal = 4.0 * np.diff(unaries.astype(np.float64), axis=1)
     vertical, horizontal = (weights[:, None].astype(np.float64) for weights in (vertical, horizontal))
     degree = _at_both_ends(vertical, horizontal)
     largest = (np.abs(terminal) + 4.0 * degree).max((1, 2, 3), keepdims=True)
     scale = np.divide(CAPACITY, largest, out=np.ones_like(largest), where=largest > 0)
     terminal, vertical, horizontal = (np.rint(array * scale) for array in (terminal, vertical, horizontal))
-    # a search from the source ends sooner where little comes from it
+    # a search from the source ends sooner if little flow comes from it
     swapped = (terminal.sum((1, 2, 3)) > 0) & (degree.max((1, 2, 3)) > 0)
     terminal[swapped] = -terminal[swapped, ::-1]
     down, right = (np.repeat(weights, 2, axis=1) for weights in (vertical, horizontal))
@@ -150,7 +150,7 @@ def _with_first_flow(network: _Network) -> _Network:
 
 
 def _settled(network: _Network) -> tuple[np.ndarray, np.ndarray]:
-    """The labels of images with nothing left to flow, and which images these are.
+    """The labels of images with no flow left, and a mask of these images.
 
     In them every layer is joined to one terminal only, and not x₁ to the source while x₂ is to the sink.
     """
@@ -190,8 +190,8 @@ def _arcs(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The arcs that leave the nodes of one image, in order, each with its reverse, as scipy would have to add it.
 
     Returns:
-        The number of arcs of each node, their heads (−2 is the sink, −1 the source), and which of an image's values
-        in `_solve` are their capacities.
+        The number of arcs of each node, their heads (−2 is the sink, −1 the source), and the indices of their
+        capacities among an image's values in `_solve`.
     """
     nodes = np.arange(2 * height * width).reshape(2, height, width)
     above, below, left, right = nodes[:, :-1], nodes[:, 1:], nodes[..., :-1], nodes[..., 1:]

@@ -1,4 +1,4 @@
-"""`PuzzleMix`: draws, costs, cut, transport and blend put together."""
+"""`PuzzleMix`: draws, costs, cut, transport and blend."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ from .saliency import Saliency
 from .transport import transport
 
 VALUES_AT_ONCE = 1 << 22
-"""Pairs of images with about this many values are copied to be mixed: of a large batch, no more than a part of it."""
+"""About this many values are copied at once to be mixed: a part of a large batch, in pairs of images."""
 
 
 class PuzzleMix(SharedSwitch):
     """PuzzleMix (Kim, Choo and Song, ICML 2020, https://arxiv.org/abs/2009.06962), with the mask solved exactly.
 
-    The images are cut into n × n blocks. A mask with a value in {1, ½, 0} for each block keeps what is salient in
+    The images are cut into n × n blocks. A mask with a value in {1, ½, 0} for each block keeps the salient parts of
     both images and is smooth, as are the mixed images; then each image's salient blocks move to where it is seen. n
     and λ, the prior's share of the own image, are drawn once for a batch, the masks are each sample's own. The label
     weight of an image is the mean of its mask.
@@ -49,7 +49,7 @@ class PuzzleMix(SharedSwitch):
         prob (float): probability of mixing a batch, 0 to 1.
         label_smoothing (float): label smoothing of the mixed target, 0 to 1.
         num_classes (int): number of classes of the target.
-        std (Sequence[float]): what the images were divided by, for each channel, when they were normalized.
+        std (Sequence[float]): divisor of each channel in the images' normalization.
 
     Raises:
         ImportError: scipy is not installed.
@@ -180,7 +180,7 @@ class PuzzleMix(SharedSwitch):
             eta=self.eta,
             neigh_size=self.neigh_size,
         )
-        # one copy to the host, where all of it is solved, and one back
+        # one copy to the host, where the cut is solved, and one back
         host = torch.cat([cost.flatten(1) for cost in costs], 1).cpu().numpy()
         sections = np.cumsum([cost[0].numel() for cost in costs])[:-1]
         unaries, vertical, horizontal = (
@@ -192,7 +192,7 @@ class PuzzleMix(SharedSwitch):
         return to_device(mask, images.device)
 
     def blend_(self, images: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Moves what is salient to where masks (B, n, n) show it, and mixes the batch with its partners, in place."""
+        """Moves salient blocks to where masks (B, n, n) show them, and mixes the batch with its partners, in place."""
         grid = self._tiles(images.shape[2], mask.shape[1]), self._tiles(images.shape[3], mask.shape[2])
         for dim, length in enumerate(grid, start=1):
             mask = mask.repeat_interleave(length // mask.shape[dim], dim)
@@ -215,12 +215,12 @@ class PuzzleMix(SharedSwitch):
         return images
 
     def _tiles(self, side: int, count: int) -> int:
-        """How many tiles along a side there are to move."""
+        """The number of tiles along a side."""
         return side // self.t_size if 0 < self.t_size < side // count else count
 
 
 def _fits(height: int, width: int, blocks: Sequence[int], neigh_size: int, t_size: int) -> bool:
-    """Whether all numbers of blocks divide the sides, and the sizes of neighbourhoods and tiles those of the blocks."""
+    """Whether all numbers of blocks divide the sides, and neighbourhoods and tiles the sides of the blocks."""
     for count in blocks:
         block = height // count, width // count
         if height % count or width % count or not all(block):

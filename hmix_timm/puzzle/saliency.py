@@ -1,4 +1,4 @@
-"""Where a model looks: the gradient of its loss with respect to the image."""
+"""Saliency: the gradient of a model's loss with respect to the image."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ Saliency = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def input_gradient(model: nn.Module, autocast: Callable[[], AbstractContextManager] | None = None) -> Saliency:
     """Makes the saliency function of PuzzleMix: √(mean over channels of (∂CE/∂x)²), with clean images and hard labels.
 
-    It runs the bare module (below DDP and `torch.compile`) in eval mode, and leaves no trace in it: parameters and
-    their gradients, buffers, training flags of every submodule and random number generators are what they were.
+    It runs the bare module (below DDP and `torch.compile`) in eval mode, and changes nothing: parameters and their
+    gradients, buffers, training flags of every submodule and random number generators stay as they are.
 
     Args:
         model: classifier, images (B, C, H, W) → logits (B, classes); may be wrapped.
@@ -52,8 +52,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode, after which every module's own flag and the random number generators are as they were."""
-    # the flags themselves: train() may be overridden, and knows one mode for all
+    """Eval mode inside; afterwards, every module's training flag and the random number generators are restored."""
+    # not by train(), which may be overridden and sets one mode for all
     modules = list(model.modules())
     flags = [module.training for module in modules]
     devices = [device] if device.type == 'cuda' else []

@@ -1,4 +1,4 @@
-"""Moves what is salient to where the mask shows it: deferred acceptance between blocks, within a radius.
+"""Moves salient blocks to where the mask shows them: deferred acceptance between blocks, within a radius.
 
 The content of block i costs t_eps ‖pos_i − pos_j‖² / (n − 1)² − s_i z_j at block j, where z_j = 1 if the mask shows j
 and 0 if not. Only a negative cost is ever accepted, and block i's costs at the visible blocks differ by the distance
@@ -21,9 +21,9 @@ class _Moves(NamedTuple):
     """Moves that may pay: those of one block side by side, from near to far. The last one stands for none."""
 
     goal: torch.Tensor
-    """Where it goes, a block of the batch; one past the last block for none."""
+    """The block of the batch that it goes to; one past the last block for none."""
     bid: torch.Tensor
-    """What the goal prefers, the larger the better; 0 for none."""
+    """The goal accepts the largest; 0 for none."""
     first: torch.Tensor
     """Each block's first move."""
     end: torch.Tensor
@@ -34,8 +34,8 @@ def transport(saliency: torch.Tensor, visible: torch.Tensor, t_eps: float) -> to
     """Returns which block's content each block shows.
 
     In each of n rounds every block proposes to its cheapest block, and a block keeps the cheapest of its proposers;
-    who loses there goes on to the next. Of equal costs the first in the order of blocks wins. A block that accepts
-    nobody keeps its own content. On a GPU the host never waits.
+    the others propose to their next one. Of equal costs the first in the order of blocks wins. A block that accepts
+    no proposal keeps its own content. On a GPU the host never waits.
 
     Args:
         saliency: (B, n, m), not negative, each image's summing to 1.
@@ -67,24 +67,24 @@ def _paying_moves(saliency: torch.Tensor, visible: torch.Tensor, t_eps: float) -
     span = (max(height, width) - 1) ** 2
     ways = _ways(height, width, device)
     prices = (ways.distance * (t_eps / span)).to(saliency.dtype)
-    # block i pays for the first counts[i] ways; all of them stand side by side, one block's after the other's
+    # block i pays for the first counts[i] ways; the blocks' ways stand one after the other
     counts = torch.searchsorted(prices, gains)
     ends = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
     if device.type == 'cpu':
         room = int(ends[-1])
-    else:  # for the most that there can be: the exact number would have to come from the device
+    else:  # an upper bound: the exact number would have to come from the device
         room = min(blocks * len(prices), batch * (size + math.ceil(4.01 * span / t_eps)))
     numbers = torch.arange(blocks + 1, device=device)
     owner = torch.repeat_interleave(numbers, torch.cat((counts, room - ends[-1:])), output_size=room)
     place = torch.arange(room, device=device)
     way = torch.where(owner < blocks, place - ends.index_select(0, owner), 0)
 
-    # a frame that is not visible saves asking whether a way leaves the grid
+    # with an invisible frame, no way needs to be checked for leaving the grid
     frame = (width - 1, width - 1, height - 1, height - 1)
     framed = F.pad(visible.to(torch.uint8), frame)
     inner = torch.arange(framed.numel(), device=device).reshape(framed.shape)
     inner = inner[:, height - 1 : 2 * height - 1, width - 1 : 2 * width - 1].flatten()
-    start = torch.cat((inner, inner.new_zeros(1))).index_select(0, owner)  # who owns what is left stays in the frame
+    start = torch.cat((inner, inner.new_zeros(1))).index_select(0, owner)  # the owner of the rest stays in the frame
     pays = framed.flatten().index_select(0, start + ways.framed.index_select(0, way))
 
     # only visible goals are kept, in the same order
@@ -109,9 +109,9 @@ class _Ways(NamedTuple):
     distance: torch.Tensor
     """Squared."""
     inside: torch.Tensor
-    """What is added to a block's number."""
+    """Difference between the two blocks' numbers."""
     framed: torch.Tensor
-    """What is added to it in a grid with a frame as wide as the longest way."""
+    """The same in a grid with a frame as wide as the longest way."""
 
 
 @lru_cache(maxsize=8)

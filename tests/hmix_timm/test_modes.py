@@ -59,7 +59,7 @@ def test_puzzlemix_is_that_of_its_authors(preset, expected):
     [
         (lambda: Mixup.from_mode('hmx'), r"mix_mode must be one of .*hmix.*, got 'hmx'"),
         (lambda: Mixup.from_mode('hmix', 'cifar10'), "preset must be one of imagenet, cifar100, got 'cifar10'"),
-        (lambda: Mixup.from_mode('puzzlemix'), r"mix_mode 'puzzlemix' asks a model .* hmix_timm\.PuzzleMix, not Mixup"),
+        (lambda: Mixup.from_mode('puzzlemix'), r"mix_mode 'puzzlemix' needs the model .*\.PuzzleMix, not Mixup"),
         (lambda: puzzle_arguments('cifar10'), "preset must be one of imagenet, cifar100, got 'cifar10'"),
     ],
 )

@@ -26,6 +26,7 @@ from .common.errors import WrongArguments
 from .common.files import write_json
 from .common.start import command
 from .common.tables import markdown
+from .common.timm_version import OLDEST_FOR_MIXING, timm_version
 from .common.weights import only_weights
 
 PARTS = ('mixers', 'loader', 'puzzle')
@@ -96,6 +97,7 @@ def main(argv: list[str]) -> None:
     """Measures, prints and writes what the arguments ask for."""
     args = build_parser().parse_args(argv)
     check_arguments(args)
+    timm_version(OLDEST_FOR_MIXING, 'mixing')
     # torch's profiler, which counts memory here, logs every start and stop; its log is set up when torch is loaded
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     import timm.models

@@ -64,9 +64,9 @@ def _print_launch_lines(comparison: Comparison) -> int:
 
 def _compare(comparison: Comparison) -> int:
     """Trains, and writes the results."""
-    parts = environments(comparison)
-    require_packages('matplotlib', 'scipy', 'tqdm')
     check_output('--output', comparison.output / 'results.md')
+    require_packages('matplotlib', 'scipy', 'tqdm')
+    parts = environments(comparison)
     look_ahead(comparison, digits_folder if comparison.on_digits else lambda: None)
     comparison.output.mkdir(parents=True, exist_ok=True)
     with locked(comparison.output / '.lock') as lock, noting_signals() as signals:

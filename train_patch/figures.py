@@ -24,7 +24,7 @@ from .common.command import add_families, add_version, at_least, check_device, c
 from .common.errors import WrongArguments
 from .common.files import write_json
 from .common.start import command
-from .common.timm_version import OLDEST_FOR_TRAINING, timm_version
+from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
 from .common.weights import only_weights
 from .drawing.pictures import save_figure
 from .drawing.trained import OPTIONS, Settings, figure5_checkpoints, read_runs
@@ -153,9 +153,8 @@ def read_numbers(path: Path) -> dict[str, Any]:
 
 def check_models(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None:
     """Raises RunError where the device, or the model of a run, is not there, or timm is too old for checkpoints."""
+    timm_version(*((OLDEST_FOR_TRAINING, '--checkpoint') if runs else (OLDEST_FOR_MIXING, 'mixing')))
     check_device(args.device)
-    if runs:
-        timm_version(OLDEST_FOR_TRAINING, '--checkpoint')
     if args.model_module is not None:
         try:
             importlib.import_module(args.model_module)

@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that they work for, however that one ends."""
+"""Ending processes together with the process that they work for."""
 
 import ctypes
 import multiprocessing
@@ -13,17 +13,17 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: what Ctrl-C does to a run, somebody else does."""
+    """SIGTERM came, which ends a run as Ctrl-C does."""
 
 
 def raise_on_sigterm() -> None:
-    """Has SIGTERM raise `Terminated` in the main thread."""
+    """Makes SIGTERM raise `Terminated` in the main thread."""
     own = os.getpid()
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != own:  # a loader worker that has only begun: from there on, torch ends it without a word
+        if os.getpid() != own:  # a loader worker that torch has not set up yet
             os._exit(128 + number)
-        # where the whole group is sent it, loader workers end, too: torch would raise an error for them on the way out
+        # loader workers of the same process group end, too, for which torch would raise an error
         signal.signal(signal.SIGCHLD, _ignore)
         raise Terminated
 
@@ -31,23 +31,23 @@ def raise_on_sigterm() -> None:
 
 
 def was_terminated() -> bool:
-    """Whether SIGTERM has come; what it raises is lost where it meets a finalizer."""
+    """Whether SIGTERM has come; a finalizer may have swallowed `Terminated`."""
     return hasattr(signal, 'SIGCHLD') and signal.getsignal(signal.SIGCHLD) is _ignore  # Windows has none
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Not SIG_DFL, at which Python complains of a signal that is on its way."""
+    """Handles SIGCHLD; with SIG_DFL, Python would complain about a signal that is on its way."""
 
 
 def end_child_with_parent() -> Callable[[], None] | None:
-    """For `subprocess.Popen(preexec_fn=…)`: the kernel sends the child SIGTERM when this process dies, killed or not.
+    """Returns a function for `subprocess.Popen(preexec_fn=…)` with which the child ends when this process dies.
 
     Returns:
-        The function to run in the child, or None where the kernel is not Linux and offers no such thing.
+        The function, which asks the kernel for SIGTERM; None where the kernel is not Linux and offers no such thing.
     """
     if sys.platform != 'linux':
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, after which as little as possible should happen
+    prctl = ctypes.CDLL(None).prctl  # before the fork, after which as little as possible should happen
     parent = os.getpid()
 
     def ask() -> None:
@@ -59,24 +59,23 @@ def end_child_with_parent() -> Callable[[], None] | None:
 
 
 def end_with_torchrun() -> None:
-    """Has the kernel end this process, where torchrun started it, when torchrun dies.
+    """Asks the kernel to end this process when torchrun, which started it, dies.
 
-    torchrun ends its processes when it is asked to end. Where it is killed they would train on, beside those of the
-    command that is given again, or wait ten minutes for others that never come. Processes that a shell or a cluster
-    started may well outlive it, and are left alone.
+    torchrun ends its processes when it is asked to end. If it is killed, they would train on beside those of a new
+    launch, or wait ten minutes for others that never come. Processes that a shell or a cluster started are left alone.
     """
     if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_worker_with_parent(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """Initializes a loader worker, and ends it where the process that it works for is killed.
+    """Initializes a loader worker, and ends it when the process that it works for is killed.
 
-    torch's workers watch the process that forked them, as the kernel would. Under a fork server that is the server,
-    which lives as long as they do; so a thread of the worker waits for the real parent.
+    torch's workers watch the process that forked them. Under a fork server that is the server, which lives as long as
+    they do; so a thread of the worker waits for the real parent.
 
     Args:
-        worker_init_fn: what the loader would have called.
+        worker_init_fn: the loader's own initialization.
         worker_id: the worker's number.
     """
     parent = multiprocessing.parent_process()

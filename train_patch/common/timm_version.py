@@ -1,4 +1,4 @@
-"""Which timm is there, and which one the work at hand needs."""
+"""Checks that the installed timm is new enough."""
 
 import re
 from pathlib import Path
@@ -7,23 +7,22 @@ from .errors import RunError
 
 OLDEST_FOR_MIXING = (0, 4, 12)
 OLDEST_FOR_TRAINING = (1, 0, 20)
-"""Versions of timm that the mixers need, and training through timm's library."""
+"""Oldest versions of timm for the mixers, and for training through timm's library."""
 
 
 def timm_version(oldest: tuple[int, ...], work: str) -> tuple[int, ...]:
-    """Version of the timm that is imported.
+    """Imports timm and returns its version.
 
     Args:
-        oldest: the first version that will do.
-        work: what needs it, for the message.
+        oldest: the oldest version that will do.
+        work: the work that needs it, for the message.
 
     Raises:
-        RunError: it is older.
+        RunError: timm is older; the message names version and place.
     """
     import timm
 
-    found = re.match(r'(\d+)\.(\d+)\.(\d+)', timm.__version__)
-    version = tuple(map(int, found.groups())) if found else ()
+    version = tuple(map(int, re.findall(r'\d+', timm.__version__)[:3]))
     if version < oldest:
         needed = '.'.join(map(str, oldest))
         raise RunError(
@@ -33,5 +32,5 @@ def timm_version(oldest: tuple[int, ...], work: str) -> tuple[int, ...]:
 
 
 def require_timm_for_training() -> None:
-    """Raises RunError where timm's library is too old to train through it; imports timm."""
+    """Imports timm and raises RunError if it is too old to train through its library."""
     timm_version(OLDEST_FOR_TRAINING, "training through timm's library")

@@ -2,26 +2,22 @@
 
 import contextlib
 import ctypes
-import multiprocessing
 import os
-import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from train_patch.common.processes import (
     Terminated,
-    end_child_with_parent,
     end_with_torchrun,
-    end_worker_with_parent,
     raise_on_sigterm,
     was_terminated,
 )
+
+linux = pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
 
 PARENT = """
 import subprocess, sys, time
@@ -69,7 +65,7 @@ def living(pid):
     return bool(state) and not state.startswith('Z')
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
+@linux
 @pytest.mark.parametrize('code', [PARENT, TORCHRUN, WORKER], ids=['child', 'of torchrun', 'worker of a fork server'])
 def test_a_child_does_not_outlive_a_parent_that_is_killed(run_environment, tmp_path, code):
     (tmp_path / 'parent.py').write_text(code)
@@ -103,9 +99,6 @@ def no_death_signal():
     death_signal(before)
 
 
-linux = pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
-
-
 def test_sigterm_is_an_interrupt_of_its_own():
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
     try:
@@ -137,20 +130,6 @@ def test_sigterm_ends_a_worker_that_has_only_begun():
 
 
 @linux
-def test_a_child_asks_for_sigterm_and_ends_where_its_parent_is_gone_already(monkeypatch, no_death_signal):
-    ended = []
-    monkeypatch.setattr(os, '_exit', ended.append)
-    parent = os.getpid()
-    ask = end_child_with_parent()
-    monkeypatch.setattr(os, 'getppid', lambda: parent)
-    ask()
-    assert (death_signal(0), ended) == (signal.SIGTERM, [])
-    monkeypatch.setattr(os, 'getppid', lambda: 1)
-    ask()
-    assert (death_signal(0), ended) == (signal.SIGTERM, [1])
-
-
-@linux
 @pytest.mark.parametrize(('torchrun', 'expected'), [(True, signal.SIGTERM), (False, 0)])
 def test_a_process_ends_with_torchrun_and_with_no_other_parent(monkeypatch, no_death_signal, torchrun, expected):
     monkeypatch.delenv('TORCHELASTIC_RUN_ID', raising=False)
@@ -158,28 +137,3 @@ def test_a_process_ends_with_torchrun_and_with_no_other_parent(monkeypatch, no_d
         monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
     end_with_torchrun()
     assert death_signal() == expected
-
-
-@linux
-@pytest.mark.parametrize('platform', ['darwin', 'win32'])
-def test_other_kernels_are_asked_for_nothing(monkeypatch, no_death_signal, platform):
-    monkeypatch.setattr(sys, 'platform', platform)
-    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
-    assert end_child_with_parent() is None
-    end_with_torchrun()
-    assert death_signal() == 0
-
-
-@pytest.mark.parametrize('initialize', [True, False])
-def test_a_worker_is_initialized_and_ends_when_its_parent_has_ended(monkeypatch, initialize):
-    parent_ended, ended, numbers = threading.Event(), queue.Queue(), []
-    monkeypatch.setattr(os, '_exit', ended.put)
-    monkeypatch.setattr(multiprocessing, 'parent_process', lambda: SimpleNamespace(join=parent_ended.wait))
-    before = set(threading.enumerate())
-    end_worker_with_parent(numbers.append if initialize else None, 7)
-    (thread,) = set(threading.enumerate()) - before
-    assert numbers == ([7] if initialize else []) and ended.empty()
-    assert thread.daemon  # it keeps no worker that is done
-    parent_ended.set()
-    thread.join(60)
-    assert ended.get_nowait() == 1

@@ -197,11 +197,3 @@ def test_a_file_that_is_no_recipe_is_refused(elsewhere, refused, content):
     Path('recipe.yaml').write_text(content)
     assert 'recipe.yaml' in refused(['recipe.yaml', '--data-dir', '.'])
     assert [path.name for path in elsewhere.iterdir()] == ['recipe.yaml']
-
-
-def test_missing_packages_are_named_before_anything_is_trained(arguments, tmp_path, refused, monkeypatch):
-    for name in ('matplotlib', 'tqdm'):
-        monkeypatch.setitem(sys.modules, name, None)  # Python's own way to mark a module as missing
-    message = refused(arguments(tmp_path / 'runs'), status=1)
-    assert 'matplotlib' in message and 'tqdm' in message and "pip install 'hmix-timm[demo]'" in message
-    assert not (tmp_path / 'runs').exists()

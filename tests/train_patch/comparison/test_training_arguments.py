@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from train_patch.common.errors import RunError, WrongArguments
+from train_patch.common.errors import WrongArguments
 from train_patch.comparison.training_arguments import error_message, look_ahead, resolve
 
 TIMM_LIKE = Path(__file__).parents[1] / 'launcher' / 'timm_like.py'
@@ -82,10 +82,3 @@ def test_an_older_script_may_lack_options_and_name_the_folder_as_data(plan, argu
     comparison.script = Path('train.py')
     assert look_ahead(comparison, prepare=None)
     assert (comparison.epochs, comparison.validation_images) == (2, 16)
-
-
-def test_a_timm_that_is_too_old_is_named_first(plan, arguments, tmp_path, monkeypatch):
-    comparison = plan(arguments(tmp_path, '--data-dir', 'nowhere'))
-    monkeypatch.setattr('timm.__version__', '0.9.16')
-    with pytest.raises(RunError, match=r'^timm 0\.9\.16 at .* is too old'):
-        look_ahead(comparison, lambda: None)

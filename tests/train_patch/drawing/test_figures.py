@@ -1,10 +1,7 @@
 """hmix-figures as a user runs it: the files it writes, their numbers, how it ends."""
 
 import json
-import re
 import resource
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -169,35 +166,6 @@ def test_a_disk_that_fills_up_ends_in_one_line(tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == f'hmix-figures: error: cannot write {tmp_path}/out/figure2.png: File too large'
     assert list((tmp_path / 'out').iterdir()) == []
-
-
-def test_ctrl_c_ends_in_one_line(tmp_path, processes):
-    process = processes.module('train_patch.figures', '--output', tmp_path, '--figures', '5')
-    process.wait_until(lambda: re.search('figure 5: training on digits: .*/90 ', process.stderr))
-    process.interrupt()
-    assert process.wait().status == 130, process.stderr
-    assert 'Traceback' not in process.stderr
-    assert process.stderr.splitlines()[-1] == 'hmix-figures: interrupted'
-
-
-@pytest.mark.parametrize('line', ['--help', '--figurs 1', '--output x --checkpoint none.pth'])
-def test_neither_help_nor_a_typo_waits_for_torch(line):
-    code = f"""
-import sys
-from train_patch import figures
-try:
-    figures.main({line.split()})
-finally:
-    print('imported:', [name for name in ('torch', 'timm', 'matplotlib') if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.endswith('imported: []\n'), done.stderr
-
-
-def test_without_matplotlib_the_message_says_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, 'matplotlib', None)  # how Python marks a module that cannot be imported
-    assert figures('--output', tmp_path) == 1
-    assert "matplotlib not installed: pip install 'hmix-timm[demo]'" in capsys.readouterr().err
 
 
 def test_help_explains_every_option_and_figure(capsys):

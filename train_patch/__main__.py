@@ -56,7 +56,8 @@ def _run_own(argv: list[str]) -> None:
 
 def _prepare(line: CommandLine) -> Callable[[], object]:
     """Prepares the script of a command line as timm's train.py, or as any other; returns the function that runs it."""
-    like_timms = not line.is_module and not command_line.names_missing(line.script)
+    of_any_script = {'--mixer', '--mix-others'} & {word.partition('=')[0] for word in line.own}
+    like_timms = not line.is_module and not command_line.names_missing(line.script) and not of_any_script
     command_line.lead_path(os.getcwd() if line.is_module else str(Path(line.script).resolve().parent))
     if like_timms and timm_version(OLDEST_FOR_MIXING, 'mixing') >= OLDEST_FOR_TRAINING:
         command_line.OwnParser().parse_args(line.own)

@@ -233,16 +233,17 @@ def test_a_parsers_exit_that_a_script_survives_is_no_end(launch, tmp_path):
     assert 'has ended' in run.refused(1) and 'trained' in run.log
 
 
-def test_a_script_of_timms_shape_without_its_config_parser_runs_as_any_other(launch, tmp_path):
+@pytest.mark.parametrize(('parser', 'before'), [('', ''), ('config_parser = ', ' --mix-others keep')])
+def test_a_script_of_timms_shape_may_run_as_any_other(launch, tmp_path, parser, before):
     script = tmp_path / 'train.py'
     script.write_text(
         'import argparse, torch\nfrom timm.data import FastCollateMixup, Mixup, create_loader\n'
-        'parser = argparse.ArgumentParser()\ntrain_one_epoch = None\n'
+        f'parser = {parser}argparse.ArgumentParser()\ntrain_one_epoch = None\n'
         'def _parse_args():\n    return parser.parse_args()\n'
         'def main():\n    _parse_args()\n    Mixup(num_classes=2)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
         "if __name__ == '__main__':\n    main()\n"
     )
-    assert 'HMix' in launch(HMIX, script).passed().mixing_lines[0]
+    assert 'HMix' in launch(HMIX + before, script).passed().mixing_lines[0]
 
 
 # As python would

@@ -22,7 +22,7 @@ from .common.start import command
 from .comparison.comparison import Comparison
 from .comparison.guard import locked, noting_signals
 from .comparison.jobs import environments, train_all
-from .comparison.report import write_report
+from .comparison.report import write_picture, write_report
 from .comparison.request import DIGITS_RECIPE, build_parser, read_comparison
 from .comparison.training_arguments import look_ahead
 from .data.digits import digits_folder
@@ -74,7 +74,9 @@ def _compare(comparison: Comparison) -> int:
         comparison.claim_folder()
         train_all(comparison, parts, lock, signals)
         if not (signals or comparison.stopped):
-            print(write_report(comparison))
+            print(write_report(comparison), flush=True)
+            if picture := write_picture(comparison):  # last: a plot that fails costs no table
+                print(picture)
     if signals:
         name = signal.Signals(signals[0]).name
         print(f'\nhmix-compare: stopped by {name}; the same command resumes it', file=sys.stderr)

@@ -22,7 +22,7 @@ from typing import Any
 
 from .common.command import add_families, add_version, at_least, check_device, check_output, require_packages
 from .common.errors import WrongArguments
-from .common.files import write_json
+from .common.files import locked_folder, write_json
 from .common.start import command
 from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
 from .common.weights import only_weights
@@ -167,8 +167,8 @@ def check_models(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None
             raise WrongArguments(f'--model must be a model that timm knows, got {settings["model"]!r}')
 
 
-def draw(args: argparse.Namespace, numbers: dict[str, Any], runs: Mapping[str, Settings]) -> None:
-    """Draws the figures, and writes each with the numbers behind it as soon as it is there."""
+def draw(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None:
+    """Draws the figures, and writes each, after the numbers behind it, as soon as it is there."""
     from .drawing import digit_networks, theory_figures
 
     figures: dict[int, Callable[[], tuple[Any, Any]]] = {
@@ -180,10 +180,12 @@ def draw(args: argparse.Namespace, numbers: dict[str, Any], runs: Mapping[str, S
     }
     for number in args.figures:
         start = time.perf_counter()
-        figure, numbers[f'figure{number}'] = figures[number]()
+        figure, found = figures[number]()
+        with locked_folder(args.output):  # another call may write other figures there
+            numbers = {**read_numbers(args.output / NUMBERS), f'figure{number}': found}
+            write_json(args.output / NUMBERS, dict(sorted(numbers.items())))
         path = args.output / f'figure{number}.png'
         save_figure(figure, path)
-        write_json(args.output / NUMBERS, dict(sorted(numbers.items())))
         print(f'{path} ({time.perf_counter() - start:.1f} s)', flush=True)
     print(args.output / NUMBERS)
 
@@ -195,10 +197,10 @@ def main(argv: list[str]) -> None:
     args = make_parser().parse_args(argv)
     args.figures = sorted(set(args.figures))
     runs = check_arguments(args)
-    numbers = read_numbers(args.output / NUMBERS)
+    read_numbers(args.output / NUMBERS)
     require_packages('matplotlib', 'scipy', 'sklearn', 'tqdm')
     check_models(args, runs)
-    draw(args, numbers, runs)
+    draw(args, runs)
 
 
 if __name__ == '__main__':

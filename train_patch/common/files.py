@@ -1,5 +1,6 @@
 """Writing files and folders atomically: under its name one is the old or the new, never half of either."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -36,8 +37,13 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer on a full disk
-        raise RunError(f'cannot write {path}: {first_line(error)}') from error
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):  # torch's zip writer wraps that of a full disk
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise RunError(f'cannot write {path}: {first_line(cause)}') from error
 
 
 @contextmanager
@@ -69,11 +75,20 @@ def write_json(path: str | Path, value: Any) -> None:
     write_bytes(path, (text + '\n').encode())
 
 
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Holds a lock of a folder, which it makes where it is missing; waits for another process that holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a network's file system may have no lock for a folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def first_line(error: BaseException) -> str:
-    """Returns the reason for an error on one line: the operating system's words where it caused the error."""
-    cause: BaseException | None = error
-    while isinstance(cause, OSError | RuntimeError):  # torch's writer wraps the system's error in a RuntimeError
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """Returns the reason for an error on one line; of the operating system's error only its words."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or next(iter(str(error).splitlines()), type(error).__name__)

@@ -2,8 +2,9 @@
 
 import shlex
 
-from ..common.files import write_atomically, write_bytes
+from ..common.files import write_bytes
 from ..common.tables import Table
+from ..drawing.pictures import save_figure
 from ..recipes.published import PUBLISHED
 from ..recipes.reader import RECIPE_FOLDER
 from .comparison import Comparison, varied_options, words
@@ -20,31 +21,38 @@ _NOT_THE_RECIPE = {
 
 
 def write_report(comparison: Comparison) -> str:
-    """Writes the table, and a picture if a run has finished.
+    """Writes the table.
 
     Returns:
         The table and its explanation, for the screen.
     """
-    name, results, baselines = comparison.recipe.stem, comparison.results, comparison.baselines
-    variants = [variant.name for variant in comparison.variants]
-    table = make_table(results, comparison.failures, variants, baselines, comparison.seeds, paper_top1(comparison))
-    parts = [markdown_table(table, baselines), _explanation(comparison, table)]
-    document = [f'# {name}: comparison of mix modes', *parts, _settings(comparison)]
-    written, picture = 'results.md, results.csv', comparison.output / 'results.png'
+    table = _table(comparison)
+    parts = [markdown_table(table, comparison.baselines), _explanation(comparison, table)]
+    document = [f'# {comparison.recipe.stem}: comparison of mix modes', *parts, _settings(comparison)]
     if failed := '\n'.join(f'- {failure}' for failure in comparison.failures):
         document.append(f'Failed:\n\n{failed}')
         parts.append(f'Failed:\n{failed}')
-    if results:
+    if comparison.results:
         document.append('![validation curves and differences](results.png)')
-        written += ', results.png'
-        colours = {variant.name: variant.colour for variant in comparison.variants}
-        figure = plot_results(results, table, baselines, colours, name)
-        write_atomically(picture, lambda file: figure.savefig(file, format='png', dpi=150))
-    else:
-        picture.unlink(missing_ok=True)  # of an earlier call, for other modes or seeds
     write_bytes(comparison.output / 'results.md', '\n\n'.join(document).encode() + b'\n')
     write_bytes(comparison.output / 'results.csv', csv_table(table).encode())
-    return '\n\n'.join(['', *parts, f'{comparison.output}/{written}'])
+    return '\n\n'.join(['', *parts, f'{comparison.output}/results.md, results.csv'])
+
+
+def write_picture(comparison: Comparison) -> str:
+    """Writes the picture if a run has finished; returns its path for the screen, or ''."""
+    picture, colours = comparison.output / 'results.png', {one.name: one.colour for one in comparison.variants}
+    picture.unlink(missing_ok=True)  # of an earlier call, for other results
+    if not comparison.results:
+        return ''
+    name = comparison.recipe.stem
+    save_figure(plot_results(comparison.results, _table(comparison), comparison.baselines, colours, name), picture)
+    return str(picture)
+
+
+def _table(comparison: Comparison) -> Table:
+    names, paper = [variant.name for variant in comparison.variants], paper_top1(comparison)
+    return make_table(comparison.results, comparison.failures, names, comparison.baselines, comparison.seeds, paper)
 
 
 def paper_top1(comparison: Comparison) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 
 import pytest
 
@@ -20,22 +21,28 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert path.stat().st_mode == tmp_path.joinpath('new').stat().st_mode & 0o666 | 0o100000  # as any new file
 
 
-@pytest.mark.parametrize('error', [OSError(errno.ENOSPC, 'disk full'), RuntimeError('disk full\nin two lines')])
-def test_writing_that_fails_leaves_the_old_file_alone(tmp_path, error):
+@pytest.mark.parametrize('by_torch', [False, True])
+def test_writing_that_fails_leaves_the_old_file_alone(tmp_path, by_torch):
     path = tmp_path / 'file'
     path.write_bytes(b'old')
 
     def write(file):
-        file.write(b'half')
-        raise error
+        with suppress(OSError):
+            raise OSError('of before')  # not the reason
+        try:
+            file.write(b'half')
+            raise OSError(errno.ENOSPC, 'disk full')
+        except OSError as error:
+            if by_torch:  # its zip writer has a message of its own
+                raise RuntimeError('unexpected pos 64')  # noqa: B904
+            raise error
 
-    with pytest.raises(RunError, match=f'^cannot write {path}: disk full$') as raised:
+    with pytest.raises(RunError, match=f'^cannot write {path}: disk full$'):
         write_atomically(path, write)
-    assert raised.value.__cause__ is error
     assert path.read_bytes() == b'old' and [entry.name for entry in tmp_path.iterdir()] == ['file']
 
 
-@pytest.mark.parametrize('error', [KeyboardInterrupt(), ValueError('no colour')])
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), ValueError('no colour'), RuntimeError('no backend')])
 def test_a_bug_or_ctrl_c_leaves_no_temporary_file(tmp_path, error):
     def write(file):
         raise error
@@ -73,30 +80,20 @@ def test_json_can_be_read_by_people_and_by_other_programs(tmp_path):
     assert not (tmp_path / 'y.json').exists()
 
 
-def raised(outer, inner, explicit):
+def raised(outer, inner):
     try:
         try:
             raise inner
-        except type(inner) as error:
-            if explicit:
-                raise outer from error
+        except type(inner):
             raise outer  # noqa: B904
     except type(outer) as error:
         return error
 
 
-@pytest.mark.parametrize('explicit', [True, False])
-def test_the_systems_own_words_come_first(explicit):
-    inner = OSError(errno.ENOSPC, 'disk full')
-    assert first_line(inner) == 'disk full'
-    middle = raised(OSError('no number'), inner, explicit)
-    assert first_line(raised(RuntimeError('unexpected pos 64'), middle, not explicit)) == 'disk full'
-
-
-def test_other_errors_are_their_first_line_or_their_kind():
+def test_the_reason_is_the_error_itself_not_one_that_came_before_it():
     assert first_line(ValueError('one\ntwo')) == 'one'
-    assert (
-        first_line(raised(ValueError('depth must be 18'), FileNotFoundError(2, 'no file'), True)) == 'depth must be 18'
-    )
+    assert first_line(OSError(errno.ENOSPC, 'disk full')) == 'disk full'
+    for kind in (ValueError, RuntimeError, OSError):
+        assert first_line(raised(kind('depth must be 18'), FileNotFoundError(2, 'no file'))) == 'depth must be 18'
     assert first_line(OSError('of no number')) == 'of no number'
     assert first_line(KeyboardInterrupt()) == 'KeyboardInterrupt'

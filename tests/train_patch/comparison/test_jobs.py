@@ -34,7 +34,7 @@ def results(call, rows_of):
 def test_finished_runs_end_in_a_table_and_status_0(call, results, capsys):
     assert call() == 0
     shown = capsys.readouterr()
-    assert shown.out.rstrip().endswith(f'{call.output / "results.md"}, results.csv, results.png')
+    assert shown.out.rstrip().endswith(f'{call.output / "results.md"}, results.csv\n{call.output / "results.png"}')
     assert [line for line in shown.out.splitlines() if 'top-1 20' in line] == [
         f'{mode} seed 7: top-1 20.00 %' for mode in call.modes
     ]

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from train_patch.comparison.plot import plot_results
-from train_patch.comparison.report import paper_top1, write_report
+from train_patch.comparison.report import paper_top1, write_picture, write_report
 from train_patch.comparison.results import (
     Failure,
     RunResult,
@@ -134,7 +135,7 @@ def report(plan, arguments, tmp_path):
     def write(results, failures=(), *more):
         comparison = plan([*arguments(tmp_path, *more), '--modes', 'none', 'hmix', '--seeds', '1', '2'])
         comparison.results, comparison.failures = list(results), list(failures)
-        screen = write_report(comparison)
+        screen = write_report(comparison) + write_picture(comparison)
         return (tmp_path / 'results.md').read_text().split('\n\n'), screen
 
     return write
@@ -161,6 +162,16 @@ def test_the_report_explains_its_table_and_says_how_the_runs_were_trained(report
     assert picture == '![validation curves and differences](results.png)\n'
     with Image.open(tmp_path / 'results.png') as image:
         assert image.format == 'PNG' and image.width > 800
+
+
+def test_a_plot_that_fails_does_not_cost_the_table(plan, arguments, tmp_path):
+    comparison = plan([*arguments(tmp_path), '--modes', 'none', '--seeds', '1'])
+    comparison.variants = (replace(comparison.variants[0], colour='no colour'),)
+    comparison.results = [result('none', 1, 50.0)]
+    write_report(comparison)
+    with pytest.raises(ValueError, match='no colour'):
+        write_picture(comparison)
+    assert sorted(path.name for path in tmp_path.glob('results*')) == ['results.csv', 'results.md']
 
 
 def test_the_report_claims_no_spread_over_one_seed(report):

@@ -1,7 +1,10 @@
 """hmix-figures as a user runs it: the files it writes, their numbers, how it ends."""
 
 import json
+import os
 import resource
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import timm
 import torch
 from PIL import Image
 
+from train_patch.common.files import locked_folder
 from train_patch.figures import main, make_parser
 
 
@@ -165,7 +169,21 @@ def test_a_disk_that_fills_up_ends_in_one_line(tmp_path, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == f'hmix-figures: error: cannot write {tmp_path}/out/figure2.png: File too large'
-    assert list((tmp_path / 'out').iterdir()) == []
+    assert list(numbers(tmp_path / 'out')) == ['figure2'], 'a figure that fails costs no numbers'
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['figures.json']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')
+def test_two_calls_into_one_folder_keep_each_others_numbers(tmp_path, processes):
+    def opened(pid):
+        return [os.path.realpath(file) for file in Path(f'/proc/{pid}/fd').iterdir()]
+
+    with locked_folder(tmp_path):  # as another call holds it while it reads, changes and writes
+        call = processes.module('train_patch.figures', '--output', tmp_path, '--figures', 2)
+        call.wait_until(lambda: str(tmp_path) in opened(call.pid))
+        (tmp_path / 'figures.json').write_text('{"figure3": "of the other call"}')
+    call.passed()
+    assert list(numbers(tmp_path)) == ['figure2', 'figure3']
 
 
 def test_help_explains_every_option_and_figure(capsys):

@@ -24,7 +24,8 @@ from .mixers import FastCollateMixup, Mixup, put_in_place
 from .others import Replacing, notice_boxes
 from .site.sitecustomize import VARIABLE, reach
 from .watch import Watch, is_first_process
-from .witness import PROBLEM, leave, make_folder
+from .witness import PROBLEM, here, inside, leave, make_folder, take
+from .witness import VARIABLE as WITNESS
 
 _watch: Watch | None = None
 
@@ -106,13 +107,15 @@ def enter(launch: Launch) -> Watch:
     if _watch is not None:
         return _watch
     load_mix_families([], {'mix_families': launch.families or None})
-    watch = _watch = Watch(launch.name, launch.asked, launch.keep, launch.witness, say)
+    spawned = multiprocessing.current_process().name != 'MainProcess'
+    take(inside(os.environ.get(WITNESS, launch.witness)) if spawned else launch.witness)
+    watch = _watch = Watch(launch.name, launch.asked, launch.keep, say)
     classes = put_in_place((Mixup, FastCollateMixup), lambda: launch.overrides, watch.made)
     for mixer in classes.values():
-        mixer.witness = launch.witness  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
+        mixer.witness = here()  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
     watch.copies = [Replacing(copy, classes) for copy in launch.copies]
     if launch.asked:
-        notice_boxes(lambda text: leave(launch.witness, PROBLEM, text))
+        notice_boxes(lambda text: leave(here(), PROBLEM, text))
     watch.start()
     reach(json.dumps(asdict(launch)))
     return watch

@@ -14,7 +14,7 @@ import hmix_timm
 from hmix_timm.families import FAMILIES
 
 from ..common.errors import RunError
-from .witness import MIXED, PROBLEM, leave
+from .witness import MADE, MIXED, PROBLEM, leave
 
 HOMES = {
     'Mixup': ('timm.data', 'timm.data.mixup'),
@@ -44,6 +44,10 @@ class Witnessed:
         super().__init_subclass__(**kwargs)
         if '__call__' in vars(cls):
             cls.__call__ = _judged(cls.__call__)  # type: ignore[method-assign]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        leave(self.witness, MADE)  # in the process that gets it, too
 
     def _params_per_batch(self) -> Any:
         return self._owe('_params_per_batch', super()._params_per_batch())  # type: ignore[misc]

@@ -14,7 +14,7 @@ from ..common.errors import RunError
 from .mixers import Witnessed, cannot_reach, judge_drawn
 from .others import Replacing, mixers_of_others, stop
 from .site.sitecustomize import Starts
-from .witness import MADE, MIXED, PROBLEM, facts, leave, text_of
+from .witness import MADE, MIXED, PROBLEM, facts, here, leave, text_of
 
 _MIXING_OPTION = re.compile(r'--?(mixup|cutmix)([-_]alpha)?')
 
@@ -36,12 +36,11 @@ class Watch:
         script: the script's name in messages.
         asked: the mixing that was asked of the launcher, as '--mix-mode hmix'; '' if none was.
         keep: whether others may mix beside it.
-        witness: folder of the facts.
         say: takes a line for the log.
     """
 
-    def __init__(self, script: str, asked: str, keep: bool, witness: str, say: Callable[[str], object]) -> None:
-        self.script, self.asked, self.keep, self.witness, self.say = script, asked, keep, witness, say
+    def __init__(self, script: str, asked: str, keep: bool, say: Callable[[str], object]) -> None:
+        self.script, self.asked, self.keep, self.say = script, asked, keep, say
         self.mixer: Any = None
         self.copies: list[Replacing] = []
         self._said: set[str] = set()
@@ -55,10 +54,10 @@ class Watch:
 
     def made(self, mixer: Witnessed, text: str) -> None:
         """Notes a mixer, and says what it is; ends the process if the script's class cannot apply our masks."""
-        self.mixer, mixer.witness = mixer, self.witness
-        leave(self.witness, MADE)
+        self.mixer, mixer.witness = mixer, here()
+        leave(here(), MADE)
         if problem := cannot_reach(mixer):
-            leave(self.witness, PROBLEM, problem)
+            leave(here(), PROBLEM, problem)
             if torch.utils.data.get_worker_info() is None:
                 self._judge()
         else:
@@ -67,9 +66,9 @@ class Watch:
     def _judge(self) -> set[str]:
         """Looks at the facts: ends the process, or says it in the log where that may be, if somebody else mixes."""
         judge_drawn()
-        found = facts(self.witness)
+        found = facts(here())
         for name in sorted(name for name in found - self._said if name.startswith(PROBLEM)):
-            problem = text_of(self.witness, name)
+            problem = text_of(here(), name)
             if self.asked and not self.keep:
                 stop(f'{self.script} does not mix by {self.asked} alone: {problem} (--mix-others keep leaves it alone)')
             self.say(f'Mixing: left alone: {problem}')
@@ -81,7 +80,7 @@ class Watch:
         found = self._judge()
         if MIXED in found or (self._said and not self.asked):
             return
-        if MADE not in found:
+        if MADE not in found and self.mixer is None:  # nor by the process that this one was forked from
             if self.asked:
                 stop(
                     f'{self.script} is about to train without {self.asked}: no mixer was made before its first '

@@ -1,12 +1,27 @@
-"""Facts that the processes of a launch leave in a folder, for the process that steps the optimizer to read."""
+"""Facts that the processes of a launch leave in folders, for the process that steps the optimizer to read.
+
+Each process has a folder of its own, inside that of the process that forked it or that spawned it by multiprocessing,
+and leaves its facts in all of these. A loader worker mixes for the process that started it, and has none.
+"""
 
 import contextlib
 import hashlib
 import os
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
+
+from torch.utils.data import get_worker_info
+
+VARIABLE = 'HMIX_TRAIN_WITNESS'
+"""Environment variable that holds the folder of this process, for those that multiprocessing spawns."""
+
+_INNER = 'of-'
+
+_own = ['']
+"""The folder of this process."""
 
 MADE, MIXED, PROBLEM = 'made', 'mixed', 'problem'
 
@@ -27,17 +42,49 @@ def make_folder() -> str:
     return folder
 
 
+def take(folder: str) -> None:
+    """Makes a folder that of this process; those that are forked from it take one inside."""
+    if not _own[0]:
+        os.register_at_fork(after_in_child=lambda: take(inside(_own[0])))
+    _own[0] = os.environ[VARIABLE] = folder
+
+
+def inside(folder: str) -> str:
+    """A new folder inside another one, which is made when it is needed."""
+    return os.path.join(folder, f'{_INNER}{uuid.uuid4().hex}')
+
+
+def here() -> str:
+    """The folder of this process."""
+    return _own[0]
+
+
 def leave(folder: str, fact: str, text: str = '') -> None:
-    """Leaves a fact, once: MADE, MIXED, or PROBLEM with its text. Without a folder, or once it is gone: nothing."""
-    if not folder:
-        return
+    """Leaves a fact, once: MADE, MIXED, or PROBLEM with its text. Without a folder, or once it is gone: nothing.
+
+    Args:
+        folder: that of the process which has made the mixer; the fact is left for this process, too.
+        fact: the fact.
+        text: its text.
+    """
     name = f'{fact}-{hashlib.sha1(text.encode()).hexdigest()}' if text else fact
-    path = os.path.join(folder, name)
-    with contextlib.suppress(OSError):
-        if not os.path.exists(path):
-            with tempfile.NamedTemporaryFile('w', dir=folder, prefix='.', delete=False) as file:
-                file.write(text)
-            os.replace(file.name, path)
+    for place in [*_within(folder), *_within(here())]:
+        path = os.path.join(place, name)
+        with contextlib.suppress(OSError):
+            if not os.path.exists(path):
+                if os.path.basename(place).startswith(_INNER):
+                    os.makedirs(place, exist_ok=True)
+                with tempfile.NamedTemporaryFile('w', dir=place, prefix='.', delete=False) as file:
+                    file.write(text)
+                os.replace(file.name, path)
+
+
+def _within(folder: str) -> list[str]:
+    """The folder, unless it is a loader worker's, and those that it is in, up to that of the launch."""
+    places = [folder] if folder else []
+    while os.path.basename(places[-1] if places else '').startswith(_INNER):
+        places.append(os.path.dirname(places[-1]))
+    return places[1:] if len(places) > 1 and get_worker_info() is not None else places
 
 
 def facts(folder: str) -> set[str]:

@@ -129,8 +129,9 @@ def test_two_processes_mix_and_one_speaks(tmp_path, processes):
 
 
 @pytest.mark.slow
-def test_processes_that_a_script_spawns_mix_and_one_speaks(launch):
-    run = launch('--mix-mode hmix', SPAWNING, OUTPUT).passed()
+@pytest.mark.parametrize('method', ['spawn', 'forkserver'])
+def test_processes_that_a_script_spawns_mix_and_one_speaks(launch, method):
+    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --start-method {method}').passed()
     for rank in range(2):
         check_hmix(run.record(rank)['batches'])
     assert len(run.mixing_lines) == 1
@@ -173,6 +174,14 @@ def test_spawned_processes_that_do_not_mix_stop(launch):
     assert run.status == 1
     assert 'about to train without --mix-mode hmix' in run.log
     assert not (run.folder / 'record0.pt').exists()
+
+
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
+def test_of_the_processes_of_a_script_the_one_that_does_not_mix_stops(launch, method):
+    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixing 1 --start-method {method}')
+    assert run.status == 1
+    assert 'about to train without --mix-mode hmix' in run.log
+    assert not (run.folder / 'record1.pt').exists()
 
 
 def test_a_script_that_never_steps_ends_with_an_error(launch):

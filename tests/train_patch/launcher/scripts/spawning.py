@@ -12,7 +12,7 @@ def work(rank, args):
     torch.distributed.init_process_group('gloo', init_method=meeting, rank=rank, world_size=args.processes)
     model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 5)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    mixup_fn = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=5) if args.mixup else None
+    mixup_fn = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=5) if args.mixup and rank < args.mixing else None
     samples, targets = torch.randn(8, 3, 16, 16), torch.arange(8) % 5
     given = samples.clone(), targets
     if mixup_fn is not None:
@@ -27,6 +27,8 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser()
     parser.add_argument('--mixup', type=float, default=0.8)
     parser.add_argument('--processes', type=int, default=2)
+    parser.add_argument('--mixing', type=int, default=2, help='processes that mix')
+    parser.add_argument('--start-method', default='spawn')
     parser.add_argument('--output')
     args = parser.parse_args()
-    torch.multiprocessing.spawn(work, args=(args,), nprocs=args.processes)
+    torch.multiprocessing.start_processes(work, args=(args,), nprocs=args.processes, start_method=args.start_method)

@@ -145,7 +145,6 @@ def resume(run: SimpleNamespace) -> int:
     path = Path(args.resume) if args.resume else None
     if args.resume == 'auto':  # the first process chooses, so that all take the same
         path = setup.from_first(args, checkpoints.find_checkpoint(run.folder) if primary else None, run.device)
-    run.output = Output(run.folder, run.arguments, run.eval_metric, path) if primary else None
     start_epoch, metric = args.start_epoch or 0, None
     if path is not None:
         checkpoint = checkpoints.read_checkpoint(path)
@@ -153,13 +152,10 @@ def resume(run: SimpleNamespace) -> int:
         if args.start_epoch is None:
             start_epoch = checkpoints.next_epoch(checkpoint)
         checkpoints.load_parts(run.parts, path, checkpoint, weights_alone=args.no_resume_opt)
-        if primary:
-            run.output.restore(path, checkpoint, start_epoch)
-            _logger.info(f'Resumed from {path} at epoch {start_epoch}.')
-    if primary:
-        run.output.write_tables()  # rows of epochs that are to be trained again must not outlive the next kill
-        if args.log_wandb:
-            run.output.start_wandb()
+    run.output = Output(run.folder, run.arguments, run.eval_metric, path, start_epoch) if primary else None
+    if primary and path is not None:
+        run.output.keep(path, checkpoints.next_epoch(checkpoint) - 1)
+        _logger.info(f'Resumed from {path} at epoch {start_epoch}.')
     if run.schedule is not None and start_epoch:
         run.schedule.step(start_epoch, metric)
         run.schedule.step_update(start_epoch * run.updates_per_epoch)
@@ -174,9 +170,6 @@ def train(run: SimpleNamespace, start_epoch: int) -> None:
             metric = train_and_validate(run, epoch)
             if run.schedule is not None:
                 run.schedule.step(epoch + 1, metric)
-    except KeyboardInterrupt:
-        report(run)
-        raise
     except Exception as error:
         if not (lost := _lost_worker(error, run.args.workers)):
             raise
@@ -184,15 +177,11 @@ def train(run: SimpleNamespace, start_epoch: int) -> None:
             f'epoch {epoch}: {lost}; is there memory enough for --workers {run.args.workers}? '
             'Finished epochs are kept: --resume auto resumes the run.'
         ) from error
+    finally:
+        if run.output is not None:
+            run.output.report()
     if run.args.distributed:
         setup.leave_processes()
-    report(run)
-
-
-def report(run: SimpleNamespace) -> None:
-    """Says which epoch was the best, in the first process."""
-    if run.output is not None:
-        run.output.report()
 
 
 def _lost_worker(error: Exception, workers: int) -> str:

@@ -82,10 +82,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # torch raises half a dozen types for a damaged file
         reason = f'it is damaged, or holds more than weights and plain values ({first_line(error)})'
         raise RunError(f'cannot use the checkpoint {path}: {reason}') from error
-    if not isinstance(checkpoint, dict) or not {'state_dict', 'optimizer', 'epoch'} <= checkpoint.keys():
+    whole = isinstance(checkpoint, dict) and {'state_dict', 'optimizer', 'epoch'} <= checkpoint.keys()
+    if not whole or not isinstance(checkpoint['epoch'], int):
         raise RunError(f'{path} is not a checkpoint of a run: weights alone go to --initial-checkpoint')
-    if not isinstance(checkpoint['epoch'], int):
-        raise RunError(f'cannot use the checkpoint {path}: its epoch is {checkpoint["epoch"]!r}')
     if checkpoint.get('batches_done'):  # version 0.1.0 wrote such ones
         raise RunError(
             f'cannot use the checkpoint {path}: it is from the middle of an epoch; give one of a whole epoch'

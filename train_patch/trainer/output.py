@@ -17,7 +17,7 @@ import yaml
 
 from ..common.errors import RunError, WrongArguments
 from ..common.files import write_bytes
-from .checkpoints import holds_run, keep_best, next_epoch, save_checkpoint
+from .checkpoints import holds_run, keep_best, save_checkpoint
 
 _logger = logging.getLogger('train')
 
@@ -91,7 +91,8 @@ class Output:
         folder: made if need be.
         arguments: as given on the command line and in the recipe, for `args.yaml` and the checkpoints.
         eval_metric: the metric that the best epoch is best in.
-        checkpoint: the checkpoint that the run resumes, if it does.
+        resumed: the checkpoint that the run resumes, here or in another folder; the tables beside it are taken over.
+        start_epoch: the epoch that is trained first; its row and those after it are dropped.
 
     Raises:
         WrongArguments: the folder holds another run.
@@ -99,9 +100,14 @@ class Output:
     """
 
     def __init__(
-        self, folder: Path, arguments: Mapping[str, Any], eval_metric: str, checkpoint: Path | None = None
+        self,
+        folder: Path,
+        arguments: Mapping[str, Any],
+        eval_metric: str,
+        resumed: Path | None = None,
+        start_epoch: int = 0,
     ) -> None:
-        own = checkpoint is not None and checkpoint.parent.absolute() == folder.absolute()
+        own = resumed is not None and resumed.parent.absolute() == folder.absolute()
         if not own and arguments['resume'] != 'auto' and holds_run(folder):
             raise WrongArguments(f'--experiment: {folder} holds a run already; --resume auto resumes it')
         try:
@@ -113,25 +119,18 @@ class Output:
         self.eval_metric = eval_metric
         self.rows: dict[int, dict[str, Any]] = {}
         self.times: dict[int, dict[str, Any]] = {}
-        self._wandb: Any = None
+        if resumed is not None:
+            for name, rows in (('summary.csv', self.rows), ('times.csv', self.times)):
+                found = read_table(resumed.with_name(name))
+                rows.update((epoch, row) for epoch, row in found.items() if epoch < start_epoch)
         for name in ('*.pth.tar', 'summary.csv', 'times.csv', 'args.yaml'):
             for left_by_a_kill in folder.glob(f'{name}*.tmp'):
                 left_by_a_kill.unlink()
         write_bytes(folder / 'args.yaml', yaml.safe_dump(self.arguments, default_flow_style=False).encode())
+        self._write_tables()  # rows of epochs that are to be trained again must not outlive the next kill
+        self.wandb = _start_wandb(folder.name, self.arguments) if arguments.get('log_wandb') else None
 
-    def restore(self, path: Path, checkpoint: Mapping[str, Any], start_epoch: int) -> None:
-        """Takes over the tables and the best checkpoints of the run that is resumed.
-
-        Args:
-            path: the checkpoint, here or in another folder.
-            checkpoint: its contents.
-            start_epoch: the epoch that is trained first; its rows and those after it are dropped.
-        """
-        for name, rows in (('summary.csv', self.rows), ('times.csv', self.times)):
-            rows.update((epoch, row) for epoch, row in read_table(path.with_name(name)).items() if epoch < start_epoch)
-        self._keep(path, next_epoch(checkpoint) - 1)
-
-    def write_tables(self) -> None:
+    def _write_tables(self) -> None:
         """Writes both tables as they are now."""
         write_table(self.folder / 'times.csv', self.times)
         write_table(self.folder / 'summary.csv', self.rows)
@@ -149,16 +148,17 @@ class Output:
         """
         self.rows[epoch] = {'epoch': epoch, **row}
         self.times[epoch] = {'epoch': epoch, **{name: f'{value:.3f}' for name, value in seconds.items()}}
-        self.write_tables()
+        self._write_tables()
         # plain values, so that the file loads with `weights_only=True` anywhere
         facts = {'epoch': epoch, 'version': 2, 'metric': self.metric(epoch), 'args': self.arguments}
         last = self.folder / 'last.pth.tar'
         save_checkpoint(last, {**state, 'arch': self.arguments['model'], **facts})
-        self._keep(last, epoch)
-        if self._wandb is not None:
-            self._wandb.log(self.rows[epoch])
+        self.keep(last, epoch)
+        if self.wandb is not None:
+            self.wandb.log(self.rows[epoch])
 
-    def _keep(self, path: Path, epoch: int) -> None:
+    def keep(self, path: Path, epoch: int) -> None:
+        """Keeps the checkpoint of an epoch as `keep_best` does."""
         keep_best(self.folder, path, epoch, self.ranked(), self.arguments['checkpoint_hist'])
 
     def metric(self, epoch: int) -> float:
@@ -172,20 +172,16 @@ class Output:
         sign = 1 if self.eval_metric == 'loss' else -1
         return sorted(self.rows, key=lambda epoch: (sign * self.metric(epoch), epoch))
 
-    def start_wandb(self) -> None:
-        """Opens the run in Weights & Biases."""
-        self._wandb = importlib.import_module('wandb')
-        resumed = self.arguments['wandb_resume_id'] or None
-        self._wandb.init(
-            project=self.arguments['wandb_project'],
-            name=self.folder.name,
-            config=self.arguments,
-            tags=self.arguments['wandb_tags'],
-            resume='must' if resumed else None,
-            id=resumed,
-        )
-
     def report(self) -> None:
         """Logs the best epoch."""
         for best in self.ranked()[:1]:
             _logger.info(f'*** Best metric: {self.metric(best)} (epoch {best})')
+
+
+def _start_wandb(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Opens a run in Weights & Biases; returns its module."""
+    wandb = importlib.import_module('wandb')
+    number = arguments['wandb_resume_id'] or None
+    project, tags = arguments['wandb_project'], arguments['wandb_tags']
+    wandb.init(project=project, name=name, config=arguments, tags=tags, resume=number and 'must', id=number)
+    return wandb

@@ -98,10 +98,8 @@ def join_processes(args: argparse.Namespace) -> torch.device:
         # One of several processes must die at once: it may be waiting for the others, and Python only looks after that.
         raise_on_sigterm()
     device = utils.init_distributed_device(args)
-    if args.distributed:
-        _logger.info(f'Process {args.rank} of {args.world_size} on {device}, {torch.distributed.get_backend()}.')
-    else:
-        _logger.info(f'Training with a single process on {device}{"" if given else " (no --device given)"}.')
+    where = f'{device}' if given else f'{device} (no --device given)'
+    _logger.info(f'Process {args.rank} of {args.world_size} on {where}.')
     if args.distributed and args.sync_bn and device.type == 'cpu':
         raise WrongArguments(
             '--sync-bn works on GPUs only; on the CPU --dist-bn shares the statistics after each epoch'

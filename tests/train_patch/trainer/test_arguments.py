@@ -133,7 +133,7 @@ def test_a_missing_wandb_is_an_error_where_it_is_needed(refusal):
         ('model_kwargs: 3', '--model-kwargs: 3: must be KEY=VALUE'),
         ('epochs: [1, 2]', r"--epochs: invalid int value: '\[1, 2\]'"),
         ('std: [0, 0, 0]', '--std: 0: must be above 0'),
-        ('- a\n- b', 'must hold lines of "name: value", it holds a list'),
+        ('- a\n- b', 'must hold lines of "name: value"'),
         ('a: [', 'is not plain YAML'),
         ('epochs: 1\nepochs: 2', "the key 'epochs' is there twice"),
     ],

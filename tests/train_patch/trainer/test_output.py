@@ -198,9 +198,8 @@ def wandb(monkeypatch):
 
 @pytest.mark.parametrize(('resumed', 'resume', 'number'), [('', None, None), ('x1', 'must', 'x1')])
 def test_weights_and_biases_are_told_of_the_run_and_of_every_epoch(tmp_path, wandb, resumed, resume, number):
-    given = {'wandb_project': 'p', 'wandb_tags': ['a', 'b'], 'wandb_resume_id': resumed}
+    given = {'log_wandb': True, 'wandb_project': 'p', 'wandb_tags': ['a', 'b'], 'wandb_resume_id': resumed}
     output = open_output(tmp_path / 'run', **given)
-    output.start_wandb()
     expected = {'project': 'p', 'name': 'run', 'config': {**ARGUMENTS, **given}, 'tags': ['a', 'b']}
     assert wandb.started == [{**expected, 'resume': resume, 'id': number}]
     record(output, 1, 60.0)

@@ -68,7 +68,6 @@ def commands_of(page):
 
 
 COMMANDS = list(dict.fromkeys(' '.join(command) for page in PAGES for command in commands_of(page)))
-"""Words and blanks: no word of them has one inside."""
 
 
 @pytest.fixture(scope='module')
@@ -173,24 +172,10 @@ def test_a_command_does_what_it_says(commands, command):
     commands(command.split())
 
 
-def test_no_word_of_a_command_has_a_blank():
-    assert not [word for page in PAGES for command in commands_of(page) for word in command if ' ' in word]
-
-
 def test_what_is_not_run_is_there_to_be_run():
     assert not set(NOT_RUN) - set(COMMANDS)
     named = [word for command in NOT_RUN for word in command.split() if word.endswith('.py')]
     assert [word for word in named if not (ROOT / word).is_file()] == []
-
-
-def test_commands_are_found_wherever_they_stand(tmp_path):
-    page = tmp_path / 'page.md'
-    page.write_text(
-        'Type `hmix-bench --only\nmixers`, not `hmix-bench`, or:\n\n    pip install x\n\n'
-        "```sh\na \\\n  b -c 'd e'  # why\nOMP_NUM_THREADS=1 f && g || h …\n```\n\n```python\nhmix-train x\n```\n"
-    )
-    found = [['a', 'b', '-c', 'd e'], ['OMP_NUM_THREADS=1', 'f'], ['g'], ['h']]
-    assert commands_of(page) == [*found, ['hmix-bench', '--only', 'mixers'], ['pip', 'install', 'x']]
 
 
 def test_the_front_pages_code_runs():

@@ -10,6 +10,7 @@ import torch
 
 from hmix_timm import Mixup
 from hmix_timm.families import FAMILIES, load_families, make_slot
+from train_patch.data.digits import digits_folder
 
 DOCUMENT = Path(__file__).parents[2] / 'docs' / 'your_own_mask.md'
 
@@ -27,39 +28,16 @@ def my_masks(tmp_path_factory):
     FAMILIES.update(before)
 
 
-def drawn(name, lam, size=(24, 17), seed=0, **options):
-    np.random.seed(seed)
-    return make_slot(name, **options).draw_mask(size, lam)[0].array(size)
-
-
 @pytest.mark.parametrize('lam', [0.0, 0.25, 0.7, 1.0])
-def test_fmix_keeps_the_share_lam_of_the_pixels(my_masks, lam):
-    mask = drawn('fmix', lam)
-    assert set(np.unique(mask)) <= {0.0, 1.0}
-    assert mask.mean() == pytest.approx(lam, abs=0.5 / mask.size)
-
-
-def test_fmix_of_a_larger_decay_has_fewer_borders(my_masks):
-    """Low frequencies alone make few, large patches."""
-    borders = [
-        np.mean([np.abs(np.diff(drawn('fmix', 0.5, (64, 64), seed, fmix_decay=decay))).sum() for seed in range(5)])
-        for decay in (1.0, 3.0)
-    ]
-    assert borders[1] < 0.7 * borders[0]
-
-
-def test_fade_is_a_soft_step_on_either_side(my_masks):
-    masks = [drawn('fade', 0.4, (6, 200), seed) for seed in range(20)]
-    step = np.clip((0.4 - (np.arange(200) + 0.5) / 200) / 0.25 + 0.5, 0.0, 1.0)
-    sides = {bool(mask[0, 0] < mask[0, -1]) for mask in masks}
-    assert sides == {True, False}
-    for mask in masks:
-        profile = step[::-1] if mask[0, 0] < mask[0, -1] else step
-        np.testing.assert_allclose(mask, np.tile(profile, (6, 1)), atol=1e-12)
+def test_fmix_keeps_the_share_lam_of_the_pixels_and_fade_is_a_soft_step(my_masks, lam):
+    fmix, fade = (make_slot(name).draw_mask((24, 17), lam)[0].array((24, 17)) for name in ('fmix', 'fade'))
+    assert set(np.unique(fmix)) <= {0.0, 1.0} and fmix.mean() == pytest.approx(lam, abs=0.5 / fmix.size)
+    step = np.clip((lam - (np.arange(17) + 0.5) / 17) / 0.25 + 0.5, 0.0, 1.0)
+    assert any(np.allclose(fade, np.tile(profile, (24, 1)), atol=1e-12) for profile in (step, step[::-1]))
 
 
 @pytest.mark.parametrize('name', ['fmix', 'fade'])
-@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
+@pytest.mark.parametrize('mode', ['batch', 'elem'])
 def test_label_weights_are_the_means_of_the_masks(my_masks, name, mode):
     labels = torch.tensor([1, 1, 0, 0])
     images = labels.view(-1, 1, 1, 1).expand(4, 3, 20, 30).float().clone()
@@ -72,16 +50,14 @@ def test_label_weights_are_the_means_of_the_masks(my_masks, name, mode):
 @pytest.mark.parametrize('mode', ['fmix', 'fade'])
 def test_the_command_trains_on_digits(my_masks, tmp_path, processes, mode):
     """The document's own command line for the first of them, cut down to one epoch."""
-    from train_patch.data.digits import digits_folder
-
     line = next(line for line in DOCUMENT.read_text(encoding='utf-8').splitlines() if '-c digits' in line)
-    words = line.replace('DIGITS', str(digits_folder())).split()
-    assert words[0] == 'hmix-train'
+    program, *words = line.replace('DIGITS', str(digits_folder())).split()
+    assert program == 'hmix-train'
     shutil.copy(my_masks, tmp_path)
     if mode != 'fmix':
         words = [*words[: words.index('fmix')], mode, *words[words.index('fmix') + 1 : words.index('--fmix-decay')]]
     cut = ['--epochs', '1', '--warmup-epochs', '0', '--output', 'out', '--experiment', 'run']
-    done = processes.module('train_patch', *words[1:], *cut, cwd=tmp_path).passed()
+    done = processes.module('train_patch', *words, *cut, cwd=tmp_path).passed()
     described = 'FMix(alpha=1, decay=2)' if mode == 'fmix' else 'Fade(alpha=1, softness=0.25)'
     assert f'Mixing: FastCollateMixup({described}' in done.stderr + done.stdout
     assert (tmp_path / 'out' / 'run' / 'summary.csv').is_file()

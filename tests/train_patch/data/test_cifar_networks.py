@@ -1,5 +1,8 @@
 """The CIFAR networks of Table 2: published sizes, timm's model interface, usable by name."""
 
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
@@ -33,6 +36,19 @@ def one_thread_and_seed():
 def shape_only(name, **kwargs):
     with torch.device('meta'):
         return timm.create_model(name, **kwargs)
+
+
+def test_importing_them_adds_them_to_timm_and_overwrites_nothing():
+    code = """
+import sys, warnings
+import timm
+before = set(timm.list_models())
+warnings.simplefilter('error')
+import train_patch.data.cifar_networks
+print(*set(timm.list_models()) ^ before)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == set(FEATURES)
 
 
 # Parameter counts from the published architectures, written out layer by layer: k×k convolution without bias, batch

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,13 @@ def test_seconds_per_epoch_of_timms_script_are_the_time_from_row_to_row(call, re
     more = 'printf "1,20\\n" >> summary.csv; touch -t 200001010000.07 summary.csv; sleep 0.5'
     call('--epochs', '2', none=rows + more)
     assert results()['none']['epoch_seconds'] == '7.0' and results()['hmix']['epoch_seconds'] == ''
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
+def test_the_kernel_ends_a_run_whose_comparison_is_killed(call):
+    ask = 'import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)'
+    assert call(none=f'{call.train}; exec {sys.executable} -S -c "{ask}" > signal') == 0
+    assert (call.folder('none') / 'signal').read_text() == '15\n'
 
 
 class SignalledPopen(subprocess.Popen):

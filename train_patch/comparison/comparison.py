@@ -37,14 +37,14 @@ class Variant:
     Args:
         name: of the row, and of the folder of its runs.
         colour: in plots.
-        own: mixing options given on the command line that it uses → value; '' for a flag.
+        changed: whether it uses a mixing option of the command line, in place of the recipe's or the preset's.
         line: all training arguments, without seed and folder.
         resolved: the same as training's parser resolves them, as `args.yaml` records them.
     """
 
     name: str
     colour: str
-    own: Mapping[str, str]
+    changed: bool
     line: tuple[str, ...]
     resolved: Mapping[str, Any]
 
@@ -61,7 +61,7 @@ class Comparison:
         script: a timm train script, or None for this project's own.
         jobs: how many runs are trained at once.
         nproc_per_node: torchrun's option: processes of each run; None for plain processes.
-        arguments: training arguments that all runs share, in place of the recipe's.
+        arguments: given on the command line, in place of the recipe's.
         plain: the recipe's arguments alone, resolved.
         epochs: number of epochs of each run, cool-down included.
         validation_images: number of images that top-1 is measured on; None if the data set cannot say.
@@ -147,8 +147,11 @@ class Comparison:
 
     def _trained_folders(self) -> list[Path]:
         """Returns the folders of all trained runs, also of runs that are not asked for now."""
-        folders = sorted(self.output.glob('*/seed*'))
-        return [folder for folder in folders if folder.name[4:].isdecimal() and holds_run(folder)]
+        return [
+            folder
+            for folder in sorted(self.output.glob('*/seed*'))
+            if folder.name[4:].isdecimal() and holds_run(folder)
+        ]
 
     def _differences(self, folder: Path) -> list[str]:
         """Lists the settings of a trained run that are not those of this comparison."""
@@ -162,11 +165,6 @@ class Comparison:
             for key, value in {**here, 'seed': seed}.items()
             if key in there and key not in _FREE and not _same(key, there[key], value)
         ]
-
-
-def words(options: Mapping[str, str]) -> list[str]:
-    """Option → value as the words of a command line; the value of a flag is ''."""
-    return [word for pair in options.items() for word in pair if word]
 
 
 def varied_options() -> set[str]:

@@ -7,7 +7,7 @@ from ..common.tables import Table
 from ..drawing.pictures import save_figure
 from ..recipes.published import PUBLISHED
 from ..recipes.reader import RECIPE_FOLDER
-from .comparison import Comparison, varied_options, words
+from .comparison import Comparison, varied_options
 from .plot import plot_results
 from .results import csv_table, make_table, markdown_table
 
@@ -68,7 +68,7 @@ def paper_top1(comparison: Comparison) -> dict[str, float]:
     same_data = images <= {paper.validation_images, None}
     if not same_batch or not same_data or any(training.get(key) != recipe[key] for key in compared):
         return {}
-    unchanged = [variant.name for variant in comparison.variants if not variant.own]
+    unchanged = [variant.name for variant in comparison.variants if not variant.changed]
     return {mode: paper.top1[mode] for mode in unchanged if mode in paper.top1}
 
 
@@ -110,8 +110,7 @@ def _settings(comparison: Comparison) -> str:
     lines = [f'- recipe: `{comparison.recipe}`']
     if comparison.script:
         lines.append(f'- script: `{comparison.script}`')
-    own = dict(pair for variant in comparison.variants for pair in variant.own.items())
-    if given := [*comparison.torchrun, *comparison.arguments, *words(own)]:
+    if given := [*comparison.torchrun, *comparison.arguments]:
         lines.append(f'- arguments: `{shlex.join(given)}`')
     for jobs, threads in sorted({(result.jobs, result.threads) for result in comparison.results if result.jobs}):
         way = 'one run after another' if jobs == 1 else f'{jobs} runs at once'

@@ -1,7 +1,7 @@
 """From the command line of hmix-compare to a `Comparison`: its options, and the checks of what they say."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..data.digits import digits_path
 from ..mixing import declare, share_options
 from ..recipes.published import PAPER_MODES
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
-from .comparison import Comparison, Variant, words
+from .comparison import Comparison, Variant
 from .training_arguments import USAGE, resolve
 
 DIGITS_RECIPE = RECIPE_FOLDER / 'digits.yaml'
@@ -132,12 +132,9 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
         colours = {name: family.colour for name, family in FAMILIES.items()}
     given = {action.dest: getattr(options, action.dest) for action in _variant_actions()}
     typed = {dest: value for dest, value in given.items() if value is not None}
-    own = {
-        name: {'--' + dest.replace('_', '-'): value for dest, value in used.items()}
-        for name, used in share_options(typed, option[2:].replace('-', '_'), list(names), asked).items()
-    }
+    used = share_options(typed, option[2:].replace('-', '_'), list(names), asked)
     data = ['--data-dir', str(digits_path())] if recipe == DIGITS_RECIPE else []
-    lines = [['-c', str(recipe), option, name, *words(own[name]), *data, *passed] for name in names]
+    lines = [['-c', str(recipe), option, name, *_words(used[name]), *data, *passed] for name in names]
     *resolved, plain = resolve(script, [*lines, ['-c', str(recipe)]])
     if not (resolved[0].get('data_dir') or resolved[0].get('data') or resolved[0]['dataset'].startswith('hfds/')):
         raise WrongArguments(f'recipe {recipe.stem} needs data: give its folder with --data-dir')
@@ -145,7 +142,7 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     return Comparison(
         recipe=recipe,
         variants=tuple(
-            Variant(name, colours[name], own[name], tuple(line), values)
+            Variant(name, colours[name], bool(used[name]), tuple(line), values)
             for name, line, values in zip(names, lines, resolved, strict=True)
         ),
         seeds=tuple(dict.fromkeys(options.seeds)),
@@ -153,9 +150,14 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
         script=script,
         jobs=options.jobs,
         nproc_per_node=options.nproc_per_node,
-        arguments=tuple(passed),
+        arguments=(*passed, *_words(typed)),
         plain=plain,
     )
+
+
+def _words(options: Mapping[str, str]) -> list[str]:
+    """Returns options as the words of a command line; the value of a flag is ''."""
+    return [word for dest, value in options.items() for word in ('--' + dest.replace('_', '-'), value) if word]
 
 
 def _check_passed(passed: Sequence[str]) -> None:

@@ -23,10 +23,8 @@ USAGE = (
     '[--dry-run] [--nproc-per-node N] [any training argument]'
 )
 
-Arguments = dict[str, Any]
 
-
-def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Arguments]:
+def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """Resolves command lines with training's own parser.
 
     Args:
@@ -52,7 +50,7 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[Argumen
     return yaml.load(done.stdout, SafeLoader)
 
 
-def _plain(args: argparse.Namespace) -> Arguments:
+def _plain(args: argparse.Namespace) -> dict[str, Any]:
     return yaml.load(yaml.dump(vars(args), Dumper=SafeDumper), SafeLoader)
 
 

@@ -17,7 +17,7 @@ import signal
 import sys
 
 from .common.command import check_output, require_packages
-from .common.errors import WrongArguments
+from .common.errors import wrong_arguments
 from .common.start import command
 from .comparison.comparison import Comparison
 from .comparison.guard import locked, noting_signals
@@ -39,12 +39,10 @@ def main(argv: list[str]) -> int:
     """
     if not argv or argv[0].startswith('-'):
         argv = [str(DIGITS_RECIPE), *argv]
-    try:
+    with wrong_arguments():
         load_mix_families(argv, read_recipe(argv[0]))  # their names are among the choices
         options, passed = build_parser().parse_known_args(argv)
         comparison = read_comparison(options, passed)
-    except ValueError as error:
-        raise WrongArguments(str(error)) from error
     return _print_launch_lines(comparison) if options.dry_run else _compare(comparison)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..common.errors import RunError, WrongArguments
+from ..common.files import locked_folder
 from ..common.timm_version import require_timm_for_training
 from ..recipes.reader import SafeDumper, SafeLoader
 from .comparison import Comparison
@@ -116,7 +117,10 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
         return False
     if args.dataset.startswith(('hfids/', 'tfds/', 'wds/')):  # timm's script alone reads them, as a stream
         return True
-    _, validation = load_datasets(args)
+    # two comparisons that download into a folder would write the same files
+    alone = locked_folder(Path(args.data_dir)) if args.dataset_download else contextlib.nullcontext()
+    with alone:
+        _, validation = load_datasets(args)
     comparison.validation_images = len(validation) if isinstance(validation, Sized) else None
     return True
 

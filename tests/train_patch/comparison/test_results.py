@@ -116,16 +116,39 @@ def test_a_row_is_worse_only_if_its_whole_interval_is_below_0():
     assert cells(markdown_table(table, ['none']))[0] == ['mode', 'top-1 (%)', 'difference to none', 'runs']
 
 
-def test_the_picture_shows_mean_curves_and_the_intervals_of_the_differences(made_up):
+COLOURS = dict(zip(NAMES, ('#000000', '#111111', '#222222', '#333333', '#D55E00', '#444444'), strict=True))
+
+
+def test_the_picture_shows_mean_curves_and_the_differences_with_their_intervals(made_up):
     results, table = made_up
-    colours = dict(zip(NAMES, ('#000000', '#111111', '#222222', '#333333', '#D55E00', '#444444'), strict=True))
-    curves, differences = plot_results(results, table, BASELINES, colours, 'made up').axes
+    curves, differences = plot_results(results, table, BASELINES, COLOURS, 'made up').axes
     lines = {line.get_color(): (list(line.get_xdata()), list(line.get_ydata())) for line in curves.get_lines()}
     assert lines['#D55E00'] == ([1, 5], [99.0, 75.0]) and '#111111' not in lines
-    intervals = [[x for x, _ in segment] for bars in differences.collections for segment in bars.get_segments()]
-    assert pytest.approx([5 - HALF, 5 + HALF], abs=1e-5) in intervals
-    alone = [result('hmix', 1, 73.0)]
-    assert len(plot_results(alone, make_table(alone, [], ['hmix'], [], [1], {}), [], colours, 'x').axes) == 1
+    band = curves.collections[2].get_paths()[0].vertices  # of hmix, behind none and cutmix
+    assert {(x, y) for x, y in band} == {(1, 99.0), (5, 73.0), (5, 77.0)}
+    points = {}
+    for bars in differences.containers:
+        x, y = bars.lines[0].get_data()
+        points[bars.lines[0].get_color(), round(float(x[0]), 6)] = (round(float(y[0])), bars)
+    none, cutmix, hmix, gmix = range(4)  # one line for each row that has a run
+    assert {key: place for key, (place, _) in points.items()} == {
+        ('#000000', -3.0): none,
+        ('#222222', 3.0): cutmix,
+        ('#D55E00', 5.0): hmix,
+        ('#D55E00', 2.0): hmix,
+        ('#444444', 0.5): gmix,
+        ('#444444', -1.0): gmix,
+    }
+    (segment,) = points['#D55E00', 5.0][1].lines[2][0].get_segments()
+    assert [x for x, _ in segment] == pytest.approx([5 - HALF, 5 + HALF], abs=1e-5)
+
+
+def test_the_picture_leaves_out_the_first_epochs_and_differences_without_a_baseline():
+    """Near chance, the first quarter of a run would flatten all that is to be compared."""
+    result = RunResult('hmix', 1, dict(enumerate([1, 50, 60, 60, 60, 60, 60, 65.0])), None)
+    table = make_table([result], [], ['hmix'], [], [1], {})
+    (curves,) = plot_results([result], table, [], COLOURS, 'x').axes
+    assert curves.get_ylim()[0] == 49 and curves.get_ylim()[1] > 65
 
 
 @pytest.fixture
@@ -135,7 +158,7 @@ def report(plan, arguments, tmp_path):
     def write(results, failures=(), *more):
         comparison = plan([*arguments(tmp_path, *more), '--modes', 'none', 'hmix', '--seeds', '1', '2'])
         comparison.results, comparison.failures = list(results), list(failures)
-        screen = write_report(comparison) + write_picture(comparison)
+        screen = f'{write_report(comparison)}\n{write_picture(comparison)}'
         return (tmp_path / 'results.md').read_text().split('\n\n'), screen
 
     return write
@@ -147,7 +170,7 @@ def test_the_report_explains_its_table_and_says_how_the_runs_were_trained(report
     ]
     blocks, screen = report(results, [], '--mix-alpha', '0.5', '--hmix-ratio', '0.5')
     title, table, explanation, settings, picture = blocks
-    assert screen == f'\n\n{table}\n\n{explanation}\n\n{tmp_path}/results.md, results.csv, results.png'
+    assert screen == f'\n\n{table}\n\n{explanation}\n\n{tmp_path}/results.md, results.csv\n{tmp_path}/results.png'
     assert title == '# recipe: comparison of mix modes' and table.startswith('| mode |')
     assert explanation == (
         'Top-1 on the validation images after the last epoch (5): mean ± sample standard deviation over seeds 1, 2.\n'

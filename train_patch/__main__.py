@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from .common.errors import RunError
+from .common.processes import end_with_torchrun
 from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, require_timm_for_training, timm_version
 from .launcher import command_line
 from .launcher.command_line import CommandLine
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run_own(argv: list[str]) -> None:
+    end_with_torchrun()
     parse_arguments(argv)  # answers --help and refuses a typo before torch and timm are imported
     require_timm_for_training()
     gc.disable()  # importing torch and timm makes half a million objects that live as long as the process

@@ -282,7 +282,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(lean, tmp_path):
     [
         ('--model test_vit --img-size 40', r'--model test_vit: cannot take images of 3×40×40: '),
         ('--model-kwargs global_pool=', r'--model test_resnet: '),
-        ('--model-kwargs no_such=1', r"--model test_resnet: cannot be built so: .*'no_such'"),
+        ('--model-kwargs no_such=1', r"--model test_resnet: cannot be built with these arguments: .*'no_such'"),
         ('--torchcompile no-such', '--torchcompile no-such: '),
         ('--dataset torch/cifar10', '--dataset torch/cifar10: .*--dataset-download'),
         ('--dataset torch/no_such', '--dataset torch/no_such: Unknown torchvision dataset'),

@@ -51,6 +51,18 @@ def first_of_each_class(labels: Sequence[int], per_class: int) -> list[int]:
     return sorted(int(i) for label in classes for i in np.flatnonzero(np.asarray(labels) == label)[:per_class])
 
 
+def labels_of(dataset: Any) -> list[int]:
+    """Class numbers in the order of a map-style data set; decodes images only where it has no list of them."""
+    reader = getattr(dataset, 'reader', dataset)
+    if hasattr(reader, 'targets'):  # torchvision's
+        return [int(label) for label in reader.targets]
+    if hasattr(reader, 'samples'):  # timm's image folders
+        return [int(label) for _, label in reader.samples]
+    if hasattr(reader, 'label_key'):  # timm's hfds/…
+        return [int(label) for label in reader.dataset[reader.label_key]]
+    return [int(dataset[index][1]) for index in range(len(dataset))]
+
+
 def write_subset(train: Any, validation: Any, per_class: int, output: Path) -> tuple[int, int]:
     """Writes the image folder; under its name it is always complete.
 
@@ -67,7 +79,7 @@ def write_subset(train: Any, validation: Any, per_class: int, output: Path) -> t
         WrongArguments: a class has fewer training images.
         RunError: the folder cannot be written.
     """
-    labels = [int(train[index][1]) for index in range(len(train))]
+    labels = labels_of(train)
     chosen = first_of_each_class(labels, per_class)
     class_digits = len(str(max(labels)))
     with new_folder(output) as folder:

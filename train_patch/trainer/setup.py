@@ -163,8 +163,10 @@ def build_model(args: argparse.Namespace, dataset: Any, device: torch.device) ->
                 **args.model_kwargs,
             )
     except Exception as error:  # options that not every model knows, weights that do not fit or cannot be read
-        files = ''.join(f' {path}' for path in (args.pretrained_path, args.initial_checkpoint) if path)
-        raise WrongArguments(f'--model {args.model}{files}: cannot be built so: {_one_line(error)[:300]}') from error
+        files = {'--pretrained-path': args.pretrained_path, '--initial-checkpoint': args.initial_checkpoint}
+        given = ''.join(f' {option} {path}' for option, path in files.items() if path)
+        reason = _one_line(error)[:300]
+        raise WrongArguments(f'--model {args.model}{given}: cannot be built with these arguments: {reason}') from error
     if args.num_classes is None:
         args.num_classes = model.num_classes
         check_num_classes(args.num_classes, dataset, args.class_map, given=False)

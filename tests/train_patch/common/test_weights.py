@@ -37,7 +37,9 @@ def weights(tmp_path):
 
 def run_through(command, work, monkeypatch):
     if command == 'train':
-        monkeypatch.setattr(train, 'run', lambda args, replaced: work())
+        monkeypatch.setattr(train, 'build', lambda args, mixing: work())
+        monkeypatch.setattr(train, 'resume', lambda run: 0)
+        monkeypatch.setattr(train, 'train', lambda run, start_epoch: None)
         monkeypatch.setattr(train, 'end_with_torchrun', lambda: None)
         train.main([])
     else:

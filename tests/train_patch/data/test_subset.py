@@ -50,6 +50,18 @@ def test_the_first_of_each_class(labels, per_class):
     assert first_of_each_class(labels, per_class) == expected
 
 
+def test_images_are_not_read_to_learn_their_labels(tmp_path):
+    for split, label, number in np.ndindex(2, 2, 3):
+        path = tmp_path / 'data' / ('train', 'validation')[split] / str(label) / f'{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (2, 2), int(label)).save(path)
+        if split == 0 and number == 2:
+            path.write_bytes(b'of no image')
+    argv = ['', str(tmp_path / 'small'), '--data-dir', str(tmp_path / 'data'), '--per-class', '2']
+    assert main(argv) == 0
+    assert len([*(tmp_path / 'small' / 'train').glob('*/*.png')]) == 4
+
+
 def test_images_are_the_data_sets_own(fashion, processes, tmp_path):
     root, splits = fashion
     output = tmp_path / 'not' / 'there' / 'small'

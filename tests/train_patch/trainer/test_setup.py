@@ -83,7 +83,8 @@ def test_first_weights_come_from_a_checkpoint_of_timms_and_its_moving_average_is
 def test_weights_that_do_not_fit_are_named_in_one_short_line(tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save({f'{i}\n': torch.zeros(1) for i in range(200)}, path)
-    with pytest.raises(WrongArguments, match=f'^--model test_resnet {path}: cannot be built so: [^\n]{{1,300}}$'):
+    named = f'--model test_resnet --initial-checkpoint {path}: cannot be built with these arguments'
+    with pytest.raises(WrongArguments, match=f'^{named}: [^\n]{{1,300}}$'):
         build(f'{SMALL} --initial-checkpoint {path}')
 
 

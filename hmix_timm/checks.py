@@ -9,11 +9,8 @@ from typing import Any
 def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf, *, open_low: bool = False) -> None:
     """Raises ValueError unless value is a finite number in [low, high], or in (low, high] with `open_low`."""
     bounds = f'{">" if open_low else ">="} {low:g}' if high == math.inf else f'between {low:g} and {high:g}'
-    valid = isinstance(value, Real) and not isinstance(value, bool)
-    if valid:
-        number = float(value)
-        valid = math.isfinite(number) and low <= number <= high and not (open_low and number == low)
-    if not valid:
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not low <= value <= high or (open_low and value == low):
         raise ValueError(f'{name} must be a finite number {bounds}, got {value!r}')
 
 
@@ -26,10 +23,8 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 def check_minmax(name: str, value: Any) -> None:
     """Raises ValueError unless value is a pair of image fractions min < max."""
-    valid = isinstance(value, (tuple, list)) and len(value) == 2
-    if valid:
-        valid = all(isinstance(v, Real) and math.isfinite(v) for v in value) and 0.0 <= value[0] < value[1] <= 1.0
-    if not valid:
+    pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, Real) for v in value)
+    if not pair or not 0.0 <= value[0] < value[1] <= 1.0:  # not a number is not in order
         raise ValueError(f'{name} must be two image fractions, 0 <= min < max <= 1, got {value!r}')
 
 

@@ -108,11 +108,8 @@ def mixup_target(
     target: torch.Tensor, num_classes: int, lam: float | torch.Tensor, smoothing: float, multi_label: bool = False
 ) -> torch.Tensor:
     """timm's soft target on the device of `target`, in every version of timm."""
-    kwargs: dict[str, Any] = {}
-    if TAKES_MULTI_LABEL:
-        kwargs['multi_label'] = multi_label
-    if 'device' in _TARGET_PARAMETERS:
-        kwargs['device'] = target.device
+    known = {'multi_label': multi_label, 'device': target.device}
+    kwargs = {name: value for name, value in known.items() if name in _TARGET_PARAMETERS}
     return timm_mixup.mixup_target(target, num_classes, lam, smoothing, **kwargs)
 
 

@@ -161,13 +161,11 @@ def split_options(cutmix_mode: Any, arguments: Mapping[str, Any]) -> tuple[dict[
         ValueError: there is no such family, or an argument is an option of another one.
     """
     check_choice('cutmix_mode', cutmix_mode, FAMILIES)
-    own, rest = {}, {}
+    owners = {keyword: family.name for family in FAMILIES.values() for keyword in family.keywords}
     for keyword, value in arguments.items():
-        owners = [family.name for family in FAMILIES.values() if keyword in family.keywords]
-        if cutmix_mode in owners:
-            own[keyword] = value
-        elif owners:
-            raise ValueError(f"{keyword} is for cutmix_mode='{owners[0]}', not for '{cutmix_mode}'; got {value!r}")
-        else:
-            rest[keyword] = value
-    return own, rest
+        if owners.get(keyword, cutmix_mode) != cutmix_mode:
+            raise ValueError(
+                f"{keyword} is for cutmix_mode='{owners[keyword]}', not for '{cutmix_mode}'; got {value!r}"
+            )
+    own = {keyword: value for keyword, value in arguments.items() if keyword in owners}
+    return own, {keyword: value for keyword, value in arguments.items() if keyword not in owners}

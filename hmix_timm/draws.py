@@ -9,7 +9,6 @@ import contextlib
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -89,7 +88,6 @@ class NotEnumerable(Exception):
     """A family draws more than one box or one centre; the message names it."""
 
 
-@dataclass
 class PlacedDraws(Draws):
     """One of the H · W equally likely placements of a family that draws a single box or a single centre.
 
@@ -97,8 +95,8 @@ class PlacedDraws(Draws):
         pixel: where the box or the bump is centred.
     """
 
-    pixel: tuple[int, int]
-    placed: bool = field(default=False, init=False)
+    def __init__(self, pixel: tuple[int, int]) -> None:
+        self.pixel, self.placed = pixel, False
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
         """The box that the installed timm draws around the pixel."""

@@ -1,5 +1,6 @@
 """A family of one's own has everything that the families of the package have."""
 
+import dataclasses
 import random
 import re
 import sys
@@ -235,6 +236,8 @@ def test_options_reach_the_function_by_their_own_names(table):
     assert seen[0] == SimpleNamespace(count=4, word='b', share=0.5, correct_lam=True, cutmix_minmax=None)
     with pytest.raises(TypeError, match='no family has an option seen_words'):
         make_slot('seen', seen_words='b')
+    with pytest.raises(ValueError, match=r'^seen_word must be text, got 3$'):
+        make_slot('seen', seen_word=3)
 
 
 def test_a_preset_fills_in_the_options_that_are_not_given():
@@ -245,6 +248,12 @@ def test_a_preset_fills_in_the_options_that_are_not_given():
     assert hmix.resolve({'hmix_gamma': 2.0}, 'cifar100') == {'hmix_ratio': None, 'hmix_gamma': 2.0}
     with pytest.raises(ValueError, match=r'^--hmix_ratio has no effect beside --hmix_gamma: give one of them$'):
         hmix.resolve({'hmix_gamma': 2.0, 'hmix_ratio': 0.5}, shown='--{}'.format)
+
+
+@pytest.mark.parametrize(('record', 'field'), [(FAMILIES['hmix'], 'title'), (FAMILIES['hmix'].options[0], 'low')])
+def test_a_family_does_not_change(record, field):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(record, field, None)
 
 
 def test_titles_colours_and_help_of_families_of_ones_own(table):

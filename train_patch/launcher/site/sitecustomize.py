@@ -95,12 +95,13 @@ class Finder:
         """Enters the launch, unless an inner `hmix-train` has taken it away."""
         if VARIABLE not in os.environ:
             return
+        from importlib import import_module
         from importlib.util import find_spec
 
         if find_spec('train_patch') is None:
             sys.path.append(HOME)
         try:
-            from train_patch.launcher import children
+            children = import_module('train_patch.launcher.children')
         except ImportError as error:
             raise SystemExit(f'hmix-train: error: {sys.executable} imports timm and cannot mix: {error}') from error
         children.enter()

@@ -1,7 +1,7 @@
 """Starts Python processes quickly: imports torch and timm once, then forks one process per request.
 
 Reads requests from stdin, a JSON object per line: `function` ("package.module:name") and its `arguments`, `cwd`,
-`environment` (what differs from the server's), and `stdout` and `stderr`, files for the output, which may be one.
+`environment` (variables that differ from the server's), and the files `stdout` and `stderr`, which may be the same.
 Answers each with two lines: {"pid": …} at the start and {"status": …} at the end.
 """
 
@@ -20,13 +20,13 @@ TIME_LIMIT = 600  # seconds
 
 
 def run_module(module, argv):
-    """What `python -m MODULE ARGV` does."""
+    """Runs `python -m MODULE ARGV`."""
     sys.argv = [module, *argv]
     runpy.run_module(module, run_name='__main__', alter_sys=True)
 
 
 def run_script(argv):
-    """What `python SCRIPT ARGV` does."""
+    """Runs `python SCRIPT ARGV`."""
     sys.argv = argv
     sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
     runpy.run_path(argv[0], run_name='__main__')

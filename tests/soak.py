@@ -1,4 +1,4 @@
-"""Kills training at random moments, many times, and looks at what is left; run by hand, pytest does not collect it.
+"""Kills training at random moments, many times, and checks the files that are left; run by hand, not by pytest.
 
     python tests/soak.py                                     # 100 kills, about an hour on two busy cores
     python tests/soak.py --kills 20 --seed 1 --only gloo
@@ -11,9 +11,9 @@ Each is started, killed and started again by the same command. A kill is one of
     asked   SIGTERM or Ctrl-C to the command
 
 After each, everything must have ended by itself within five minutes, and every `summary.csv` must hold each epoch once,
-from the first one on, with the values of a run that nobody killed. A run that comes to its end must have all of that
+from the first one on, with the values of an unbroken run. A run that comes to its end must have all of that
 run's table, and the next kills get a new folder. Seed and number of kills are those of the command line; when a kill
-comes is drawn in epochs and in parts of an epoch, so that a busy machine does not change what is killed.
+comes is drawn in epochs and in parts of an epoch, so that a busy machine does not change the kills.
 
 Exit status: 0, or 1 after the first thing that was not as it should be; its folder is kept then, and named.
 Needs Linux: processes are looked up in /proc.
@@ -63,7 +63,7 @@ device: cpu
 
 
 class NotAsItShouldBe(Exception):
-    """What the soak is there to find."""
+    """A mistake in a run that was killed and resumed."""
 
 
 def write_images(folder):
@@ -81,7 +81,7 @@ class Way:
     """A way to train.
 
     Args:
-        command: what it is started by, and started again.
+        command: starts it, and starts it again.
         tables: the `summary.csv` of each of its runs, in its folder.
     """
 
@@ -120,7 +120,7 @@ class Started:
             )
 
     def living(self):
-        """Its processes that have not ended, found by what they inherited."""
+        """Its processes that have not ended, found by the mark in their environment."""
         found = []
         for path in Path('/proc').iterdir():
             try:
@@ -131,7 +131,7 @@ class Started:
         return found
 
     def rows(self):
-        """How many rows its tables have, together."""
+        """The number of rows of all its tables."""
         return sum(len(read_rows(self.folder / table)) for table in self.way.tables)
 
     def send(self, number, pids):
@@ -166,7 +166,7 @@ def read_rows(path):
 
 
 def check(way, folder, reference, whole):
-    """Raises NotAsItShouldBe where a table is not that of the run that nobody killed, as far as it goes."""
+    """Raises NotAsItShouldBe if a table is not the beginning of the unbroken run's."""
     for name in way.tables:
         expected = (reference / name).read_text()
         if whole and not (folder / name).exists():
@@ -226,7 +226,7 @@ def unbroken(way, folder):
 
 
 def soak(name, way, kills, draws, work):
-    """Kills a way so many times, going on each time, and lets it come to its end."""
+    """Kills a way so many times, resuming it each time, and lets it come to its end."""
     reference = work / name / 'unbroken'
     start_up, epoch = unbroken(way, reference)
     print(f'{name}: unbroken, {start_up:.1f} s to the first epoch, {epoch:.2f} s for each', flush=True)
@@ -259,7 +259,7 @@ def soak(name, way, kills, draws, work):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--kills', type=int, default=100, metavar='N', help='how many in all (default: 100)')
+    parser.add_argument('--kills', type=int, default=100, metavar='N', help='number of kills in all (default: 100)')
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='of when and how they come (default: 0)')
     parser.add_argument('--only', choices=('script', 'compare', 'gloo'), help='one way to train (default: all three)')
     args = parser.parse_args()

@@ -20,8 +20,8 @@ an unbroken one.
 
 Options of timm's that this script does not take (`NOT_TAKEN` in `trainer/options.py`) pass at timm's defaults; timm's
 own train.py has them all: hmix-train path/to/timm/train.py …
-Exit status: 0 when all epochs are done, 1 after one line about what stopped the run, 2 after one about wrong arguments
-or data, 130 after Ctrl-C, 143 after SIGTERM.
+Exit status: 0 when all epochs are done, 1 after one line with the reason for an early end, 2 after one about wrong
+arguments or data, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def build(args: argparse.Namespace, mixing: Mixing) -> SimpleNamespace:
     run.device = setup.join_processes(args)
     primary = utils.is_primary(args)
 
-    # Data first: it is what goes wrong most often, and a large model takes its time.
+    # Data first: they go wrong most often, and a large model takes its time.
     datasets = data.load_datasets(args)
     run.model = setup.build_model(args, datasets[0], run.device)
     data_config = resolve_data_config(vars(args), model=run.model, verbose=primary)
@@ -121,7 +121,7 @@ def build(args: argparse.Namespace, mixing: Mixing) -> SimpleNamespace:
         run.average = utils.ModelEmaV3(run.model, args.model_ema_decay, use_warmup=args.model_ema_warmup, device=device)
     run.parts = checkpoints.stateful_parts(run)
 
-    # Compiled and distributed views of the one model; `model` itself is what is saved and averaged.
+    # Compiled and distributed views of the one model; `model` itself is saved and averaged.
     run.eval_model = setup.compile_model(args, run.model)
     run.eval_average = setup.compile_model(args, None if args.model_ema_force_cpu else run.average)
     run.train_model = setup.distribute_model(args, run.eval_model, run.device)

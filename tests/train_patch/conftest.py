@@ -1,4 +1,4 @@
-"""What the tests of the lean script share: a quick way to start real runs, and the arguments of a small one."""
+"""Shared by the tests of training: a quick way to start real runs, and the arguments of a small one."""
 
 import csv
 import shlex

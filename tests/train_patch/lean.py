@@ -1,4 +1,4 @@
-"""What a process of the tests' server does to run the lean script or a comparison, on its own or as torchrun would."""
+"""Runs the project's script or a comparison in a process of the tests' server, alone or as torchrun would."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def run(command, argv, processes, kill_at, kill_after):
     Args:
         command: 'train' or 'compare'.
         argv: its arguments.
-        processes: how many processes the run has; they find each other as those of torchrun do.
+        processes: number of processes of the run; they find each other as those of torchrun do.
         kill_at: the number of the call that changes a folder (see TOUCHING) before which the run kills itself, or None.
         kill_after: the name of the file that the run does not outlive, or None.
     """
@@ -28,7 +28,7 @@ def run(command, argv, processes, kill_at, kill_after):
         kill_after_file(kill_after)
     if processes == 1:
         return COMMANDS[command](argv)
-    # bound until the run is over, so that nobody else is given the port that its processes meet at
+    # bound until the run is over, so that no other process is given the port that the run's processes meet at
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(('127.0.0.1', 0))
@@ -47,7 +47,7 @@ def start(command, argv, environment):
 
 
 def environments(processes, port):
-    """What torchrun tells each process of a run."""
+    """The variables that torchrun sets for each process of a run."""
     shared = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'WORLD_SIZE': str(processes)}
     return [{**shared, 'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(processes)]
 

@@ -49,7 +49,7 @@ def test_a_hostile_checkpoint_runs_nothing(lean, tmp_path, option, status):
     assert not marker.exists()
     assert str(path) in run.last_line, run.last_line
     pickle.loads(pickle.dumps(Hostile(marker)))
-    assert marker.exists()  # where nobody is careful
+    assert marker.exists()  # without care
 
 
 # timm's documented ImageNet command lines (its training_script page), whole, but for the one with --jsd-loss; the tests
@@ -119,7 +119,7 @@ def test_documented_command_line_trains(lean, image_folder, tmp_path, name):
     assert ('(EMA)' in run.log) == ('--model-ema' in line)
 
 
-# The options that no documented line has; each with what the log must show.
+# The options that no documented line has; each with a line that the log must have.
 MORE = {
     'bfloat16': (
         '--model test_vit --model-kwargs patch_size=8 --amp --amp-dtype bfloat16 --opt adamw --clip-grad 1 '
@@ -229,7 +229,7 @@ def test_divergence_ends_the_run_and_keeps_what_was_finished(lean, tmp_path):
 
 
 def test_divergence_after_some_epochs_leaves_their_rows_and_checkpoint(lean, tmp_path):
-    """The warm-up is harmless; what comes after it is not."""
+    """The warm-up is harmless; the epochs after it are not."""
     run = lean(tmp_path / 'run', '--epochs 9 -j 0 --lr 1e30 --warmup-epochs 2 --warmup-lr 1e-30 --sched step', status=1)
     assert 'training has diverged' in run.last_line
     done = len(run.rows)
@@ -253,7 +253,7 @@ def test_a_signal_ends_the_run_with_its_own_status(lean, tmp_path, number, statu
 
 
 def test_a_signal_to_the_whole_group_ends_the_run_as_one_to_itself(lean, tmp_path):
-    """What `timeout` and schedulers of clusters send: its loader workers end at the same moment."""
+    """As `timeout` and schedulers of clusters send it: the loader workers end at the same moment."""
     run = lean.start(tmp_path / 'run', '--epochs 500 -j 2 --log-interval 1')
     while 'Train: 1' not in run.log:
         time.sleep(0.01)
@@ -296,7 +296,7 @@ def test_arguments_that_only_the_model_or_the_data_refuse_end_with_one_line_too(
 
 @pytest.fixture
 def timms_checkpoint(tmp_path):
-    """What timm's own saver writes, its Namespace of arguments included, and the model."""
+    """A checkpoint of timm's own saver, its Namespace of arguments included, and the model."""
     model = timm.create_model('test_resnet', num_classes=4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     args = argparse.Namespace(model='test_resnet', lr=0.1, device='cpu')

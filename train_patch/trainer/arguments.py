@@ -1,4 +1,4 @@
-"""From a command line and a recipe to checked arguments. A recipe's values are held to what the command line takes."""
+"""Parses a command line and a recipe, whose values pass the checks of the command line, and checks them together."""
 
 import argparse
 import difflib

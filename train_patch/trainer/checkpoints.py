@@ -164,7 +164,7 @@ def keep_best(folder: Path, path: Path, epoch: int, ranked: Sequence[int], count
         path: the checkpoint. The best model comes from its folder, if it is another one.
         epoch: its epoch.
         ranked: all epochs in the run's table, the best one first.
-        count: how many `checkpoint-N` are kept.
+        count: number of `checkpoint-N` to keep.
     """
     there = set(kept_epochs(folder)).intersection(ranked)
     best = [number for number in ranked if number in there or number == epoch][:count]

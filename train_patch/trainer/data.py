@@ -118,7 +118,7 @@ def check_num_classes(num_classes: int, dataset: Any, class_map: str, given: boo
         given: whether --num-classes was given, or is the model's default.
 
     Raises:
-        WrongArguments: they differ; the message says what to pass.
+        WrongArguments: they differ; the message says the number to pass.
     """
     found = max(class_indices(dataset).values(), default=num_classes - 1) + 1
     if num_classes < found or (num_classes > found and not class_map):
@@ -166,9 +166,9 @@ def draw_seed(*keys: int) -> int:
 class EpochSeeded(Dataset):
     """A data set whose loader workers draw from seed, epoch, rank and worker alone.
 
-    timm's workers stay alive over the epochs and are seeded at their start only, so that a resumed run would draw what
-    the first epoch drew. Here each worker is seeded again where a new epoch begins; epoch 0 is left to timm. The
-    transform, which timm's loader sets here, is for the inner data set to apply.
+    timm's workers stay alive over the epochs and are seeded at their start only, so that a resumed run would repeat
+    the draws of the first epoch. Here each worker is seeded again where a new epoch begins; epoch 0 is left to timm.
+    The inner data set applies the transform that timm's loader sets here.
 
     Args:
         dataset: any map-style data set.

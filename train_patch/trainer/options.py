@@ -117,7 +117,7 @@ OPTIONS = {
         _row(
             '--local_rank --local-rank',
             'N',
-            'set by old launchers; the environment is what counts',
+            'set by old launchers and ignored; the environment counts',
             type=int,
             default=0,
         ),
@@ -133,7 +133,7 @@ OPTIONS = {
         _row(
             '--clip-mode',
             None,
-            "what --clip-grad limits: the gradients' norm, each value, or norm relative to the weights' (agc)",
+            "quantity that --clip-grad limits: the gradients' norm, each value, or norm relative to the weights' (agc)",
             default='norm',
             choices=('norm', 'value', 'agc'),
         ),

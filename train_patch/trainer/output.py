@@ -66,7 +66,7 @@ def write_table(path: str | Path, rows: Table) -> None:
         rows: epoch → column → value, as `read_table` returns them.
 
     Raises:
-        RunError: the file cannot be written; what it held before is still there.
+        RunError: the file cannot be written; its old content is still there.
     """
     if not rows:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What tests of single parts share: a run's arguments, and a run on a linear model."""
+"""Shared by tests of single parts: a run's arguments, and a run on a linear model."""
 
 import shlex
 from contextlib import nullcontext

@@ -207,7 +207,7 @@ def test_every_option_of_timms_is_taken_or_not_with_timms_default():
         assert set(flags) <= set(ours[dest].option_strings), flags
 
 
-# What recipes mean
+# Recipes
 
 
 def test_a_recipe_sets_defaults_and_the_command_line_beats_it(recipe):

@@ -66,7 +66,7 @@ def assert_same_run(folder, reference):
 
 @pytest.fixture(scope='module')
 def stateful(lean, tmp_path_factory):
-    """A run of six epochs that nobody killed."""
+    """An unbroken run of six epochs."""
     return lean(tmp_path_factory.mktemp('stateful') / 'run', f'{STATEFUL} --epochs 6').folder
 
 

@@ -327,7 +327,7 @@ def test_ranks_workers_and_epochs_draw_differently_and_again_the_same():
     everything = [value for found in (first, second) for values in found.values() for value in values]
     assert len(set(everything)) == len(everything) == 2 * 3 * 16  # the two workers of each epoch are among them
     assert draws(0, range(3)) == first
-    assert draws(0, [2]) == {2: first[2]}  # what workers that start in a resumed run draw
+    assert draws(0, [2]) == {2: first[2]}  # as workers that start in a resumed run
 
 
 def test_seeds_of_near_keys_are_unrelated_and_those_of_numpys_sequence():

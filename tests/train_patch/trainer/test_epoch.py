@@ -109,7 +109,7 @@ def test_images_are_mixed_and_in_the_memory_format_that_is_asked_for(linear_run,
     assert not torch.equal(seen[0], before)
 
 
-# What the draws of an epoch depend on
+# Draws of an epoch
 
 
 def test_draws_of_the_training_process_depend_on_seed_rank_and_epoch():

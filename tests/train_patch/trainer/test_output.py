@@ -1,4 +1,4 @@
-"""A run's files: its tables, read and written, and its folder, which holds what a resumed run builds on."""
+"""A run's files: its tables, read and written, and its folder, on which a resumed run builds."""
 
 import sys
 
@@ -180,7 +180,7 @@ def test_the_best_are_copied_where_there_are_no_hard_links(tmp_path, monkeypatch
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """What Weights & Biases is told."""
+    """A module in the place of Weights & Biases that notes its calls."""
 
     class Wandb:
         def __init__(self):

@@ -18,7 +18,7 @@ SMALL = '--model test_resnet --num-classes 4 --img-size 32 --device cpu --lr 0.0
 
 
 def torchrun(image_folder, run_environment, folder, line):
-    """Starts two processes as a user does; the other tests fork theirs from what has imported torch already."""
+    """Starts two processes as a user does; the other tests fork theirs from a process that has imported torch."""
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
     command += ['-m', 'train_patch.train', '--data-dir', str(image_folder), *shlex.split(SMALL)]
     command += ['--output', str(folder.parent), '--experiment', folder.name, *shlex.split(line)]

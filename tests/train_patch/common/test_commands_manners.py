@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import timm
+from torch.distributed.nn.jit import instantiator
 
 from hmix_timm import __version__
 from train_patch.data.digits import digits_folder
@@ -105,6 +106,8 @@ def test_neither_help_nor_version_nor_a_typo_waits_for_a_library(program):
 
 
 def test_a_full_disk_is_found_and_named_before_the_work(work, program, tmp_path):
+    if program == 'hmix-train' and hasattr(instantiator, '_write'):
+        pytest.skip('this torch writes a file of 2.5 KiB when it is imported')
     status, line = work(shell='ulimit -f 1;')  # no file beyond 1 KiB: for every user as on a full disk
     assert status in (1, 2) and line.startswith(f'{program}: error: ') and str(tmp_path) in line
 

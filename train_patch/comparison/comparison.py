@@ -26,7 +26,7 @@ RECORD = 'comparison.yaml'
 _FREE = {
     *('output', 'experiment', 'resume', 'config', 'local_rank', 'dataset_download', 'workers', 'pin_mem'),
     *('log_interval', 'recovery_interval', 'checkpoint_hist', 'log_wandb', 'wandb_project', 'wandb_tags'),
-    *('wandb_resume_id', 'save_images'),
+    *('wandb_resume_id', 'save_images', 'mix_families'),  # mix_digest says what is in that file
 }
 
 
@@ -162,6 +162,7 @@ class Comparison:
         seed = int(folder.name.removeprefix('seed'))
         return [
             f'{folder.parent.name} seed {seed}: {key} is {there[key]!r} there, {value!r} here'
+            + ' (the code of its family was edited: undo that, or train into another folder)' * (key == 'mix_digest')
             for key, value in {**here, 'seed': seed}.items()
             if key in there and key not in _FREE and not _same(key, there[key], value)
         ]
@@ -229,7 +230,9 @@ class Run:
         if script is not None:  # no recovery checkpoint: timm's script would leave out the rest of its epoch
             resume = [word for path in finished_checkpoints(self.folder)[:1] for word in ('--resume', str(path))]
         program = [sys.executable, *launcher, '-m', 'train_patch', *([str(script)] if script else [])]
-        return [*setting, *program, *self.variant.line, *place, *resume]
+        digest = self.variant.resolved.get('mix_digest')  # an edit while the comparison goes on is noticed
+        held = ['--mix-digest', digest] if digest else []
+        return [*setting, *program, *self.variant.line, *held, *place, *resume]
 
     def prepare(self) -> None:
         """Makes the folder, and a table there that timm's script can append to; this project's script tidies its own.

@@ -33,7 +33,7 @@ _OWN_OPTIONS = {
 }
 _TIMMS_OPTIONS = ('--cutmix', '--cutmix-m')  # they do not abbreviate --cutmix-mode
 # the part of the mixing group that belongs to the whole comparison; the rest belongs to single variants
-_SHARED_MIXING = ('mix_mode', 'cutmix_mode', 'mix_preset', 'mix_families')
+_SHARED_MIXING = ('mix_mode', 'cutmix_mode', 'mix_preset', 'mix_families', 'mix_digest')
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,10 +4,12 @@ import argparse
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hmix_timm.families import FAMILIES, PRESETS, Option
 
+from ..recipes.reader import read_recipe
 from .asked import KEPT, Mixing, check_mixing, option_name
 from .resolve import group_options, load_file, mixing_keys, resolve
 
@@ -107,7 +109,22 @@ def read_mixing(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mi
     if '--mixup' in parser._option_string_actions:
         mixing = replace(mixing, kept={argument: getattr(args, dest) for dest, argument in KEPT.items()})
         check_mixing(mixing, args)
+        _check_resumed(args)
     return mixing
+
+
+def _check_resumed(args: argparse.Namespace) -> None:
+    """Raises ValueError where the own family of the run that is resumed has drawn other masks."""
+    if not args.mix_digest or not (resume := getattr(args, 'resume', '')):
+        return
+    own = Path(args.output or 'output/train', args.experiment)
+    record = Path(own if resume == 'auto' else Path(resume).parent, 'args.yaml')
+    recorded = record.is_file() and read_recipe(record).get('mix_digest')
+    if recorded and recorded != args.mix_digest:
+        raise ValueError(
+            f'--resume {resume}: {args.mix_families} draws other masks than in the run so far: mix_digest is '
+            f'{recorded} in {record}, and {args.mix_digest} now; undo the edit, or train in another folder'
+        )
 
 
 def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:

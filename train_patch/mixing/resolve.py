@@ -3,9 +3,12 @@
 The tables of mix modes and families say which there are and which options they have.
 """
 
+import ast
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from hmix_timm.checks import check_minmax
@@ -35,6 +38,9 @@ def group_options() -> dict[str, Option]:
             '(default: the label weight is the mean of the mask)',
         ),
         'mix_families': Option('file', '', 'Python file that registers families of your own (default: none)'),
+        'mix_digest': Option(
+            'digest', '', 'what a run records of the code of its own family, and holds it against (default: none)'
+        ),
     }
     return own | {dest: option for family in FAMILIES.values() for dest, option in family.keywords.items()}
 
@@ -49,7 +55,7 @@ def read_by(selector: str, name: str) -> set[str]:
     mode = mix_modes()[name if selector == 'mix_mode' else FAMILIES[name].mix_mode]
     alpha = {'mix_alpha'} if selector == 'mix_mode' and mode.mixes else set()
     mask = {'mix_literal', *FAMILIES[mode.family].keywords} if mode.family else set()
-    return {'mix_preset', 'mix_families'} | alpha | mask
+    return {'mix_preset', 'mix_families', 'mix_digest'} | alpha | mask
 
 
 def share_options(
@@ -105,7 +111,13 @@ def resolve(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> Mixing:
     family = FAMILIES[row.pop('cutmix_mode')]
     slots = {name: value for name, value in row.items() if name not in family.keywords}
     options = family.resolve({dest: given[dest] for dest in family.keywords if dest in given}, preset, option_name)
-    values |= options
+    values |= {**options, 'mix_digest': code_digest(family.source) if families and family.source else None}
+    recorded = typed.get('mix_digest') or ('mix_families' not in typed and recipe.get('mix_digest'))
+    if recorded and (digest := values['mix_digest']) not in (None, recorded):
+        raise ValueError(
+            f'{family.source} draws other masks than in the run with mix_digest {recorded}: it has {digest} now; '
+            'undo the edit, or leave mix_digest out to train with the file as it is'
+        )
     mask = {'cutmix_mode': family.name, **{dest: value for dest, value in options.items() if value is not None}}
     if values['mix_literal']:
         mask['correct_lam'] = False
@@ -143,6 +155,27 @@ def load_file(path: Any) -> str | None:
     except (TypeError, ValueError) as error:
         raise ValueError(f'--mix-families {error}') from error
     return os.path.abspath(path)
+
+
+def code_digest(path: str | Path) -> str:
+    """A digest of a Python file's syntax tree: comments, layout, docstrings and Python's version do not change it."""
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, list):
+            return [plain(item) for item in node]
+        if not isinstance(node, ast.AST):
+            return node
+        fields = dict(ast.iter_fields(node))
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            fields['body'] = node.body[1:]
+        # newer versions of Python have more fields, which are empty
+        return [
+            type(node).__name__,
+            *((name, plain(value)) for name, value in fields.items() if value not in (None, [])),
+        ]
+
+    return hashlib.sha256(repr(plain(ast.parse(Path(path).read_bytes()))).encode()).hexdigest()[:16]
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hmix_timm.families import FAMILIES
 from train_patch.common.errors import WrongArguments
 from train_patch.comparison.results import Failure
+from train_patch.mixing import load_mix_families
 
 SCRIPT = Path(__file__).parents[1] / 'launcher' / 'timm_like.py'
 
@@ -98,6 +100,30 @@ def test_runs_of_modes_that_are_not_asked_for_now_are_compared_too(runs, argumen
     for more, named in ((['--lr', '0.5'], 'lr is 0.002 there, 0.5 here'), (['--mix-preset', 'cifar100'], 'mix_preset')):
         other = plan(arguments(tmp_path, '--modes', 'mixup', *more))
         assert f'hmix seed 3: {named}' in refusal(other.runs[0])
+
+
+def test_runs_of_an_edited_family_are_not_mixed_in(arguments, plan, tmp_path):
+    family = tmp_path / 'my_masks.py'
+    family.write_text(
+        'from hmix_timm import BoxMask, register_family\n\n'
+        "@register_family('whole')\ndef whole(size, lam, options, draws):\n    return BoxMask(lam)\n"
+    )
+    argv = arguments(tmp_path / 'out', '--mix-families', family, '--modes', 'none', 'whole', '--seeds', '3')
+    try:
+        load_mix_families(argv, {})
+        for run in plan(argv).runs:
+            trained(run)
+        digest = run.variant.resolved['mix_digest']
+        assert ['--mix-digest', digest] == run.command({})[run.command({}).index('--mix-digest') :][:2]
+        plan(argv).check_folder()
+        family.write_text(family.read_text().replace('BoxMask(lam)', 'BoxMask(1 - lam)'))
+        other = plan(argv)
+    finally:
+        FAMILIES.pop('whole', None)
+    message = refusal(other.runs[0])
+    now = other.runs[1].variant.resolved['mix_digest']
+    assert f"whole seed 3: mix_digest is '{digest}' there, '{now}' here (the code of its family was edited" in message
+    assert 'none seed' not in message  # which has no need of it
 
 
 def test_a_run_with_another_seed_or_script_is_not_mixed_in(runs):

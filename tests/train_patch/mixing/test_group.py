@@ -9,6 +9,7 @@ import yaml
 
 from hmix_timm.families import FAMILIES
 from train_patch.mixing import check_recipe_keys, declare, load_mix_families, mixing_keys
+from train_patch.mixing.resolve import code_digest
 
 from .conftest import read, timm_like_parser
 
@@ -37,8 +38,61 @@ def test_an_args_yaml_of_version_0_1_0_reads_the_same():
         'hmix_ratio': 0.5, 'hmix_gamma': None, 'gmix_kernel': None,
     }  # fmt: skip
     args, mixing = read('', **recorded)
-    assert {dest: getattr(args, dest) for dest in recorded} == recorded == mixing.values
+    assert {dest: getattr(args, dest) for dest in recorded} == recorded
+    assert mixing.values == {**recorded, 'mix_digest': None}
     assert mixing.replaced == ''
+
+
+def with_comment(text):
+    return text.replace('import numpy', '"""Stripes."""\nimport numpy').replace(
+        '):\n', '):\n    "Wide."  # a comment\n'
+    )
+
+
+def with_other_masks(text):
+    return text.replace('< lam', '> lam')
+
+
+@pytest.fixture
+def recorded(stripes, tmp_path):
+    """What a run with a family of its own records, in `run/args.yaml`."""
+    args, _ = read(['--mix-mode', 'stripes', '--mix-families', str(stripes)])
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'args.yaml').write_text(yaml.safe_dump(vars(args)))
+    return vars(args)
+
+
+def test_comments_docstrings_and_layout_are_no_edit_of_a_family(stripes, recorded):
+    stripes.write_text(with_comment(stripes.read_text()).replace('phase = ', 'phase  =  '))
+    assert vars(read('', **recorded)[0]) == recorded and recorded['mix_digest']
+
+
+def test_a_run_is_not_repeated_with_an_edited_family(stripes, recorded):
+    stripes.write_text(with_other_masks(stripes.read_text()))
+    digest = code_digest(stripes)
+    says = f'mix_digest {recorded["mix_digest"]}: it has {digest} now; undo the edit, or leave mix_digest out'
+    with pytest.raises(ValueError, match=says):
+        read('', **recorded)
+    left_out = {key: value for key, value in recorded.items() if key != 'mix_digest'}
+    assert read('', **left_out)[0].mix_digest == digest
+    # the recipe's family is replaced: nobody asks for the file as it was
+    assert read(['--mix-families', str(stripes)], **recorded)[0].mix_digest == digest
+    assert read('--mix-mode hmix', **recorded)[0].mix_digest is None
+
+
+@pytest.mark.parametrize('resume', ['auto', 'checkpoint'])
+def test_a_run_is_not_resumed_with_an_edited_family(stripes, recorded, tmp_path, resume):
+    place = {'output': str(tmp_path), 'experiment': 'run', 'resume': resume}
+    if resume == 'checkpoint':
+        place = {'output': 'elsewhere', 'experiment': 'new', 'resume': str(tmp_path / 'run' / 'last.pth.tar')}
+    line = ['--mix-mode', 'stripes', '--mix-families', str(stripes)]
+    read(line, argparse.Namespace(**place))
+    stripes.write_text(with_other_masks(stripes.read_text()))
+    says = f'mix_digest is {recorded["mix_digest"]} in .*args.yaml, and {code_digest(stripes)} now'
+    with pytest.raises(ValueError, match=says):
+        read(line, argparse.Namespace(**place))
+    (tmp_path / 'run' / 'args.yaml').write_text('mix_mode: stripes\n')  # of a version that recorded none
+    read(line, argparse.Namespace(**place))
 
 
 def test_declaring_twice_changes_nothing():
@@ -58,6 +112,7 @@ def test_the_help_names_values_and_defaults_of_every_option():
     assert shown == {
         'mix_mode': ('{none,mixup,cutmix,stochastic,hmix,gmix,puzzlemix}', "as timm's options say"),
         'cutmix_mode': ('{bbox,hmix,gmix}', 'bbox'),
+        'mix_digest': ('DIGEST', 'none'),
         'mix_preset': ('{imagenet,cifar100}', 'imagenet'),
         'mix_alpha': ('A', "the preset's"),
         'mix_literal': (None, 'the label weight is the mean of the mask'),

@@ -1,4 +1,4 @@
-"""Checks of the mixers' arguments: a wrong value fails at construction, in a message that says what is allowed."""
+"""Checks of the mixers' arguments and of batches: what is wrong fails early, in a message that says what is allowed."""
 
 import math
 from collections.abc import Iterable
@@ -63,3 +63,43 @@ def check_mixer(
             'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
             f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'
         )
+
+
+def check_images(images: Any) -> None:
+    """Raises ValueError for a batch that cannot be mixed in place: complex, or with pixels that share memory."""
+    if images.is_complex():
+        raise ValueError(f'images must be real, got {images.dtype}')
+    if any(stride == 0 and length > 1 for stride, length in zip(images.stride(), images.shape, strict=True)):
+        raise ValueError('images must not share memory, as those of expand() do: mix images.contiguous()')
+
+
+def check_labels(target: Any, batch_size: int, num_classes: int, rows: str = '') -> None:
+    """Raises ValueError unless there is a label for each image.
+
+    Args:
+        target: class indices (batch_size,) or (batch_size, 1), or rows of numbers. On a device, whether the indices
+            are within the classes is not looked at: the host would have to wait for it.
+        batch_size: number of images.
+        num_classes: number of classes.
+        rows: the argument that asks for rows (batch_size, num_classes); '' for class indices.
+    """
+    tensor = hasattr(target, 'is_floating_point')
+    shape = tuple(target.shape) if tensor else ()
+    got = f'got shape {shape}' if tensor else f'got a {type(target).__name__}'
+    if rows:
+        if shape != (batch_size, num_classes):
+            raise ValueError(f'{rows} takes a target of shape {batch_size, num_classes}, {got}')
+        return
+    if len(shape) == 2 and shape[0] == batch_size and shape[1] != 1:
+        raise ValueError(f'target must hold class indices, shape ({batch_size},), got one-hot or soft labels {shape}')
+    if not tensor or shape not in ((batch_size,), (batch_size, 1)):
+        raise ValueError(f'target must hold one class index for each of {batch_size} images, {got}')
+    if target.is_floating_point() or target.is_complex():
+        raise ValueError(f'target must hold class indices of an integer dtype, got {target.dtype}')
+    if batch_size and target.device.type == 'cpu':
+        low, high = map(int, target.long().aminmax())
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f'target must hold class indices from 0 to num_classes - 1 = {num_classes - 1}, '
+                f'got {low if low < 0 else high}'
+            )

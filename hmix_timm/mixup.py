@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from . import blend, private
 from .blend import compiled
-from .checks import check_choice, check_mixer
+from .checks import check_choice, check_images, check_labels, check_mixer
 from .families import FAMILIES, Slot
 from .masks import Mask, Size, mixup_mask
 from .modes import mixer_arguments
@@ -36,16 +36,6 @@ def describe(mixer: Any) -> str:
         slots.append(f'{mixer.family.title}({drawn}{", " if options else ""}{options})')
     text = ' | '.join(slots) + (f', switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else '')
     return text if mixer.correct_lam else f'{text}, correct_lam=False'
-
-
-def check_target(target: torch.Tensor, batch_size: int) -> None:
-    """Raises ValueError unless target holds a class index for each of `batch_size` images."""
-    shape = tuple(target.shape)
-    if shape in ((batch_size,), (batch_size, 1)):
-        return
-    if len(shape) == 2 and shape[0] == batch_size:
-        raise ValueError(f'target must hold class indices, shape ({batch_size},), got one-hot or soft labels {shape}')
-    raise ValueError(f'target must hold one class index for each of {batch_size} images, got shape {shape}')
 
 
 class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
@@ -201,8 +191,8 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         return blend.to_device(lam.astype(np.float64 if x.dtype == torch.float64 else np.float32), x.device)[:, None]
 
     def _check_target(self, target: torch.Tensor, batch_size: int) -> None:
-        if not getattr(self, 'multi_label', False):
-            check_target(target, batch_size)
+        rows = 'multi_label=True' if getattr(self, 'multi_label', False) else ''
+        check_labels(target, batch_size, self.num_classes, rows)
 
     def _mixed_target(self, target: torch.Tensor, lam: float | torch.Tensor) -> torch.Tensor:
         multi_label = getattr(self, 'multi_label', False)
@@ -219,7 +209,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
             x, and the soft target (B, num_classes), float32 (float64 in pair and elem mode if x is, as in timm).
 
         Raises:
-            ValueError: target does not hold a class index for each image.
+            ValueError: target does not hold a class index for each image, or the images are complex or share memory.
         """
         self._check_target(target, len(x))
         mix = {'pair': self._mix_pair, 'elem': self._mix_elem}.get(self.mode, self._mix_batch)
@@ -284,7 +274,7 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
             images (B, C, H, W) uint8 and the soft target (B, num_classes) float32; ⌈B / 2⌉ of both in mode 'half'.
 
         Raises:
-            ValueError: an image is not uint8 or of another shape than the first, or a target is no class index.
+            ValueError: an image is no uint8 array or of another shape than the first, or a target is no class index.
         """
         _check_samples(batch)
         target = default_collate([sample[1] for sample in batch])
@@ -302,15 +292,22 @@ _COLLATE_HOOKS = {'pair': '_mix_pair_collate', 'elem': '_mix_elem_collate', 'hal
 
 
 def _size(images: torch.Tensor) -> Size:
+    """Height and width of images that can be mixed in place."""
+    check_images(images)
     return images.shape[-2], images.shape[-1]
 
 
 def _check_samples(batch: Batch) -> None:
-    first = batch[0][0].shape
-    for index, (image, *_) in enumerate(batch):
+    for index, sample in enumerate(batch):
+        image = sample[0] if isinstance(sample, (tuple, list)) else sample
+        if not isinstance(image, (np.ndarray, torch.Tensor)) or image is sample:
+            raise ValueError(
+                'FastCollateMixup takes samples (image, target) whose images are uint8 arrays or tensors (C, H, W), '
+                f'got a {type(image).__name__} at index {index}'
+            )
         if image.dtype not in (np.uint8, torch.uint8):
             raise ValueError(f'FastCollateMixup takes uint8 images, got {image.dtype}; Mixup takes float batches')
-        if image.shape != first:
+        if image.shape != (first := batch[0][0].shape):
             raise ValueError(
                 f'all images of a batch must have one shape, got {tuple(image.shape)} at index {index} '
                 f'beside {tuple(first)}'

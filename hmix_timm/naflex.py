@@ -9,11 +9,11 @@ import torch
 from torch.utils.data import default_collate
 
 from . import blend
-from .checks import check_count, check_mixer
+from .checks import check_count, check_labels, check_mixer
 from .draws import NAFLEX_DRAWS
 from .families import Slot
 from .masks import Size
-from .mixup import check_target, describe
+from .mixup import describe
 from .switch import SharedSwitch
 
 try:
@@ -102,17 +102,23 @@ class NaFlexMixup(Slot, SharedSwitch, timm_naflex.NaFlexMixup):
 
         Returns:
             mixed images, in order and shapes as given, and a soft target (num_classes,) float32 for each.
+
+        Raises:
+            ValueError: targets do not hold a class index for each image, or an image is no tensor or complex.
         """
         if not isinstance(targets, torch.Tensor):
             targets = default_collate(targets)
-        if not getattr(self, 'multi_label', False):
-            check_target(targets, len(imgs))
+        timm_kwargs = {'multi_label': self.multi_label} if hasattr(self, 'multi_label') else {}
+        check_labels(targets, len(imgs), self.num_classes, 'multi_label=True' if any(timm_kwargs.values()) else '')
+        for index, image in enumerate(imgs):
+            if not isinstance(image, torch.Tensor) or image.is_complex():
+                got = image.dtype if isinstance(image, torch.Tensor) else f'a {type(image).__name__}'
+                raise ValueError(f'NaFlexMixup takes images as real tensors (C, H, W), got {got} at index {index}')
         if len(imgs) < 2 or not self.mixup_enabled or random.random() > self.prob:
             pair_to: dict[int, int] = {}
             lam_list = [1.0] * len(imgs)
         else:
             imgs, lam_list, pair_to = self._mix(imgs)
-        timm_kwargs = {'multi_label': self.multi_label} if hasattr(self, 'multi_label') else {}
         targets = timm_naflex.pairwise_mixup_target(
             targets, pair_to, lam_list, num_classes=self.num_classes, smoothing=self.smoothing, **timm_kwargs
         )

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from ..blend import to_device
-from ..checks import check_count, check_number
-from ..mixup import check_target
+from ..checks import check_count, check_images, check_labels, check_number
 from ..private import mixup_target
 from ..switch import SharedSwitch
 from .costs import block_saliency, puzzle_costs
@@ -144,7 +143,8 @@ class PuzzleMix(SharedSwitch):
             ValueError: the blocks do not fit the images (the message says which sides work), or target is not indices.
         """
         self.check_size(*images.shape[-2:])
-        check_target(target, len(images))
+        check_labels(target, len(images), self.num_classes)
+        check_images(images)
         weight: float | torch.Tensor = 1.0
         if self.mixup_enabled and np.random.rand() < self.mix_prob:
             lam = float(np.random.beta(self.alpha, self.alpha))

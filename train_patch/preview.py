@@ -44,9 +44,6 @@ FILE_TYPES = ('.png', '.jpg', '.jpeg', '.pdf', '.svg', '.webp')
 # them is near 0 or 1, where half of all λ ~ Beta(1, 1) would be hard to see.
 SEED = 91
 
-# loaders of timm's training that this command does not have
-_NOT_SHOWN = ('naflex_loader', 'aug_splits', 'jsd_loss', 'train_img_sizes')
-
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's own options; all others are training's."""
@@ -125,7 +122,7 @@ def main(argv: list[str]) -> None:
         recipe = read_recipe(name) if name else {}
         load_mix_families(argv, recipe)  # their options and modes are in the help, too
         options, line = build_parser().parse_known_args(argv)
-        _check_options(options, recipe)
+        _check_options(options)
     figure = _samples_figure(options, line, name) if options.grid is None else _grid_figure(options, line, name, recipe)
     from .drawing.pictures import save_figure
 
@@ -133,8 +130,8 @@ def main(argv: list[str]) -> None:
     print(options.output)
 
 
-def _check_options(options: argparse.Namespace, recipe: dict[str, Any]) -> None:
-    """Raises ValueError for a wrong option of the command's own, or a recipe that it cannot show."""
+def _check_options(options: argparse.Namespace) -> None:
+    """Raises ValueError for a wrong option of the command's own."""
     check_choice('the suffix of --output', options.output.suffix.lower(), FILE_TYPES)
     check_output('--output', options.output)
     if options.grid is not None and options.rows is not None:
@@ -143,9 +140,6 @@ def _check_options(options: argparse.Namespace, recipe: dict[str, Any]) -> None:
         if options.grid is None:
             raise ValueError('--lam is for --grid, which is not given')
         check_number('--lam', options.lam, high=1.0)
-    for key in _NOT_SHOWN:
-        if recipe.get(key):
-            raise ValueError(f'{key} of the recipe must be off: this command cannot show its images')
 
 
 def parse_training(options: argparse.Namespace, line: list[str], name: str | None) -> tuple[argparse.Namespace, Mixing]:

@@ -229,9 +229,10 @@ def test_wrong_options_end_with_one_line(arguments, message, refused):
         ('lr: 0.1', 'nothing is mixed'),
         ('mix_mode: other', '--mix-mode must be one of none, mixup'),
         ('mixup: 1\nepochs: many', "argument --epochs: invalid int value: 'many'"),
+        ('mix_mod: hmix', "unknown key in the recipe: 'mix_mod' (the nearest known one is 'mix_mode')"),
         ('[1, 2]', 'must hold lines of "name: value"'),
         *(
-            (f'mix_mode: hmix\n{key}: 2', f'{key} of the recipe must be off: this command cannot show its images')
+            (f'mix_mode: hmix\n{key}: 2', f'--{key.replace("_", "-")}: this script takes timm')
             for key in ('aug_splits', 'naflex_loader', 'jsd_loss', 'train_img_sizes')
         ),
     ],
@@ -263,6 +264,11 @@ def test_images_are_those_that_are_asked_for_or_the_recipes(recipe, image_folder
     assert vars(training('--images', 'digits', '--mix-mode', 'hmix')) == vars(
         training('-c', 'digits', '--mix-mode', 'hmix')
     )
+
+
+def test_the_command_line_beats_a_recipe_whose_images_cannot_be_shown(recipe):
+    path = recipe({'aug_splits': 2, 'mixup': 'none'})
+    assert training('-c', path, '--aug-splits', '0', '--mix-mode', 'hmix').mix_mode == 'hmix'
 
 
 def test_the_number_of_channels_is_no_side():

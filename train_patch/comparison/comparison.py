@@ -62,7 +62,7 @@ class Comparison:
         jobs: how many runs are trained at once.
         nproc_per_node: torchrun's option: processes of each run; None for plain processes.
         arguments: given on the command line, in place of the recipe's.
-        plain: the recipe's arguments alone, resolved.
+        plain: the arguments of a recipe of the paper's alone, resolved; {} for any other recipe.
         epochs: number of epochs of each run, cool-down included.
         validation_images: number of images that top-1 is measured on; None if the data set cannot say.
         results: of the finished runs.

@@ -6,7 +6,6 @@ from ..common.files import write_bytes
 from ..common.tables import Table
 from ..drawing.pictures import save_figure
 from ..recipes.published import PUBLISHED
-from ..recipes.reader import RECIPE_FOLDER
 from .comparison import Comparison, varied_options
 from .plot import plot_results
 from .results import csv_table, make_table, markdown_table
@@ -58,7 +57,7 @@ def _table(comparison: Comparison) -> Table:
 def paper_top1(comparison: Comparison) -> dict[str, float]:
     """The paper's numbers, if recipe, data and epochs are the paper's, for the mix modes that were not changed."""
     paper = PUBLISHED.get(comparison.recipe.stem)
-    if comparison.recipe.parent != RECIPE_FOLDER or paper is None:
+    if not comparison.plain or paper is None:
         return {}
     training, recipe = comparison.training, comparison.plain
     compared = recipe.keys() - _NOT_THE_RECIPE - varied_options()

@@ -12,7 +12,7 @@ from ..common.command import add_version, at_least
 from ..common.errors import WrongArguments
 from ..data.digits import digits_path
 from ..mixing import declare, share_options
-from ..recipes.published import PAPER_MODES
+from ..recipes.published import PAPER_MODES, PUBLISHED
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .comparison import Comparison, Variant
 from .training_arguments import USAGE, resolve
@@ -135,7 +135,8 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     used = share_options(typed, option[2:].replace('-', '_'), list(names), asked)
     data = ['--data-dir', str(digits_path())] if recipe == DIGITS_RECIPE else []
     lines = [['-c', str(recipe), option, name, *_words(used[name]), *data, *passed] for name in names]
-    *resolved, plain = resolve(script, [*lines, ['-c', str(recipe)]])
+    of_paper = recipe.parent == RECIPE_FOLDER and recipe.stem in PUBLISHED  # any other is not read by itself
+    resolved = resolve(script, [*lines, *[['-c', str(recipe)]] * of_paper])
     if not (resolved[0].get('data_dir') or resolved[0].get('data') or resolved[0]['dataset'].startswith('hfds/')):
         raise WrongArguments(f'recipe {recipe.stem} needs data: give its folder with --data-dir')
     folder = Path('comparison', recipe.stem + ('-cutmix-modes' if options.cutmix_modes else ''))
@@ -143,7 +144,7 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
         recipe=recipe,
         variants=tuple(
             Variant(name, colours[name], bool(used[name]), tuple(line), values)
-            for name, line, values in zip(names, lines, resolved, strict=True)
+            for name, line, values in zip(names, lines, resolved, strict=False)
         ),
         seeds=tuple(dict.fromkeys(options.seeds)),
         output=(options.output or folder).absolute(),
@@ -151,7 +152,7 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
         jobs=options.jobs,
         nproc_per_node=options.nproc_per_node,
         arguments=(*passed, *_words(typed)),
-        plain=plain,
+        plain=resolved[-1] if of_paper else {},
     )
 
 

@@ -1,7 +1,6 @@
 """The option group on an argparse parser: declares it, and resolves what was parsed."""
 
 import argparse
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from hmix_timm.families import FAMILIES, PRESETS, Option
 
-from ..recipes.reader import read_recipe
+from ..recipes.reader import check_keys, read_recipe
 from .asked import KEPT, Mixing, check_mixing, option_name
 from .resolve import group_options, load_file, mixing_keys, resolve
 
@@ -128,7 +127,7 @@ def _check_resumed(args: argparse.Namespace) -> None:
 
 
 def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
-    """Raises ValueError for a recipe key that looks like one of the group's but is not, naming the nearest.
+    """Raises ValueError for the keys of a recipe that look like the group's but are not, each with the nearest.
 
     timm's scripts take any key of a recipe and use those that they know, so that `mix_mod: hmix` would train
     without HMix.
@@ -137,11 +136,8 @@ def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
         keys: of the recipe.
         known: keys that the script knows.
     """
-    for key in keys:
-        if key not in known and key not in mixing_keys() and is_own_name(key):
-            nearest = difflib.get_close_matches(str(key).replace('-', '_'), group_options(), n=1)
-            hint = f'; the nearest known key is {nearest[0]!r}' if nearest else ''
-            raise ValueError(f'unknown key {key!r} in the recipe{hint}')
+    known = {*known, *mixing_keys()}
+    check_keys([key for key in keys if key not in known and is_own_name(key)], group_options())
 
 
 def is_own_name(name: str) -> bool:

@@ -197,7 +197,9 @@ def _inherited(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str,
     for family in FAMILIES.values():  # of two options that replace each other the command line's goes on
         pairs = family.replaced_by(dict.fromkeys(family.keywords, True)).items()
         kept -= {other if dest in typed else dest for other, dest in pairs if dest in typed or other in typed}
-    return {dest: value for dest, value in recipe.items() if dest in kept or dest in TIMMS}
+    if 'mix_mode' not in chosen:  # which replaces all of them, right or wrong
+        kept |= {*TIMMS}
+    return {dest: value for dest, value in recipe.items() if dest in kept}
 
 
 def _checked(dest: str, value: Any) -> Any:

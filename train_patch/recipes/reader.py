@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
     if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
         raise ValueError(f'recipe {path} must hold lines of "name: value", it holds {recipe!r:.60}')
     return recipe
+
+
+def check_keys(unknown: Collection[str], known: Collection[str]) -> None:
+    """Raises ValueError, naming all of them, for the unknown keys of a recipe, each with the nearest known key."""
+    named = []
+    for key in sorted(unknown):
+        nearest = difflib.get_close_matches(key.replace('-', '_'), known, n=1)
+        named.append(f'{key!r} (the nearest known one is {nearest[0]!r})' if nearest else repr(key))
+    if named:
+        raise ValueError(f'unknown key{"s" * (len(named) > 1)} in the recipe: {", ".join(named)}')
 
 
 class _Loader(SafeLoader):

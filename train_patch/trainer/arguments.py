@@ -1,18 +1,19 @@
 """Parses a command line and a recipe, whose values pass the checks of the command line, and checks them together."""
 
 import argparse
-import difflib
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..data.crop import check_padding
-from ..mixing import Mixing, load_mix_families, mixing_keys, read_mixing, remember_typed
+from ..mixing import Mixing, check_recipe_keys, load_mix_families, mixing_keys, read_mixing, remember_typed
 from ..mixing.asked import option_name
-from ..recipes.reader import read_recipe
-from .options import NOT_TAKEN, PROGRAM, USAGE, Keywords, build_parser
+from ..recipes.reader import check_keys, read_recipe
+from .options import NOT_TAKEN, OTHER_IMAGES, PROGRAM, USAGE, Keywords, build_parser
 
 _UNTYPED = object()
+_NULLS = {'color_jitter': None, 'smoothing': 0.0, 'scale': [0.08, 1.0], 'ratio': [3 / 4, 4 / 3]}
+"""Options that have another default → the meaning of None in timm."""
 
 
 def parse_arguments(
@@ -24,7 +25,8 @@ def parse_arguments(
         argv: the arguments; those of the process if None.
         program: name of the command that takes them.
         usage: of that command.
-        strict: whether a recipe's key that is unknown, or that this script does not take, is an error.
+        strict: whether a recipe's key that is unknown, or that this script does not take, is an error; otherwise only
+            one that is misspelt, or says that the images are others.
 
     Returns:
         The arguments, and how the run mixes.
@@ -38,8 +40,11 @@ def parse_arguments(
         load_mix_families(argv, recipe)  # before the parser, which declares their options
         parser = build_parser(program, usage)
         known = {action.dest: action for action in parser._actions if action.dest not in ('help', 'version', 'config')}
-        recipe = {key: value for key, value in recipe.items() if strict or key in known.keys() - NOT_TAKEN.keys()}
-        _check_keys(recipe, known)
+        if strict:
+            check_keys(recipe.keys() - known, known)
+        check_recipe_keys(recipe, known)
+        read = known if strict else known.keys() - (NOT_TAKEN.keys() - OTHER_IMAGES)
+        recipe = {key: value for key, value in recipe.items() if key in read}
         # mixing is resolved from both sources together
         parser.set_defaults(**{key: recipe.pop(key) for key in mixing_keys() if key in recipe})
         untyped = argparse.Namespace(**dict.fromkeys(known.keys() - set(mixing_keys()), _UNTYPED))
@@ -47,11 +52,12 @@ def parse_arguments(
         if not {args.data, args.data_dir} <= {None, _UNTYPED}:
             recipe = {key: value for key, value in recipe.items() if key not in ('data', 'data_dir')}
         left = [key for key in known if getattr(args, key) in (_UNTYPED, None)]
-        words = [word for key in left if key in recipe for word in _words(known[key], recipe[key])]
+        nulls = {key: _NULLS[key] for key in left if key in _NULLS and recipe.get(key, '') is None}
+        words = [word for key in left if key in recipe.keys() - nulls for word in _words(known[key], recipe[key])]
         parser.prog = name or program
-        defaults = parser.parse_args(words)
+        defaults = parser.parse_args(words, remember_typed())
         parser.prog = program
-        vars(args).update({key: getattr(defaults, key) for key in left})
+        vars(args).update({key: getattr(defaults, key) for key in left} | nulls)
         del args.config
         _take_out_what_is_not_taken(args)
         _check_together(args)
@@ -61,21 +67,13 @@ def parse_arguments(
         parser.error(str(error))
 
 
-def _check_keys(recipe: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raises ValueError for the keys of a recipe that are no options, with the nearest ones that are."""
-    unknown = []
-    for key in sorted(recipe.keys() - known):
-        nearest = difflib.get_close_matches(key.replace('-', '_'), known, n=1)
-        unknown.append(f'{key!r} (the nearest known one is {nearest[0]!r})' if nearest else repr(key))
-    if unknown:
-        raise ValueError(f'unknown key{"s" * (len(unknown) > 1)} in the recipe: {", ".join(unknown)}')
-
-
 def _words(action: argparse.Action, value: Any) -> list[str]:
     """A recipe's value as it would stand on a command line; null is timm's None, which turns an option off."""
     option = action.option_strings[-1] if action.option_strings else '--data-dir'
     if value == action.default or (value is None and (not action.default or action.help == argparse.SUPPRESS)):
         return []
+    if value is None and (action.type is not None or action.nargs is not None):
+        raise ValueError(f'{option} in the recipe must have a value, got null; without the key it is {action.default}')
     if action.nargs == 0 and isinstance(value, bool):
         return [option] * value
     if isinstance(value, dict) and isinstance(action, Keywords):

@@ -310,6 +310,9 @@ NOT_TAKEN: dict[str, Any] = {
 }
 """timm's other options by their names in `args`, with timm's defaults, the only values that a run may have of them."""
 
+OTHER_IMAGES = {'naflex_loader', 'aug_splits', 'jsd_loss', 'train_img_sizes'}
+"""Those of them with which a training sees other images."""
+
 
 def build_parser(program: str = PROGRAM, usage: str = USAGE) -> argparse.ArgumentParser:
     """The whole parser: timm's options, taken or not, the mixing group and the padded crop."""

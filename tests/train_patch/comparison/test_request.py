@@ -105,6 +105,13 @@ def test_a_family_of_ones_own_is_one_of_the_modes(work, elsewhere, lines):
     assert '--even-by' not in none and even[even.index('--even-by') + 1] == '2'
 
 
+def test_the_command_line_beats_a_recipe_that_could_not_be_trained(elsewhere, lines, tmp_path):
+    recipe = tmp_path / 'mine.yaml'
+    recipe.write_text('model: test_resnet\naug_splits: 2\ndataset: tfds/x\nmixup: none\n')
+    line = [recipe, '--aug-splits', '0', '--dataset=', '--data-dir', '/no where', '--modes', 'hmix', '--seeds', '1']
+    assert len(lines(line)) == 1
+
+
 def test_a_run_of_many_processes_is_one_of_torchrun_and_paths_are_absolute(elsewhere, lines):
     Path('my train.py').write_text(TIMM_LIKE.read_text())
     argv = ['imagenet_resnet50', '--data-dir', '/no where', '--script', 'my train.py', '--modes', 'cutmix']

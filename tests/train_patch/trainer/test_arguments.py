@@ -126,7 +126,9 @@ def test_a_missing_wandb_is_an_error_where_it_is_needed(refusal):
         ('epochs: many', r"recipe.yaml: error: argument --epochs: invalid int value: 'many'"),
         ('epochs: 2.5', "--epochs: invalid int value: '2.5'"),
         ('epochs: true', "--epochs: invalid int value: 'True'"),
-        ('epochs: null', "--epochs: invalid int value: ''"),
+        ('epochs: null', '--epochs in the recipe must have a value, got null; without the key it is '),
+        ('hflip: null\nepochs: 1', '--hflip in the recipe must have a value, got null; without the key it is '),
+        ('mixup_prob: null', '--mixup-prob in the recipe must have a value, got null; without the key it is '),
         ('amp: "yes"', "argument --amp: ignored explicit argument 'yes'"),
         ('amp_dtype: float8', "--amp-dtype: invalid choice: 'float8'"),
         ('scale: [0.1, 0.2, 0.3]', '--scale in the recipe: must be a list of 2'),
@@ -141,6 +143,24 @@ def test_a_missing_wandb_is_an_error_where_it_is_needed(refusal):
 def test_wrong_recipes_end_with_one_line(refusal, recipe, content, expected):
     line = refusal(f'-c {recipe(content)}')
     assert re.search(expected, line), line
+
+
+def test_null_means_timms_none(recipe):
+    nulls = recipe(dict.fromkeys(('color_jitter', 'scale', 'ratio', 'smoothing', 'cutmix_minmax', 'aa')))
+    args = parse_arguments(['-c', str(nulls)])[0]
+    assert (args.color_jitter, args.smoothing, args.aa) == (None, 0.0, None)  # no jitter, which is not the same as 0
+    assert (args.scale, args.ratio) == ([0.08, 1.0], [3 / 4, 4 / 3])
+    args = parse_arguments(['-c', str(nulls), '--color-jitter', '0.1', '--smoothing', '0.2'])[0]
+    assert (args.color_jitter, args.smoothing) == (0.1, 0.2)
+
+
+def test_the_command_line_beats_wrong_mixing_and_options_that_are_not_taken(recipe):
+    wrong = recipe(
+        {'aug_splits': 2, 'mixup': 'none', 'cutmix': -1, 'epochs': 'many', 'dataset': 'tfds/x', 'hflip': None}
+    )
+    line = '--aug-splits 0 --mix-mode hmix --epochs 1 --dataset= --hflip 0'
+    args, mixing = parse_arguments(['-c', str(wrong), *line.split()])
+    assert (args.epochs, args.dataset, mixing.mode) == (1, '', 'hmix')
 
 
 def test_all_unknown_keys_are_named_at_once(refusal, recipe):

@@ -6,7 +6,7 @@ mix in place and return λ; a subclass may override or call them.
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm.data.mixup as timm_mixup
@@ -38,6 +38,20 @@ def describe(mixer: Any) -> str:
     return text if mixer.correct_lam else f'{text}, correct_lam=False'
 
 
+class Mixed(NamedTuple):
+    """A mixed batch, and what it was mixed of: each image keeps `weight` of itself, the rest is its partner's.
+
+    Args:
+        images: the batch, as it was mixed in place.
+        partner: index of each image's partner, (B,) int64 on the images' device.
+        weight: label weight of each image's own label: a number, or (B,) on the images' device. 1 if nothing is mixed.
+    """
+
+    images: torch.Tensor
+    partner: torch.Tensor
+    weight: float | torch.Tensor
+
+
 class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
     """`timm.data.Mixup` with HMix and GMix, for float batches that are already on the device.
 
@@ -67,6 +81,8 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         num_classes (int): number of classes of the target.
         *timm_args: what newer versions of timm take after these, such as `multi_label`.
         cutmix_mode (str): mask of the CutMix slot: 'bbox', 'hmix', 'gmix', or a family of your own.
+        soft_labels (bool): take rows of class probabilities (B, num_classes), such as one-hot labels, in place of
+            class indices; smoothing makes (1 − ε) y + ε / num_classes of them.
         **options: the family's options, and further keyword arguments of the installed timm's `Mixup`.
             hmix_ratio (float): HMix's r, 0 (Mixup) to 1 (CutMix); the box has (1 − λ) r of the image's area.
                 Default: 0.75.
@@ -77,6 +93,8 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
     Raises:
         ValueError: an argument is out of its range; the message names it and says what is allowed.
     """
+
+    soft_labels = False
 
     def __init__(
         self,
@@ -91,6 +109,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         num_classes: int = 1000,
         *timm_args: Any,
         cutmix_mode: str = 'bbox',
+        soft_labels: bool = False,
         **options: Any,
     ) -> None:
         timm_kwargs = self._set_family(cutmix_mode, options)
@@ -111,6 +130,9 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
             *timm_args,
             **timm_kwargs,
         )
+        self.soft_labels = soft_labels
+        if soft_labels and getattr(self, 'multi_label', False):
+            raise ValueError('soft_labels cannot go with multi_label: the rows of one are probabilities of classes')
 
     @classmethod
     def from_mode(cls, mix_mode: str, preset: str = 'imagenet', **overrides: Any) -> 'Mixup':
@@ -191,29 +213,56 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         return blend.to_device(lam.astype(np.float64 if x.dtype == torch.float64 else np.float32), x.device)[:, None]
 
     def _check_target(self, target: torch.Tensor, batch_size: int) -> None:
-        rows = 'multi_label=True' if getattr(self, 'multi_label', False) else ''
-        check_labels(target, batch_size, self.num_classes, rows)
+        rows = [f'{name}=True' for name in ('multi_label', 'soft_labels') if getattr(self, name, False)]
+        check_labels(target, batch_size, self.num_classes, *rows)
 
     def _mixed_target(self, target: torch.Tensor, lam: float | torch.Tensor) -> torch.Tensor:
         multi_label = getattr(self, 'multi_label', False)
-        return private.mixup_target(target, self.num_classes, lam, self.label_smoothing, multi_label)
+        return private.mixup_target(
+            target, self.num_classes, lam, self.label_smoothing, multi_label, soft_labels=self.soft_labels
+        )
+
+    def _mix(self, x: torch.Tensor) -> float | torch.Tensor:
+        return {'pair': self._mix_pair, 'elem': self._mix_elem}.get(self.mode, self._mix_batch)(x)
+
+    def mix(self, x: torch.Tensor) -> Mixed:
+        """Mixes a batch in place, for losses of one's own: no labels are needed, and none are smoothed.
+
+            images, partner, weight = mixer.mix(images)
+            output = model(images)
+            loss = weight * criterion(output, labels) + (1 - weight) * criterion(output, labels[partner])
+
+        In the modes 'pair' and 'elem' each image has a weight of its own: give the criterion reduction='none' and
+        take the mean of the sum.
+
+        Args:
+            x: images (B, C, H, W), floating, on any device; integers are mixed too, and rounded.
+
+        Returns:
+            x, the index of each image's partner, and the weight of its own label.
+
+        Raises:
+            ValueError: the images are complex or share memory.
+        """
+        lam = self._mix(x)
+        partner = torch.arange(len(x) - 1, -1, -1, device=x.device)
+        return Mixed(x, partner, lam.flatten() if isinstance(lam, torch.Tensor) else lam)
 
     def __call__(self, x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixes a batch in place.
 
         Args:
             x: images (B, C, H, W), floating, on any device; integers are mixed too, and rounded.
-            target: class indices (B,), on the device of x.
+            target: class indices (B,), on the device of x; with `soft_labels` rows (B, num_classes).
 
         Returns:
             x, and the soft target (B, num_classes), float32 (float64 in pair and elem mode if x is, as in timm).
 
         Raises:
-            ValueError: target does not hold a class index for each image, or the images are complex or share memory.
+            ValueError: target does not hold a label for each image, or the images are complex or share memory.
         """
         self._check_target(target, len(x))
-        mix = {'pair': self._mix_pair, 'elem': self._mix_elem}.get(self.mode, self._mix_batch)
-        return x, self._mixed_target(target, mix(x))
+        return x, self._mixed_target(target, self._mix(x))
 
 
 Batch = Sequence[tuple[Any, Any]]

@@ -105,9 +105,17 @@ TAKES_MULTI_LABEL = 'multi_label' in _TARGET_PARAMETERS
 
 
 def mixup_target(
-    target: torch.Tensor, num_classes: int, lam: float | torch.Tensor, smoothing: float, multi_label: bool = False
+    target: torch.Tensor,
+    num_classes: int,
+    lam: float | torch.Tensor,
+    smoothing: float,
+    multi_label: bool = False,
+    soft_labels: bool = False,
 ) -> torch.Tensor:
-    """timm's soft target on the device of `target`, in every version of timm."""
+    """timm's soft target on the device of `target`, in every version of timm; none of them takes soft labels."""
+    if soft_labels:
+        own = target.float() * (1.0 - smoothing) + smoothing / num_classes
+        return own * lam + own.flip(0) * (1.0 - lam)
     known = {'multi_label': multi_label, 'device': target.device}
     kwargs = {name: value for name, value in known.items() if name in _TARGET_PARAMETERS}
     return timm_mixup.mixup_target(target, num_classes, lam, smoothing, **kwargs)

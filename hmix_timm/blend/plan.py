@@ -39,7 +39,7 @@ def make_plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1) -> Plan:
         return NOTHING
     if isinstance(mask, BoxMask):
         yl, yh, xl, xh = mask.box
-        box = (..., slice(yl, yh), slice(xl * repeat, xh * repeat)) if mask.box_fraction else None
+        box = (..., slice(yl, yh), slice(xl * repeat, xh * repeat)) if yl < yh and xl < xh else None
         return Plan(1.0 - mask.outside if mask.outside != 1.0 else None, box)
     exact = np.float64 if dtype == torch.float64 else np.float32
     if isinstance(mask, ProductMask):

@@ -4,7 +4,6 @@ To add a method here, write a file like `gmix.py` and name it below; a user's ow
 """
 
 from . import cutmix, gmix, hmix
-from .cutmix import cutmix_mask
 from .family import FAMILIES, PRESETS, DrawMask, Family, Option
 from .gmix import gmix_mask
 from .hmix import hmix_mask
@@ -20,7 +19,6 @@ __all__ = [
     'Family',
     'Option',
     'Slot',
-    'cutmix_mask',
     'gmix_mask',
     'hmix_mask',
     'load_families',

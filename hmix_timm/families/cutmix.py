@@ -7,19 +7,14 @@ https://arxiv.org/abs/1905.04899. The box is the installed timm's, and so is the
 from types import SimpleNamespace
 
 from ..draws import Draws
-from ..masks import Box, BoxMask, Mask, Size, box_fraction
+from ..masks import BoxMask, Mask, Size
 from .family import Family
-
-
-def cutmix_mask(size: Size, box: Box) -> BoxMask:
-    """CutMix: M = 0 in the box and 1 outside (paper, Eq. 3)."""
-    return BoxMask(1.0, box, box_fraction(box, size))
 
 
 def draw(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
     """Draws a box at λ, or with `cutmix_minmax` between these sides."""
     # lam goes on as it came: timm's arithmetic on a float32 λ is float32, and so are its boxes
-    return cutmix_mask(size, draws.box(size, lam, options.cutmix_minmax))
+    return BoxMask(1.0, draws.box(size, lam, options.cutmix_minmax))
 
 
 FAMILY = Family(

@@ -19,10 +19,9 @@ def hmix_mask(size: Size, lam: float, ratio: float, box: Box, correct_lam: bool 
     the box covers everything (for the literal form: would, were it not clipped), M = 0.
     """
     lam = float(lam)
-    fraction = box_fraction(box, size)
-    uncovered = 1.0 - (fraction if correct_lam else (1.0 - lam) * ratio)
+    uncovered = 1.0 - (box_fraction(box, size) if correct_lam else (1.0 - lam) * ratio)
     # the quotient never exceeds 1 but for the rounding of its operands
-    return BoxMask(min(lam / uncovered, 1.0) if uncovered > 0.0 else 0.0, box, fraction)
+    return BoxMask(min(lam / uncovered, 1.0) if uncovered > 0.0 else 0.0, box)
 
 
 def draw(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:

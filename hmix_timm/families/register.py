@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checks import check_number
 from ..draws import NUMPY_DRAWS, Draws, numpy_seed
-from ..masks import Mask, Size, problem_with
+from ..masks import Mask, Size, WrongMask, problem_with
 from .family import FAMILIES, PRESETS, DrawMask, Family, Option
 
 COLOURS = ('#0072B2', '#F0E442', '#882255', '#44AA99', '#999933', '#332288')
@@ -42,8 +42,8 @@ def register_family(
 
     The function gets the image's (height, width), λ, its options as attributes, and a `Draws`: every random number must
     come from there, so that seeds, loader workers and NaFlex behave. It returns a `BoxMask`, `ProductMask` or
-    `DenseMask` with values in [0, 1]; the label weight is the mean of that mask. The first mask that a process draws is
-    checked, and a wrong one raises.
+    `DenseMask` with values in [0, 1]; the label weight is the mean of that mask. Every mask is looked at,
+    and a wrong one raises.
 
     Args:
         name: value of `cutmix_mode` and of `--mix-mode`, and the prefix of its options; lower-case letters and digits.
@@ -89,20 +89,20 @@ def register_family(
 
 
 def _examined(name: str, function: DrawMask) -> DrawMask:
-    """The function, with its first mask checked."""
-    examined = False
+    """The function, with each of its masks looked at, and the first one drawn twice more."""
+    repeatable = False
 
     @functools.wraps(function)
     def draw(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
-        nonlocal examined
+        nonlocal repeatable
         mask = function(size, lam, options, draws)
-        if not examined:
-            problem = problem_with(mask, size)
-            if problem is None and not np.array_equal(seeded(size, lam, options), seeded(size, lam, options)):
+        problem = problem_with(mask, size)
+        if problem is None and not repeatable:
+            if not np.array_equal(seeded(size, lam, options), seeded(size, lam, options)):
                 problem = 'the same draws gave another mask: it has random numbers from elsewhere than `draws`'
-            if problem is not None:
-                raise ValueError(f'family {name!r} drew no mask for λ = {float(lam):g}: {problem}')
-            examined = True
+            repeatable = True
+        if problem is not None:
+            raise WrongMask(f'family {name!r} drew no mask for λ = {float(lam):g}: {problem}')
         return mask
 
     def seeded(size: Size, lam: float, options: SimpleNamespace) -> np.ndarray:

@@ -55,7 +55,7 @@ class Slot:
         """
         mask = self.family.draw(size, lam, options or self._options(), draws)
         if self.correct_lam or self.cutmix_minmax is not None:
-            return mask, mask.mean
+            return mask, mask.mean(size)
         return mask, float(lam)
 
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hmix_timm import blend
 from hmix_timm.blend import blend_, compiled, mix_, mix_pairs_, mix_whole_
-from hmix_timm.families import cutmix_mask, gmix_mask, hmix_mask
+from hmix_timm.families import gmix_mask, hmix_mask
 from hmix_timm.masks import BoxMask, DenseMask, ProductMask, mixup_mask
 from train_patch.benching.timing import extra_memory
 
@@ -37,7 +37,7 @@ def random_mask(rng, size=SIZE):
     return [
         lambda: None,
         lambda: mixup_mask(lam),
-        lambda: cutmix_mask(size, (yl, yh, xl, xh)),
+        lambda: BoxMask(1.0, (yl, yh, xl, xh)),
         lambda: hmix_mask(size, lam, 0.5, (yl, yh, xl, xh)),
         lambda: ProductMask(0.25, rng.uniform(-0.25, 0.75, size[0]), rng.uniform(0, 1, size[1])),
         lambda: gmix_mask(size, lam, centre, str(rng.choice(['reference', 'paper']))),
@@ -106,7 +106,7 @@ def test_large_images_are_mixed_as_small_ones_are(channels, layout, mix_uint8):
     masks = [
         hmix_mask(size, 0.6, 0.5, (100, 300, 50, 400)),
         gmix_mask(size, 0.3, (200, 100)),
-        cutmix_mask(size, (0, 500, 9, 20)),
+        BoxMask(1.0, (0, 500, 9, 20)),
         gmix_mask(size, 0.8, (0, 529)),
     ]
     m = arrays(masks, size)
@@ -212,7 +212,7 @@ class CountKernels(TorchDispatchMode):
 def test_on_a_device_a_batch_takes_few_kernels_whatever_its_size_and_the_host_never_waits(dtype, family, mode):
     makers = {
         'mixup': lambda lam: mixup_mask(lam),
-        'cutmix': lambda lam: cutmix_mask(SIZE, (2, 9, 1, 8)),
+        'cutmix': lambda lam: BoxMask(1.0, (2, 9, 1, 8)),
         'hmix': lambda lam: hmix_mask(SIZE, lam, 0.5, (2, 9, 1, 8)),
         'gmix': lambda lam: gmix_mask(SIZE, lam, (5, 5)),
     }

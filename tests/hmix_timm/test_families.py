@@ -119,7 +119,7 @@ def test_its_coefficients_are_exact_where_placements_can_be_enumerated(table):
     @register_family('dot')
     def dot(size, lam, options, draws):
         y, x = draws.centre(size)
-        return BoxMask(1.0, (y, y + 1, x, x + 1), 1.0 / (size[0] * size[1]))
+        return BoxMask(1.0, (y, y + 1, x, x + 1))
 
     result = coefficient_map('dot', 0.5, (5, 4))
     assert result.standard_error is None and result.masks == 20
@@ -133,16 +133,32 @@ def test_its_coefficients_are_exact_where_placements_can_be_enumerated(table):
         (lambda size, lam, o, d: lam, 'it is a float'),
         (lambda size, lam, o, d: DenseMask(np.full(size, 1.5)), r'from 1.5 to 1.5, outside \[0, 1\]'),
         (lambda size, lam, o, d: ProductMask(0.0, np.ones(5), np.ones(6)), 'its shape is'),
-        (lambda size, lam, o, d: BoxMask(1.0, (0, 9, 0, 2), 0.3), 'does not lie in 6×5 pixels'),
-        (lambda size, lam, o, d: DenseMask(np.random.default_rng().random(size)), 'from elsewhere than `draws`'),
-        (lambda size, lam, o, d: DenseMask(np.full(size, random.random())), 'from elsewhere than `draws`'),
+        (lambda size, lam, o, d: BoxMask(1.0, (0, 9, 0, 2)), 'does not lie in 6×5 pixels'),
     ],
 )
-def test_a_wrong_mask_is_refused_when_it_is_first_drawn(table, function, problem):
-    register_family('wrong')(function)
-    mixer = Mixup(0.0, 1.0, cutmix_mode='wrong', num_classes=2)
-    with pytest.raises(ValueError, match=f"family 'wrong' drew no mask for λ = .*{problem}"):
-        mixer(torch.zeros(2, 3, 6, 5), torch.tensor([0, 1]))
+def test_a_wrong_mask_is_refused_whenever_it_is_drawn(table, function, problem):
+    @register_family('wrong')
+    def wrong(size, lam, options, draws):
+        return BoxMask(lam) if lam > 0.5 else function(size, lam, options, draws)
+
+    slot = make_slot('wrong')
+    for lam in (1.0, 0.75):
+        slot.draw_mask((6, 5), lam)
+    with pytest.raises(ValueError, match=f"^family 'wrong' drew no mask for λ = 0.5: .*{problem}"):
+        slot.draw_mask((6, 5), 0.5)
+
+
+@pytest.mark.parametrize('value', [lambda size: np.random.default_rng().random(size), lambda _: random.random()])
+def test_random_numbers_from_elsewhere_are_noticed(table, value):
+    register_family('wrong')(lambda size, lam, options, draws: DenseMask(np.full(size, value(size))))
+    with pytest.raises(ValueError, match=r"family 'wrong' drew no mask .*from elsewhere than `draws`"):
+        make_slot('wrong').draw_mask((6, 5), 0.5)
+
+
+def test_the_share_of_a_box_is_counted_and_never_believed(table):
+    """0.1.0's masks said it themselves."""
+    register_family('believed')(lambda size, lam, options, draws: BoxMask(1.0, (0, 3, 0, 5), 0.1))
+    assert make_slot('believed').draw_mask((6, 5), 0.5)[1] == 0.5
 
 
 @pytest.mark.parametrize('draws', [NUMPY_DRAWS, NAFLEX_DRAWS])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmix_timm import FastCollateMixup
+from hmix_timm import BoxMask, FastCollateMixup, register_family
 from hmix_timm.families import FAMILIES, load_families
 
 STRIPES = """
@@ -68,3 +68,16 @@ def test_the_switch_reaches_workers_that_are_running(loader):
     assert not mixes(loader)
     loader.collate_fn.mixup_enabled = True
     assert mixes(loader)
+
+
+def test_a_wrong_mask_in_a_worker_is_one_line_that_names_the_family():
+    before = dict(FAMILIES)
+    register_family('wrong')(lambda size, lam, options, draws: BoxMask(2.0))
+    mixer = FastCollateMixup(0.0, 1.0, cutmix_mode='wrong', num_classes=2)
+    message = r"^family 'wrong' drew no mask for λ = 0\.\d+: it has values from 2 to 2, outside \[0, 1\]$"
+    try:
+        with pytest.raises(ValueError, match=message):
+            next(iter(torch.utils.data.DataLoader(Halves(), 8, num_workers=1, collate_fn=mixer)))
+    finally:
+        FAMILIES.clear()
+        FAMILIES.update(before)

@@ -52,7 +52,7 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
         ax.imshow(blended(own, other, mask))
         ax.set_title(name, fontsize=11)
         shown = ax_mask.imshow(mask.array(size), vmin=0.0, vmax=1.0, cmap='viridis')
-        ax_mask.set_title(f'A {mask.mean:.3f}, B {1.0 - mask.mean:.3f}', fontsize=9)
+        ax_mask.set_title(f'A {mask.mean(size):.3f}, B {1.0 - mask.mean(size):.3f}', fontsize=9)
     beside, within = axes[0, 0], axes[1, 1]
     beside.text(-0.08, 0.5, 'Mixed images', transform=beside.transAxes, rotation=90, ha='right', va='center')
     words = 'Mixing masks M\n(share of A),\nlabel weights'

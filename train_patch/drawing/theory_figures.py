@@ -119,7 +119,7 @@ def figure3(lam: float = 0.65, seed: int = 9) -> Plotted:
         with numpy_seed(seed):  # the same seed: the same centre
             mask = make_slot(mode.family, **values).draw_mask(size, lam)[0] if mode.family else mixup_mask(lam)
         masks[_title(mode, values)] = mask
-        means[name] = mask.mean
+        means[name] = mask.mean(size)
         options.update(values)
     figure = mix_grid(*photographs(size), masks, rf'$\lambda = {lam:g}$')
     return figure, {'lam': lam, 'options': options, 'mask_mean': means}

@@ -26,7 +26,7 @@ def test_images_are_blended_rounded_and_clipped():
 
 
 def test_the_grid_shows_originals_mixes_and_below_them_masks_and_label_weights_on_one_scale():
-    masks = {'half': BoxMask(1.0, (0, 2, 0, 6), 0.5), 'all': BoxMask(0.75)}
+    masks = {'half': BoxMask(1.0, (0, 2, 0, 6)), 'all': BoxMask(0.75)}
     figure = mix_grid(OWN, OTHER, masks, 'the title')
     axes = np.array(figure.axes[:8]).reshape(2, 4)
     assert [ax.get_title() for ax in axes[0]] == ['Original A', 'Original B', 'half', 'all']

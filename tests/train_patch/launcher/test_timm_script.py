@@ -173,7 +173,7 @@ def test_a_recipe_may_name_families_and_their_options(train, tmp_path):
         "@register_family('corner', options={'part': 0.5})\n"
         'def corner(size, lam, options, draws):\n'
         '    height, width = (int(side * options.part) for side in size)\n'
-        '    return BoxMask(1.0, (0, height, 0, width), height * width / (size[0] * size[1]))\n'
+        '    return BoxMask(1.0, (0, height, 0, width))\n'
     )
     recipe = tmp_path / 'recipe.yaml'
     recipe.write_text(f'mix_families: {families}\nmix_mode: corner\ncorner_part: 0.25\nepochs: 1\n')

@@ -1,6 +1,7 @@
 """The option group on an argparse parser: declares it, and resolves what was parsed."""
 
 import argparse
+import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def _check_resumed(args: argparse.Namespace) -> None:
 
 
 def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
-    """Raises ValueError for the keys of a recipe that look like the group's but are not, each with the nearest.
+    """Raises ValueError for unknown keys of a recipe that look like one of this package's, each with the nearest.
 
     timm's scripts take any key of a recipe and use those that they know, so that `mix_mod: hmix` would train
     without HMix.
@@ -136,8 +137,10 @@ def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
         keys: of the recipe.
         known: keys that the script knows.
     """
-    known = {*known, *mixing_keys()}
-    check_keys([key for key in keys if key not in known and is_own_name(key)], group_options())
+    known, own = {*known, *mixing_keys()}, {*group_options(), 'train_padding'}
+    unknown = [key for key in keys if key not in known]
+    near = {key: difflib.get_close_matches(key, known | own, n=1, cutoff=0.8) for key in unknown}
+    check_keys([key for key in unknown if is_own_name(key) or own.intersection(near[key])], own)
 
 
 def is_own_name(name: str) -> bool:

@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..data.crop import check_padding
 from ..mixing import Mixing, check_recipe_keys, load_mix_families, mixing_keys, read_mixing, remember_typed
 from ..mixing.asked import option_name
 from ..recipes.reader import check_keys, read_recipe
-from .options import NOT_TAKEN, OTHER_IMAGES, PROGRAM, USAGE, Keywords, build_parser
+from .options import AUGMENTATION, NOT_TAKEN, OTHER_IMAGES, PROGRAM, USAGE, Keywords, build_parser
 
 _UNTYPED = object()
 _NULLS = {'color_jitter': None, 'smoothing': 0.0, 'scale': [0.08, 1.0], 'ratio': [3 / 4, 4 / 3]}
@@ -60,7 +60,7 @@ def parse_arguments(
         vars(args).update({key: getattr(defaults, key) for key in left} | nulls)
         del args.config
         _take_out_what_is_not_taken(args)
-        _check_together(args)
+        _check_together(args, typed=known.keys() - left)
         check_padding(args)
         return args, read_mixing(parser, args)
     except ValueError as error:
@@ -97,8 +97,9 @@ def _take_out_what_is_not_taken(args: argparse.Namespace) -> None:
         )
 
 
-def _check_together(args: argparse.Namespace) -> None:
+def _check_together(args: argparse.Namespace, typed: Collection[str]) -> None:
     """Raises ValueError for options that do not go together, and for values that a type alone cannot judge."""
+    ignored = [option_name(name) for name in AUGMENTATION if args.no_aug and name in typed and getattr(args, name)]
     two_folders = args.data and args.data_dir and args.data != args.data_dir
     kind = args.dataset.partition('/')[0]
     problems: list[tuple[Any, str]] = [
@@ -117,6 +118,7 @@ def _check_together(args: argparse.Namespace) -> None:
             f'--class-map {args.class_map}: a text file (.txt) with one class name per line',
         ),
         (args.torchcompile_mode and not args.torchcompile, '--torchcompile-mode needs --torchcompile'),
+        (ignored, f'{", ".join(ignored)}: no effect with no_aug, which turns all augmentation off'),
     ]
     for name in ('scale', 'ratio'):
         low, high = getattr(args, name)

@@ -310,6 +310,11 @@ NOT_TAKEN: dict[str, Any] = {
 }
 """timm's other options by their names in `args`, with timm's defaults, the only values that a run may have of them."""
 
+AUGMENTATION = (
+    *('scale', 'ratio', 'hflip', 'vflip', 'color_jitter', 'aa', 'reprob', 'remode', 'recount', 'train_interpolation'),
+)
+"""Options that `--no-aug` turns off."""
+
 OTHER_IMAGES = {'naflex_loader', 'aug_splits', 'jsd_loss', 'train_img_sizes'}
 """Those of them with which a training sees other images."""
 

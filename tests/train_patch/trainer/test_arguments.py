@@ -75,6 +75,7 @@ def recipe(tmp_path):
         ('--mean .5 .5 --in-chans 1', '--mean: 2 numbers; one, or one for each of 1 channels'),
         ('--scale 1 0.1', '--scale 1 0.1: the smaller one comes first'),
         ('--scale 0.1', '--scale: expected 2 arguments'),
+        ('--no-aug --scale 0.1 1 --hflip 0 --vflip 0.1', 'error: --scale, --vflip: no effect with no_aug'),
         ('--train-interpolation cubic', "--train-interpolation: invalid choice: 'cubic'"),
         ('--model-kwargs a=1 patch_size', '--model-kwargs: a=1 patch_size: must be KEY=VALUE'),
         ('--model-kwargs =1', '--model-kwargs: =1: must be KEY=VALUE'),
@@ -128,6 +129,10 @@ def test_a_missing_wandb_is_an_error_where_it_is_needed(refusal):
         ('epochs: true', "--epochs: invalid int value: 'True'"),
         ('epochs: null', '--epochs in the recipe must have a value, got null; without the key it is '),
         ('hflip: null\nepochs: 1', '--hflip in the recipe must have a value, got null; without the key it is '),
+        (
+            'no_aug: true\naa: original\nhflip: 0.9\ntrain_pading: 1',
+            "'train_pading' .the nearest known one is 'train_pad",
+        ),
         ('mixup_prob: null', '--mixup-prob in the recipe must have a value, got null; without the key it is '),
         ('amp: "yes"', "argument --amp: ignored explicit argument 'yes'"),
         ('amp_dtype: float8', "--amp-dtype: invalid choice: 'float8'"),

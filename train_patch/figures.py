@@ -1,4 +1,4 @@
-"""The paper's Figures 1 to 5, recomputed: `hmix-figures`, or `python -m train_patch.figures`.
+"""The paper's Figures 1 to 5, recomputed, and its Theorem 3: `hmix-figures`, or `python -m train_patch.figures`.
 
     hmix-figures --output figures
     hmix-figures --output figures --figures 3 4 --mix-families my_masks.py
@@ -41,6 +41,8 @@ FIGURES = {
     'and the formula of Eq. 11',
     5: "Eq. 12, gradient products left after training: small CNNs trained on scikit-learn's digits in place of the "
     "paper's networks on ImageNet at 64×64, or your own --checkpoint",
+    6: "Theorem 3, which the paper has no figure of, on Figure 1's two moons: adversarial loss against the approximate "
+    'mixing loss, for each method of the paper',
 }
 """The content of each figure, for `--help`."""
 
@@ -51,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command's options; names and meanings are timm's where timm has them."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Recompute the paper's Figures 1 to 5 and the numbers behind them.",
+        description="Recompute the paper's Figures 1 to 5, check its Theorem 3, and write the numbers behind them.",
         epilog='\n'.join(['figures:', *(_listed(number, text) for number, text in FIGURES.items())]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -177,6 +179,7 @@ def draw(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None:
         3: theory_figures.figure3,
         4: theory_figures.figure4,
         5: partial(figure5_checkpoints, runs, args) if runs else digit_networks.figure5_digits,
+        6: theory_figures.figure6,
     }
     for number in args.figures:
         start = time.perf_counter()

@@ -125,3 +125,24 @@ def regularizers(f: Model, x: torch.Tensor, y: torch.Tensor, moments: PartnerMom
 def approximate_loss(f: Model, x: torch.Tensor, y: torch.Tensor, moments: PartnerMoments) -> torch.Tensor:
     """L_m + R₁ + R₂ + R₃ (Theorem 1); arguments and errors are those of `regularizers`."""
     return torch.stack(regularizers(f, x, y, moments)).sum()
+
+
+def adversarial_loss(
+    weights: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, y: torch.Tensor, epsilon: float
+) -> torch.Tensor:
+    """The mean over inputs of the largest logistic loss within an ℓ2 distance of ε, for f(x) = wᵀx + b.
+
+    Exact, as in Theorem 3: the worst input lies straight against the label, at x − (2 y − 1) ε w / ‖w‖.
+
+    Args:
+        weights: w, shape (d,).
+        bias: b, a scalar.
+        x: inputs (m, d).
+        y: labels in {0, 1}, shape (m,).
+        epsilon: ε, at least 0.
+
+    Returns:
+        A scalar, differentiable.
+    """
+    signs = 2.0 * y - 1.0
+    return softplus(epsilon * weights.norm() - signs * (x @ weights + bias)).mean()

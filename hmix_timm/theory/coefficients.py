@@ -7,7 +7,7 @@ image, for every displacement d: Figure 4.
 The masks come from `hmix_timm.families`, boxes from the installed timm, so the coefficients are those of training,
 borders and rounding included. The paper's masks are M = c + y xᵀ, so that the sum over pixel pairs falls apart into
 correlations along one axis, and a map over all H · W placements takes seconds. The paper's own formulas describe
-idealized masks, without borders: see "Slips in print" in docs/figures.md for when they hold.
+idealized masks, without borders: docs/paper.md says when they hold.
 """
 
 import contextlib

@@ -109,7 +109,7 @@ def mask_support(law: MaskLaw, alpha: float = 1.0, beta: float = 1.0, nodes: int
         weights = weights / weights.sum()
     if not np.isfinite(weights).all():
         raise ValueError(f'alpha and beta are too large for a quadrature, got {alpha!r} and {beta!r}')
-    return _mixture([(weight, law((1.0 + point) / 2.0)) for point, weight in zip(points, weights, strict=True)])
+    return mixture([(weight, law((1.0 + point) / 2.0)) for point, weight in zip(points, weights, strict=True)])
 
 
 def mixer_supports(
@@ -166,10 +166,10 @@ def _listed(mixer: Mixup, size: Size, channels: int, nodes: int) -> MaskSupport:
     for share, alpha, law in slots:
         if mixer.mix_prob * share > 0.0:
             parts.append((mixer.mix_prob * share, mask_support(law, alpha, alpha, nodes)))
-    return _mixture(parts)
+    return mixture(parts)
 
 
-def _mixture(parts: Sequence[tuple[float, MaskSupport]]) -> MaskSupport:
+def mixture(parts: Sequence[tuple[float, MaskSupport]]) -> MaskSupport:
     """One of several distributions, each with its probability."""
     return MaskSupport(
         torch.cat([part.weight for _, part in parts]),

@@ -185,4 +185,4 @@ def test_the_front_pages_code_runs():
 
 def test_the_code_of_every_page_is_run_by_a_test():
     with_code = {page.name for page in PAGES if blocks(page, 'python')}
-    assert with_code == {'README.md', 'other_trainers.md', 'your_own_mask.md'}
+    assert with_code == {'README.md', 'other_trainers.md', 'paper.md', 'your_own_mask.md'}

@@ -10,9 +10,15 @@ from hmix_timm.draws import numpy_seed
 from hmix_timm.families import FAMILIES, make_slot
 from hmix_timm.masks import Mask, mixup_mask
 from hmix_timm.modes import MixMode, mix_modes
-from hmix_timm.theory.approximation import Model, approximate_loss, original_loss, partner_moments
+from hmix_timm.theory.approximation import (
+    Model,
+    adversarial_loss,
+    approximate_loss,
+    original_loss,
+    partner_moments,
+)
 from hmix_timm.theory.coefficients import CoefficientMap, coefficient_map, gmix_formula
-from hmix_timm.theory.laws import MaskLaw, bernoulli_law, mask_support, mixup_law
+from hmix_timm.theory.laws import MaskLaw, MaskSupport, bernoulli_law, mask_support, mixture, mixup_law, slot_law
 
 from ..data.scikit_images import photographs
 from .pictures import blended, mix_grid, new_figure
@@ -22,7 +28,9 @@ Plotted = tuple[Any, Numbers]
 """A matplotlib `Figure` and the numbers behind it."""
 
 
-def train_logistic_regression(loss: Callable[[Model], torch.Tensor], steps: int, lr: float = 0.5) -> list[float]:
+def train_logistic_regression(
+    loss: Callable[[Model], torch.Tensor], steps: int, lr: float = 0.5
+) -> tuple[torch.Tensor, list[float]]:
     """Gradient descent of f(x) = wᵀx + b on two features, from w = 0, b = 0.
 
     Args:
@@ -31,7 +39,7 @@ def train_logistic_regression(loss: Callable[[Model], torch.Tensor], steps: int,
         lr: learning rate.
 
     Returns:
-        The loss before each step and after the last one.
+        w₁, w₂ and b after the last step; and the loss before each step and after the last one.
     """
     parameters = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     curve = []
@@ -39,30 +47,36 @@ def train_logistic_regression(loss: Callable[[Model], torch.Tensor], steps: int,
     def model(x: torch.Tensor) -> torch.Tensor:
         return x @ parameters[:2] + parameters[2]
 
-    for _ in range(steps + 1):
+    for step in range(steps + 1):
         current = loss(model)
         curve.append(current.item())
-        (gradient,) = torch.autograd.grad(current, parameters)
-        with torch.no_grad():
-            parameters -= lr * gradient
-    return curve
+        if step < steps:
+            (gradient,) = torch.autograd.grad(current, parameters)
+            with torch.no_grad():
+                parameters -= lr * gradient
+    return parameters.detach(), curve
+
+
+def moons() -> tuple[torch.Tensor, torch.Tensor]:
+    """The paper's two moons: 100 points (100, 2) with mean 0, and labels 0 and 1 (100,), float64."""
+    from sklearn.datasets import make_moons
+
+    points, labels = make_moons(100, noise=0.1, random_state=0)
+    return torch.from_numpy(points - points.mean(axis=0)), torch.from_numpy(labels).double()
 
 
 def moons_curves(law: MaskLaw, steps: int) -> dict[str, list[float]]:
-    """Logistic regression on the paper's two moons, λ ~ Beta(1, 1).
+    """Logistic regression on the two moons, λ ~ Beta(1, 1).
 
     Returns:
         'original' and 'approximate' → loss along the training that used it.
     """
-    from sklearn.datasets import make_moons
-
-    points, labels = make_moons(100, noise=0.1, random_state=0)
-    x, y = torch.from_numpy(points - points.mean(axis=0)), torch.from_numpy(labels).double()
+    x, y = moons()
     support = mask_support(law, nodes=8)
     moments = partner_moments(support)
     return {
-        'original': train_logistic_regression(lambda f: original_loss(f, x, y, support), steps),
-        'approximate': train_logistic_regression(lambda f: approximate_loss(f, x, y, moments), steps),
+        'original': train_logistic_regression(lambda f: original_loss(f, x, y, support), steps)[1],
+        'approximate': train_logistic_regression(lambda f: approximate_loss(f, x, y, moments), steps)[1],
     }
 
 
@@ -204,6 +218,56 @@ def figure5(maps: Mapping[str, np.ndarray], title: str) -> Any:
     figure.colorbar(shown, ax=axes, fraction=0.02, pad=0.01, label='PartialGradProd, normalized')
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def two_feature_laws(ratio: float = 0.5) -> dict[str, MaskLaw]:
+    """The paper's methods on two features: boxes cover each by itself, as in Figure 1; GMix is that of 1 × 2 pixels."""
+
+    def stochastic(lam: float) -> MaskSupport:
+        return mixture([(0.5, mixup_law(lam)), (0.5, bernoulli_law(lam))])
+
+    def hmix(lam: float) -> MaskSupport:
+        uncovered = 1.0 - (1.0 - lam) * ratio
+        boxes = bernoulli_law(uncovered)
+        return MaskSupport(torch.full_like(boxes.weight, lam), boxes.masks * (lam / uncovered), boxes.probability)
+
+    gmix = slot_law(make_slot('gmix'), (1, 2))
+    return {'mixup': mixup_law, 'cutmix': bernoulli_law, 'stochastic': stochastic, 'hmix': hmix, 'gmix': gmix}
+
+
+def figure6(steps: int = 100) -> Plotted:
+    """Theorem 3 on two moons: the adversarial loss of logistic regressions over the size of the attack.
+
+    Each is trained with a method's approximate loss, which Theorem 3 says is the larger of the two: the left panel
+    shows up to which ε. The right panel shows the adversarial loss less that of the model trained without mixing.
+    """
+    x, y = moons()
+    epsilons = np.linspace(0.0, 0.6, 121)
+    supports = {'none': mixup_law(1.0)} | {name: mask_support(law, nodes=8) for name, law in two_feature_laws().items()}
+    figure = new_figure((11, 4.4))
+    left, right = figure.subplots(1, 2)
+    numbers: Numbers = {}
+    curves: list[list[float]] = []
+    for name, support in supports.items():
+        moments = partner_moments(support)
+        parameters, losses = train_logistic_regression(lambda f, m=moments: approximate_loss(f, x, y, m), steps)
+        adversarial = [adversarial_loss(parameters[:2], parameters[2], x, y, epsilon).item() for epsilon in epsilons]
+        curves.append(adversarial)
+        bounded = float(np.interp(losses[-1], adversarial, epsilons))
+        colour, title = mix_modes()[name].colour, mix_modes()[name].title
+        left.plot(epsilons, adversarial, color=colour, label=title)
+        left.plot([0.0, bounded], [losses[-1]] * 2, '--', color=colour, marker='o', markevery=[1])
+        right.plot(epsilons, np.subtract(adversarial, curves[0]), color=colour)
+        at = {f'{epsilon:g}': float(np.interp(epsilon, epsilons, adversarial)) for epsilon in (0.0, 0.1, 0.3, 0.5)}
+        numbers[name] = {'approximate_loss': losses[-1], 'bounded_epsilon': bounded, 'adversarial_loss': at}
+    left.set(ylabel='adversarial loss', title='dashed: approximate loss, up to the ε that it bounds', ylim=(0.2, 1.2))
+    left.legend(loc='upper left')
+    right.set(ylabel='difference', title='adversarial loss, less that without mixing')
+    for ax in (left, right):
+        ax.set(xlabel=r'size $\epsilon$ of the $\ell_2$ attack')
+        ax.grid(alpha=0.3)
+    figure.suptitle(r'Theorem 3: logistic regression on two moons, $\lambda \sim$ Beta(1, 1)', fontsize=12)
+    return figure, numbers
 
 
 def along_x(values: np.ndarray, displacements: Sequence[int] = (0, 1, 2, 4, 8, 16, 32)) -> dict[str, float]:

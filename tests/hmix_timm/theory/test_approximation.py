@@ -8,7 +8,13 @@ import torch
 from sklearn.datasets import make_moons
 
 from hmix_timm.families import gmix_mask
-from hmix_timm.theory.approximation import approximate_loss, original_loss, partner_moments, regularizers
+from hmix_timm.theory.approximation import (
+    adversarial_loss,
+    approximate_loss,
+    original_loss,
+    partner_moments,
+    regularizers,
+)
 from hmix_timm.theory.laws import MaskSupport, bernoulli_law, mask_support, mixup_law
 
 PARAMETERS = torch.tensor([0.9, -1.4, 0.3], dtype=torch.float64)
@@ -135,3 +141,14 @@ def test_inputs_must_have_mean_0_in_each_feature(shift, refused):
             regularizers(linear_model, x, y, moments)
     else:
         regularizers(linear_model, x, y, moments)
+
+
+@pytest.mark.parametrize('epsilon', [0.0, 0.3, 2.0])
+def test_no_attack_of_a_linear_model_does_more_than_the_exact_one(epsilon):
+    x, y = moons()
+    angles = torch.linspace(0, 2 * math.pi, 2001, dtype=torch.float64)[:, None]
+    ball = torch.cat([size * epsilon * torch.cat((angles.cos(), angles.sin()), 1) for size in (0.0, 0.5, 1.0)])
+    values = linear_model(x[:, None] + ball)
+    worst = (torch.log1p(torch.exp(values)) - y[:, None] * values).amax(dim=1).mean()
+    exact = adversarial_loss(PARAMETERS[:2], PARAMETERS[2], x, y, epsilon)
+    assert worst.item() == pytest.approx(exact.item(), rel=1e-5)

@@ -119,7 +119,7 @@ def given(tmp_path, checkpoints, image_folder):
 @pytest.mark.parametrize(
     ('arguments', 'status', 'message'),
     [
-        (['--figures', '6'], 2, 'argument --figures: invalid choice: 6'),
+        (['--figures', '7'], 2, 'argument --figures: invalid choice: 7'),
         (['--model', 'resnet18'], 2, '--model is for --checkpoint'),
         (['--max-images', '1'], 2, '--max-images is for --checkpoint'),
         (['--mix-families', 'no.py'], 2, '--mix-families: no.py: there is no such file'),
@@ -197,7 +197,7 @@ def test_help_explains_every_option_and_figure(capsys):
 
 def test_all_figures_are_drawn_by_default():
     found = make_parser().parse_args(['--output', 'a'])
-    assert (found.figures, found.batch_size, found.workers, found.device) == ([1, 2, 3, 4, 5], 64, 2, 'cpu')
+    assert (found.figures, found.batch_size, found.workers, found.device) == ([1, 2, 3, 4, 5, 6], 64, 2, 'cpu')
 
 
 @pytest.mark.parametrize('option', ['--num-classes', '--img-size', '--max-images', '--batch-size', '--workers'])

@@ -1,4 +1,4 @@
-"""Figures 1 to 5: the numbers behind the plots, and that the plots show them."""
+"""Figures 1 to 6: the numbers behind the plots, and that the plots show them."""
 
 import numpy as np
 import pytest
@@ -46,8 +46,11 @@ def test_gradient_descent_step_by_step():
     for _ in range(4):
         errors = w[0] + b - 1.0, w[1] - 2.0
         expected.append(errors[0] ** 2 + errors[1] ** 2)
+        last = [*w, b]
         w, b = w - 0.25 * 2 * np.array(errors), b - 0.25 * 2 * errors[0]
-    np.testing.assert_allclose(plots.train_logistic_regression(loss, 3, 0.25), expected)
+    parameters, curve = plots.train_logistic_regression(loss, 3, 0.25)
+    np.testing.assert_allclose(curve, expected)
+    np.testing.assert_allclose(parameters, last)
 
 
 def test_figure_1_draws_the_losses_whose_numbers_it_gives():
@@ -131,3 +134,37 @@ def test_numbers_lie_along_the_horizontal_axis():
     values = np.arange(5 * 9).reshape(5, 9)  # displacements up to ±2 vertically, ±4 horizontally
     assert plots.along_x(values) == {'0': 22.0, '1': 23.0, '2': 24.0, '4': 26.0}
     assert plots.along_x(values, (0, 3)) == {'0': 22.0, '3': 25.0}
+
+
+def test_the_methods_on_two_features_keep_lambda_and_hmix_lies_between_its_parents():
+    for name, law in plots.two_feature_laws().items():
+        support = law(0.3)
+        assert support.probability.sum() == pytest.approx(1.0)
+        if name != 'gmix':  # borders cut its bump off
+            np.testing.assert_allclose(support.probability @ support.masks, 0.3)
+            np.testing.assert_allclose(support.weight, 0.3)
+    for ratio, parent in ((0.0, mixup_law), (1.0, bernoulli_law)):
+        found, expected = (
+            sorted((tuple(mask.tolist()), p.item()) for mask, p in zip(s.masks, s.probability, strict=True) if p > 0)
+            for s in (plots.two_feature_laws(ratio)['hmix'](0.3), parent(0.3))
+        )
+        assert [p for _, p in found] == pytest.approx([p for _, p in expected])
+        np.testing.assert_allclose([mask for mask, _ in found], [mask for mask, _ in expected])
+
+
+def test_figure_6_says_up_to_which_attack_the_approximate_loss_is_the_larger_one():
+    figure, numbers = plots.figure6(steps=20)
+    left, right = figure.axes
+    assert list(numbers) == ['none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix']
+    for curve, mark, difference, found in zip(
+        left.lines[::2], left.lines[1::2], right.lines, numbers.values(), strict=True
+    ):
+        epsilons, adversarial = curve.get_data()
+        bound, loss = found['bounded_epsilon'], found['approximate_loss']
+        assert mark.get_xydata().tolist() == [[0.0, loss], [bound, loss]]
+        assert (adversarial[epsilons < bound] < loss).all() and (adversarial[epsilons > bound + 1e-9] > loss).all()
+        for epsilon, value in found['adversarial_loss'].items():
+            assert value == pytest.approx(adversarial[round(float(epsilon) / 0.005)])
+        np.testing.assert_allclose(difference.get_ydata(), adversarial - left.lines[0].get_ydata())
+    assert numbers['none']['bounded_epsilon'] == pytest.approx(0.0, abs=1e-12)
+    assert all(found['bounded_epsilon'] > 0.01 for name, found in numbers.items() if name != 'none')

@@ -1,6 +1,7 @@
 """The plots of `hmix-figures`, and the numbers behind them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -250,7 +251,7 @@ def figure6(steps: int = 100) -> Plotted:
     curves: list[list[float]] = []
     for name, support in supports.items():
         moments = partner_moments(support)
-        parameters, losses = train_logistic_regression(lambda f, m=moments: approximate_loss(f, x, y, m), steps)
+        parameters, losses = train_logistic_regression(partial(approximate_loss, x=x, y=y, moments=moments), steps)
         adversarial = [adversarial_loss(parameters[:2], parameters[2], x, y, epsilon).item() for epsilon in epsilons]
         curves.append(adversarial)
         bounded = float(np.interp(losses[-1], adversarial, epsilons))

@@ -126,12 +126,13 @@ def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
     masks = iter(masks)
     pairs = np.outer(*(n - np.abs(np.arange(1 - n, n)) for n in size))  # number of pixel pairs for each displacement
     total = np.zeros(pairs.shape)
+    spectrum = np.zeros((2 * size[0], size[1] + 1))  # of dense masks; of their sum, to turn it back only once
     count = 0
     while chunk := list(islice(masks, _CHUNK)):
         factored = []
         for mask in chunk:
             if isinstance(mask, DenseMask):
-                total += _autocorrelation(1.0 - mask.array(size))
+                spectrum += np.abs(np.fft.rfft2(1.0 - mask.array(size), (2 * size[0], 2 * size[1]))) ** 2
             else:
                 factored.append(mask.factors(size))
         if factored:
@@ -144,7 +145,8 @@ def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
             both = _correlate(columns, columns).T @ _correlate(rows, rows)
             total += (rest**2).sum() * pairs - single - single[::-1, ::-1] + both
         count += len(chunk)
-    return total / (pairs * count)
+    sums = np.roll(np.fft.irfft2(spectrum, (2 * size[0], 2 * size[1])), (size[0] - 1, size[1] - 1), axis=(0, 1))
+    return (total + sums[:-1, :-1]) / (pairs * count)
 
 
 def _correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -152,14 +154,6 @@ def _correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     n = a.shape[-1]
     spectrum = np.conj(np.fft.rfft(a, 2 * n)) * np.fft.rfft(b, 2 * n)
     return np.roll(np.fft.irfft(spectrum, 2 * n), n - 1, axis=-1)[:, : 2 * n - 1]
-
-
-def _autocorrelation(a: np.ndarray) -> np.ndarray:
-    """Σ_i a_i a_{i+d} of an (H, W) array for every displacement d, shape (2 H − 1, 2 W − 1)."""
-    height, width = a.shape
-    shape = 2 * height, 2 * width
-    sums = np.fft.irfft2(np.abs(np.fft.rfft2(a, shape)) ** 2, shape)
-    return np.roll(sums, (height - 1, width - 1), axis=(0, 1))[: 2 * height - 1, : 2 * width - 1]
 
 
 def gmix_formula(distance: np.ndarray | float, lam: float, size: Size) -> np.ndarray:

@@ -22,21 +22,21 @@ def my_masks(tmp_path_factory):
     path = tmp_path_factory.mktemp('masks') / 'my_masks.py'
     path.write_text('\n'.join(blocks))
     before = dict(FAMILIES)
-    assert load_families(path) == ['fmix', 'fade']
+    assert load_families(path) == ['waves', 'fade']
     yield path
     FAMILIES.clear()
     FAMILIES.update(before)
 
 
 @pytest.mark.parametrize('lam', [0.0, 0.25, 0.7, 1.0])
-def test_fmix_keeps_the_share_lam_of_the_pixels_and_fade_is_a_soft_step(my_masks, lam):
-    fmix, fade = (make_slot(name).draw_mask((24, 17), lam)[0].array((24, 17)) for name in ('fmix', 'fade'))
-    assert set(np.unique(fmix)) <= {0.0, 1.0} and fmix.mean() == pytest.approx(lam, abs=0.5 / fmix.size)
+def test_waves_keep_the_share_lam_of_the_pixels_and_fade_is_a_soft_step(my_masks, lam):
+    waves, fade = (make_slot(name).draw_mask((24, 17), lam)[0].array((24, 17)) for name in ('waves', 'fade'))
+    assert set(np.unique(waves)) <= {0.0, 1.0} and waves.mean() == pytest.approx(lam, abs=0.5 / waves.size)
     step = np.clip((lam - (np.arange(17) + 0.5) / 17) / 0.25 + 0.5, 0.0, 1.0)
     assert any(np.allclose(fade, np.tile(profile, (24, 1)), atol=1e-12) for profile in (step, step[::-1]))
 
 
-@pytest.mark.parametrize('name', ['fmix', 'fade'])
+@pytest.mark.parametrize('name', ['waves', 'fade'])
 @pytest.mark.parametrize('mode', ['batch', 'elem'])
 def test_label_weights_are_the_means_of_the_masks(my_masks, name, mode):
     labels = torch.tensor([1, 1, 0, 0])
@@ -47,18 +47,22 @@ def test_label_weights_are_the_means_of_the_masks(my_masks, name, mode):
     torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), target[:, 1], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('mode', ['fmix', 'fade'])
+@pytest.mark.parametrize('mode', ['waves', 'fade'])
 def test_the_command_trains_on_digits(my_masks, tmp_path, processes, mode):
     """The document's own command line for the first of them, cut down to one epoch."""
     line = next(line for line in DOCUMENT.read_text(encoding='utf-8').splitlines() if '-c digits' in line)
     program, *words = line.replace('DIGITS', str(digits_folder())).split()
     assert program == 'hmix-train'
     shutil.copy(my_masks, tmp_path)
-    if mode != 'fmix':
-        words = [*words[: words.index('fmix')], mode, *words[words.index('fmix') + 1 : words.index('--fmix-decay')]]
+    if mode != 'waves':
+        words = [
+            *words[: words.index('waves')],
+            mode,
+            *words[words.index('waves') + 1 : words.index('--waves-periods')],
+        ]
     cut = ['--epochs', '1', '--warmup-epochs', '0', '--output', 'out', '--experiment', 'run']
     done = processes.module('train_patch', *words, *cut, cwd=tmp_path).passed()
-    described = 'FMix(alpha=1, decay=2)' if mode == 'fmix' else 'Fade(alpha=1, softness=0.25)'
+    described = 'Waves(alpha=1, periods=2)' if mode == 'waves' else 'Fade(alpha=1, softness=0.25)'
     assert f'Mixing: FastCollateMixup({described}' in done.stderr + done.stdout
     assert (tmp_path / 'out' / 'run' / 'summary.csv').is_file()
     assert f'mix_mode: {mode}' in (tmp_path / 'out' / 'run' / 'args.yaml').read_text()

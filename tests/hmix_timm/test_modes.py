@@ -5,6 +5,8 @@ import pytest
 from hmix_timm import Mixup
 from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
 
+METHODS = {'fmix': 'FMix', 'gridmix': 'GridMix', 'maskmix': 'MaskMix'}
+
 
 def test_mix_modes_stand_in_the_order_of_the_papers_tables():
     """Name → title, whether Mixup is on, the mask in the CutMix slot, whether it mixes by masks or by a model."""
@@ -16,9 +18,10 @@ def test_mix_modes_stand_in_the_order_of_the_papers_tables():
         ('stochastic', ('Stochastic', True, 'bbox', True, True, False)),
         ('hmix', ('HMix', False, 'hmix', True, True, False)),
         ('gmix', ('GMix', False, 'gmix', True, True, False)),
+        *((name, (title, False, name, True, True, False)) for name, title in METHODS.items()),
         ('puzzlemix', ('PuzzleMix', False, '', False, True, True)),
     ]
-    assert len({mode.colour for mode in mix_modes().values()}) == 7
+    assert len({mode.colour for mode in mix_modes().values()}) == 7 + len(METHODS)
 
 
 SECTION_5 = {

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 
+from hmix_timm.modes import mix_modes
 from train_patch import bench
 
 TINY = ['--batch-size', '4', '--size', '32', '--repeats', '1', '--epochs', '1', '--workers', '1']
@@ -46,7 +47,8 @@ def report(start, tmp_path):
 def measured(start, tmp_path_factory):
     """The process of one run, and its report."""
     folder = tmp_path_factory.mktemp('bench')
-    done = start('--only', 'mixers', '--dtype', 'bfloat16', '--json', folder / 'new' / 'report.json').passed()
+    line = ['--only', 'mixers', '--dtype', 'bfloat16', '--mix-modes', 'mixup', 'cutmix', 'hmix', 'gmix']
+    done = start(*line, '--json', folder / 'new' / 'report.json').passed()
     assert [path.name for path in (folder / 'new').iterdir()] == ['report.json']
     return done, json.loads((folder / 'new' / 'report.json').read_text())
 
@@ -66,6 +68,12 @@ def test_every_mixer_is_measured_on_every_path_and_in_every_mode(measured):
         assert row[f'{mixup}, ms'] > 0.005  # not seconds: no call is done within 5 µs
     for row in memory:
         assert list(row)[1:] == [mixup, cutmix, 'Mixup', 'CutMix', 'HMix', 'GMix']
+
+
+def test_mixup_and_the_mask_of_each_method_are_measured_by_default():
+    args = bench.build_parser().parse_args([])
+    bench.check_arguments(args)
+    assert args.mix_modes == [name for name in mix_modes() if name not in ('none', 'stochastic', 'puzzlemix')]
 
 
 def test_the_report_is_what_was_printed_and_names_the_machine(measured):
@@ -122,8 +130,8 @@ def test_a_training_step_with_puzzlemix_is_timed_beside_one_with_cutmix(report):
         ('--dtype int8', "--dtype: invalid choice: 'int8'"),
         ('--dtype float64 --device mps', '--dtype must not be float64 with --device mps'),
         ('--only everything', "--only: invalid choice: 'everything'"),
-        ('--mix-modes hmixx', '--mix-modes must be of mixup, cutmix, stochastic, hmix, gmix, got hmixx'),
-        ('--mix-modes none', '--mix-modes must be of mixup, cutmix, stochastic, hmix, gmix, got none'),
+        ('--mix-modes hmixx', '--mix-modes must be of mixup, cutmix, stochastic, hmix, gmix, fmix'),
+        ('--mix-modes none', '--mix-modes must be of mixup, cutmix, stochastic, hmix, gmix, fmix'),
         ('--mix-families no/such.py', '--mix-families: no/such.py: there is no such file'),
         ('--images 5 --batch-size 8', '--images must fill a batch of 8, got 5'),
         ('--data-dir no/such/folder', '--data-dir must be a folder of class folders with at least 64 images'),

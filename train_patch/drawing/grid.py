@@ -37,6 +37,6 @@ def grid_masks(mixings: Mapping[str, Mixing], lam: float, size: Size, seed: int)
         if use_cutmix:
             with numpy_seed(seed):
                 mask, _ = mixer.draw_mask(size, lam)
-            title = '\n'.join(filter(None, [title, mixer.family.describe(vars(mixer))]))
+            title = '\n'.join(filter(None, [title, mixer.family.describe(vars(mixer)).replace(', ', ',\n')]))
         masks[title] = mask
     return masks

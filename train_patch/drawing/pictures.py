@@ -1,5 +1,6 @@
 """Pictures of mixes: samples in rows, mix modes side by side; making and writing figures."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from ..common.files import write_atomically
 
 if TYPE_CHECKING:
     from .record import Batch
+
+MIXES_SIDE_BY_SIDE = 6
 
 
 def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
@@ -29,6 +32,8 @@ def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
 def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: str) -> Any:
     """The paper's Figure 3: two originals, their mixes, the mixing masks underneath, one colour scale.
 
+    More than `MIXES_SIDE_BY_SIDE` mixes stand in several such bands.
+
     Args:
         own: image A, (H, W, 3) uint8.
         other: image B, the same shape.
@@ -39,24 +44,27 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
         A matplotlib `Figure`.
     """
     size = own.shape[0], own.shape[1]
-    columns = 2 + len(masks)
-    figure = new_figure((1.9 * columns + 0.6, 4.6))
-    axes = figure.subplots(2, columns, squeeze=False)
+    bands = math.ceil(len(masks) / MIXES_SIDE_BY_SIDE)
+    mixes = math.ceil(len(masks) / bands)
+    figure = new_figure((1.9 * (2 + mixes) + 0.6, 4.2 * bands + 0.4))
+    axes = figure.subplots(2 * bands, 2 + mixes, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, image, name in zip(axes[0], (own, other), ('Original A', 'Original B'), strict=False):
-        ax.imshow(image)
-        ax.set_title(name, fontsize=11)
+    for upper, lower in zip(axes[::2], axes[1::2], strict=True):
+        for ax, image, name in zip(upper, (own, other), ('Original A', 'Original B'), strict=False):
+            ax.imshow(image)
+            ax.set_title(name, fontsize=11)
+        beside, within = upper[0], lower[1]
+        beside.text(-0.08, 0.5, 'Mixed images', transform=beside.transAxes, rotation=90, ha='right', va='center')
+        words = 'Mixing masks M\n(share of A),\nlabel weights'
+        within.text(0.5, 0.5, words, transform=within.transAxes, ha='center', va='center')
     shown = None
-    for ax, ax_mask, (name, mask) in zip(axes[0, 2:], axes[1, 2:], masks.items(), strict=True):
+    # of the last band some may be left over
+    for ax, ax_mask, (name, mask) in zip(axes[::2, 2:].flat, axes[1::2, 2:].flat, masks.items(), strict=False):
         ax.imshow(blended(own, other, mask))
         ax.set_title(name, fontsize=11)
         shown = ax_mask.imshow(mask.array(size), vmin=0.0, vmax=1.0, cmap='viridis')
         ax_mask.set_title(f'A {mask.mean(size):.3f}, B {1.0 - mask.mean(size):.3f}', fontsize=9)
-    beside, within = axes[0, 0], axes[1, 1]
-    beside.text(-0.08, 0.5, 'Mixed images', transform=beside.transAxes, rotation=90, ha='right', va='center')
-    words = 'Mixing masks M\n(share of A),\nlabel weights'
-    within.text(0.5, 0.5, words, transform=within.transAxes, ha='center', va='center')
     figure.colorbar(shown, ax=axes, fraction=0.012, pad=0.01, ticks=[0.0, 0.5, 1.0])
     figure.suptitle(title, fontsize=12)
     return figure

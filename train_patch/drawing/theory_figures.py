@@ -1,8 +1,9 @@
 """The plots of `hmix-figures`, and the numbers behind them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -143,11 +144,19 @@ def figure3(lam: float = 0.65, seed: int = 9) -> Plotted:
 def _title(mode: MixMode, values: Mapping[str, Any]) -> str:
     family = FAMILIES.get(mode.family)
     details = family.describe(family.resolve(values)) if family and not mode.mixup else ''
-    return f'{mode.title}\n({details})' if details else mode.title
+    return f'{mode.title}\n({details})'.replace(', ', ',\n') if details else mode.title
 
 
-def coefficient_maps(lam: float, size: tuple[int, int]) -> dict[str, tuple[str, CoefficientMap]]:
-    """Titles and maps of all mix modes that draw masks, options as the paper's for ImageNet.
+class Panel(NamedTuple):
+    """A map of Figure 4, its title, and the colour of its mix mode."""
+
+    title: str
+    map: CoefficientMap
+    colour: str
+
+
+def coefficient_maps(lam: float, size: tuple[int, int]) -> dict[str, Panel]:
+    """The maps of all mix modes that draw masks, options as the paper's for ImageNet.
 
     A family whose option is a choice of words has a map for each of them, under a name of both.
     """
@@ -160,7 +169,8 @@ def coefficient_maps(lam: float, size: tuple[int, int]) -> dict[str, tuple[str, 
                 others = [choice for choice in option.choices if choice != option.default]
                 variants |= {f'{name}_{choice}': {**values, keyword: choice} for choice in others}
             for variant, options in variants.items():
-                maps[variant] = _title(mode, options), coefficient_map(name, lam, size, **options)
+                found = coefficient_map(name, lam, size, **options)
+                maps[variant] = Panel(_title(mode, options), found, mode.colour)
     return maps
 
 
@@ -170,32 +180,35 @@ def figure4() -> Plotted:
     span = np.arange(1 - size[0], size[0])
     formula = gmix_formula(np.hypot(span[:, None], span), lam, size)
     maps = coefficient_maps(lam, size)
-    maps['gmix_eq11'] = 'GMix, Eq. 11:\nformula without borders', CoefficientMap(formula, None, 0)
-    rows = len(maps) // 4 + 1
-    figure = new_figure((12, 3.2 * rows))
-    axes = list(figure.subplots(rows, 4).flat)
-    curves = axes[len(maps)]
-    for ax, (name, (title, result)) in zip(axes, maps.items(), strict=False):
-        shown = ax.imshow(result.values, vmin=0.0, vmax=0.5, cmap='viridis', extent=_extent(result.values))
-        ax.set_title(title, fontsize=11)
+    eq11 = 'GMix, Eq. 11:\nformula without borders'
+    maps['gmix_eq11'] = Panel(eq11, CoefficientMap(formula, None, 0), mix_modes()['none'].colour)
+    columns = 5
+    rows = math.ceil(len(maps) / columns)
+    figure = new_figure((13, 2.9 * rows + 4.5))
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [1.5])
+    axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(len(maps))]
+    curves = figure.add_subplot(grid[rows, :-1])
+    for ax, (name, panel) in zip(axes, maps.items(), strict=True):
+        values = panel.map.values
+        shown = ax.imshow(values, vmin=0.0, vmax=0.5, cmap='viridis', extent=_extent(values))
+        ax.set_title(panel.title, fontsize=11)
         ax.set(xticks=[-48, 0, 48], yticks=[-48, 0, 48])
-        along = result.values[size[0] - 1, size[1] - 1 :]
-        curves.plot(along, '--' if name == 'gmix_eq11' else '-', label=title.replace('\n', ' '))
+        style = '--' if '_' in name else '-'  # of two of one method the second is dashed
+        along = values[size[0] - 1, size[1] - 1 :]
+        curves.plot(along, style, color=panel.colour, label=panel.title.replace('\n', ' '))
     label = r'$E_i\,a_{i,i+(x,y)}$'
     figure.colorbar(shown, ax=axes, location='left', fraction=0.02, pad=0.01, ticks=[0, 0.25, 0.5], label=label)
     curves.set_title('Along the x axis', fontsize=11)
-    top = 0.6 + 0.05 * len(maps)  # room for the legend above the curves
-    curves.set(xlabel='horizontal displacement (pixels)', ylim=(0.0, top), yticks=np.arange(0.0, 0.6, 0.1))
+    curves.set(xlabel='horizontal displacement (pixels)', ylim=(0.0, 0.55), xlim=(0, size[1] - 1))
     curves.grid(alpha=0.3)
-    curves.legend(fontsize=7, loc='upper right')
-    for ax in axes[len(maps) + 1 :]:
-        ax.set_axis_off()
+    # below the last column of maps, whose place it must not take from them
+    curves.legend(fontsize=9, loc='center left', bbox_to_anchor=(1.0, 0.5)).set_in_layout(False)
     figure.suptitle(
         r'Regularization coefficients at $\lambda = 0.5$ on $64\times 64$ pixels, by displacement: '
         'masks as the mixers draw them, and Eq. 11 beside them',
         fontsize=12,
     )
-    return figure, {name: along_x(result.values, (0, 16, 32)) for name, (_, result) in maps.items()}
+    return figure, {name: along_x(panel.map.values, (0, 16, 32)) for name, panel in maps.items()}
 
 
 def figure5(maps: Mapping[str, np.ndarray], title: str) -> Any:

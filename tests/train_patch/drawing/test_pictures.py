@@ -40,6 +40,16 @@ def test_the_grid_shows_originals_mixes_and_below_them_masks_and_label_weights_o
         assert image.get_clim() == (0.0, 1.0)
 
 
+def test_many_mixes_stand_in_bands_of_the_grid_each_under_its_name_and_beside_the_originals():
+    masks = {f'mask {number}': BoxMask(number / 10) for number in range(7)}
+    axes = np.array(mix_grid(OWN, OTHER, masks, 'title').axes[:24]).reshape(4, 6)
+    first, second = ['Original A', 'Original B'], [f'mask {number}' for number in range(7)]
+    assert [ax.get_title() for ax in axes[0]] == first + second[:4]
+    assert [ax.get_title() for ax in axes[2]] == first + second[4:] + ['']
+    assert axes[3, 4].get_title() == 'A 0.600, B 0.400'
+    np.testing.assert_array_equal(axes[2, 4].images[0].get_array(), blended(OWN, OTHER, masks['mask 6']))
+
+
 def batch_of(number, classes=('first', 'second'), saliency=False):
     """A batch whose pictures can all be told apart."""
     images, mixed = (np.arange(24, dtype=np.uint8).reshape(2, 1, 3, 4) + start for start in (50 * number, 100))

@@ -7,10 +7,16 @@ import torch
 from hmix_timm import BoxMask, register_family
 from hmix_timm.draws import PlacedDraws
 from hmix_timm.families import FAMILIES, make_slot
+from hmix_timm.modes import mix_modes
+from hmix_timm.theory import coefficients
 from hmix_timm.theory.laws import bernoulli_law, mixup_law
 from train_patch.drawing import theory_figures as plots
 
 from ...hmix_timm.theory.oracles import brute_force_map
+
+NAMES = ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'fmix', 'fmix_paper', 'gridmix', 'maskmix']
+NAMES += ['gmix_eq11']
+"""The maps of Figure 4."""
 
 
 @pytest.fixture
@@ -73,20 +79,24 @@ def test_figure_2_mixes_with_the_lambdas_that_it_names():
 
 def test_figure_3_shows_mixup_and_every_family(dim):
     figure, numbers = plots.figure3()
-    titles = [ax.get_title().replace('\n', ' ') for ax in figure.axes[2:7]]
-    assert titles == ['Mixup', 'CutMix', 'HMix (ratio=0.5)', 'GMix (kernel=reference)', 'Dimmed (power=2)']
+    titles = [ax.get_title().replace('\n', ' ') for ax in figure.axes]
+    assert {'Mixup', 'CutMix', 'HMix (ratio=0.5)', 'GMix (kernel=reference)', 'Dimmed (power=2)'} <= {*titles}
+    assert 'FMix (decay=3, noise=reference)' in titles
     assert numbers['lam'] == 0.65 and numbers['options'] == {'hmix_ratio': 0.5}
     means = numbers['mask_mean']
-    assert list(means) == ['mixup', 'cutmix', 'hmix', 'gmix', 'dim']
+    assert list(means) == [name for name in mix_modes() if name not in ('none', 'stochastic', 'puzzlemix')]
     assert means['mixup'] == 0.65 and means['dim'] == pytest.approx(0.65**2)
     assert means['hmix'] == pytest.approx(0.65, abs=1e-9)
     assert means['cutmix'] == pytest.approx(0.65, abs=0.02)  # the box lies inside, up to whole pixels
 
 
-def test_maps_are_those_of_everything_that_mixes(dim):
+def test_maps_are_those_of_everything_that_mixes(dim, monkeypatch):
+    monkeypatch.setattr(coefficients, 'SAMPLES', 128)
     size = (4, 6)
     maps = plots.coefficient_maps(0.3, size)
-    assert list(maps) == ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'dim']
+    assert list(maps) == [*NAMES[:-1], 'dim']
+    colours = {name: mode.colour for name, mode in mix_modes().items()}
+    assert all(panel.colour == colours[name.partition('_')[0]] for name, panel in maps.items())
     slots = {
         'cutmix': ('CutMix', make_slot('bbox')),
         'hmix': ('HMix\n(ratio=0.75)', make_slot('hmix', hmix_ratio=0.75)),
@@ -103,15 +113,17 @@ def test_maps_are_those_of_everything_that_mixes(dim):
     np.testing.assert_allclose(maps['stochastic'][1].values, (0.49 + maps['cutmix'][1].values) / 2)
 
 
-def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis():
+def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis(monkeypatch):
+    monkeypatch.setattr(coefficients, 'SAMPLES', 128)
     figure, numbers = plots.figure4()
-    assert list(numbers) == ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'gmix_eq11']
+    assert list(numbers) == NAMES
     for d in (0, 16, 32):
         assert numbers['mixup'][str(d)] == 0.25
         assert numbers['gmix_eq11'][str(d)] == pytest.approx(0.5 * np.exp(-np.pi * d**2 / (4 * 0.5 * 64**2)))
-    assert figure.axes[6].get_title() == 'GMix, Eq. 11:\nformula without borders'
-    assert [ax.axison for ax in figure.axes] == [True] * 9, 'seven panels, the curves, and the scale'
-    for ax, line, found in zip(figure.axes, figure.axes[7].lines, numbers.values(), strict=False):
+    *panels, curves, _ = figure.axes
+    assert panels[-1].get_title() == 'GMix, Eq. 11:\nformula without borders'
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves.lines}) == len(NAMES)
+    for ax, line, found in zip(panels, curves.lines, numbers.values(), strict=True):
         image = ax.images[0].get_array()
         assert ax.images[0].get_clim() == (0.0, 0.5)
         for d, value in found.items():

@@ -14,6 +14,8 @@ from train_patch.mixing.resolve import code_digest
 
 from .conftest import read, timm_like_parser
 
+METHODS = 'fmix,gridmix,maskmix'
+
 
 @pytest.mark.parametrize(
     'line',
@@ -40,7 +42,7 @@ def test_an_args_yaml_of_version_0_1_0_reads_the_same():
     }  # fmt: skip
     args, mixing = read('', **recorded)
     assert {dest: getattr(args, dest) for dest in recorded} == recorded
-    assert mixing.values == {**recorded, 'mix_digest': None}
+    assert mixing.values == {**dict.fromkeys(mixing.values), **recorded}, 'options of newer versions are off'
     assert mixing.replaced == ''
 
 
@@ -111,8 +113,8 @@ def test_the_help_names_values_and_defaults_of_every_option():
         action.dest: (action.metavar, action.help.rpartition('(default: ')[2].rstrip(')')) for action in parser._actions
     }
     assert shown == {
-        'mix_mode': ('{none,mixup,cutmix,stochastic,hmix,gmix,puzzlemix}', "as timm's options say"),
-        'cutmix_mode': ('{bbox,hmix,gmix}', 'bbox'),
+        'mix_mode': (f'{{none,mixup,cutmix,stochastic,hmix,gmix,{METHODS},puzzlemix}}', "as timm's options say"),
+        'cutmix_mode': (f'{{bbox,hmix,gmix,{METHODS}}}', 'bbox'),
         'mix_digest': ('DIGEST', 'none'),
         'mix_preset': ('{imagenet,cifar100}', 'imagenet'),
         'mix_alpha': ('A', "the preset's"),
@@ -121,6 +123,10 @@ def test_the_help_names_values_and_defaults_of_every_option():
         'hmix_ratio': ('R', '0.75 with imagenet, 0.5 with cifar100'),
         'hmix_gamma': ('G', 'off'),
         'gmix_kernel': ('{reference,paper}', 'reference'),
+        'fmix_decay': ('D', '3.0'),
+        'fmix_noise': ('{reference,paper}', 'reference'),
+        'gridmix_cells': ('C', '4'),
+        'maskmix_cells': ('C', '4'),
     }
 
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.pop(VARIABLE, None)  # of an outer launch: this one holds
     try:
         line = command_line.split(argv)
-        run = _prepare(line) if line else partial(_run_own, argv)
+        run = _prepare(line) if line else _checked(_run_own, argv, argv)
         run()
     except RunError as error:
         print(f'hmix-train: error: {error}', file=sys.stderr)
@@ -56,6 +56,23 @@ def _run_own(argv: list[str]) -> None:
     train.main(argv)
 
 
+def _run_timms(argv: list[str]) -> None:
+    from .launcher.timm_script import TimmScript
+
+    sys.argv = argv
+    TimmScript(argv[0]).module.main()
+
+
+def _checked(run: Callable[[list[str]], object], own: Sequence[str], argv: list[str]) -> Callable[[], object]:
+    """A script's run with its arguments; it is looked at if our options say so."""
+    if command_line.CHECK not in own:
+        return partial(run, argv)
+    from .launcher import seen
+
+    argv.remove(command_line.CHECK)
+    return partial(seen.run, partial(run, argv))
+
+
 def _prepare(line: CommandLine) -> Callable[[], object]:
     """Prepares the script of a command line as timm's train.py, or as any other; returns the function that runs it."""
     of_any_script = {'--mixer', '--mix-others'} & {word.partition('=')[0] for word in line.own}
@@ -63,10 +80,7 @@ def _prepare(line: CommandLine) -> Callable[[], object]:
     command_line.lead_path(os.getcwd() if line.is_module else str(Path(line.script).resolve().parent))
     if like_timms and timm_version(OLDEST_FOR_MIXING, 'mixing') >= OLDEST_FOR_TRAINING:
         command_line.OwnParser().parse_args(line.own)
-        from .launcher.timm_script import TimmScript
-
-        sys.argv = [line.script, *line.own, *line.arguments]
-        return TimmScript(line.script).module.main
+        return _checked(_run_timms, line.own, [line.script, *line.own, *line.arguments])
     # errors of the command line come before torch and timm, which take seconds to import
     mixing = command_line.read_own_options(line, like_timms)
     if line.is_module:

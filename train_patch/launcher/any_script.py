@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import Any
 
 from ..mixing import Mixing, load_mix_families
-from .command_line import CommandLine, OwnParser
+from .command_line import CHECK, CommandLine, OwnParser
 from .mixers import FastCollateMixup, Mixup, put_in_place
 from .others import Replacing, notice_boxes
 from .site.sitecustomize import VARIABLE, reach
-from .watch import Watch, is_first_process
+from .watch import Watch, rank
 from .witness import PROBLEM, here, inside, leave, make_folder, take
 from .witness import VARIABLE as WITNESS
 
@@ -110,7 +110,12 @@ def enter(launch: Launch) -> Watch:
     spawned = multiprocessing.current_process().name != 'MainProcess'
     take(inside(os.environ.get(WITNESS, launch.witness)) if spawned else launch.witness)
     watch = _watch = Watch(launch.name, launch.asked, launch.keep, say)
-    classes = put_in_place((Mixup, FastCollateMixup), lambda: launch.overrides, watch.made)
+    bases: tuple[type, ...] = Mixup, FastCollateMixup
+    if CHECK in launch.own:
+        from . import seen
+
+        bases, watch.check = (seen.Mixup, seen.FastCollateMixup), seen.Check()
+    classes = put_in_place(bases, lambda: launch.overrides, watch.made)
     for mixer in classes.values():
         mixer.witness = here()  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
     watch.copies = [Replacing(copy, classes) for copy in launch.copies]
@@ -168,5 +173,5 @@ def _hide_own_frames() -> None:
 
 def say(message: str) -> None:
     """Writes a line for the log, from the first process; an unknown script need not have a logger."""
-    if is_first_process():
+    if rank() == 0:
         sys.stderr.write(f'{message}\n')  # in one piece, beside the lines of other processes

@@ -24,6 +24,10 @@ TIMMS_NAMES = (
 """A script of timm's shape defines or imports each of these at its top level."""
 
 
+CHECK = '--mix-check'
+"""The option that has the first mixed batches looked at."""
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """A command line with a script.
@@ -54,6 +58,7 @@ class OwnParser(argparse.ArgumentParser):
         declare(self)
         self.add_argument('--mixer', metavar='MODULE:CLASS', type=_mixer, action='append', default=[])
         self.add_argument('--mix-others', choices=('refuse', 'keep'), default='refuse')
+        self.add_argument(CHECK, action='store_true')
 
     def error(self, message: str) -> NoReturn:
         """Raises WrongArguments."""

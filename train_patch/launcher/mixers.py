@@ -4,7 +4,7 @@ import functools
 import importlib
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -62,16 +62,17 @@ class Witnessed:
 
     def _draw_batch(self, *args: Any, **kwargs: Any) -> Any:
         mask, lam = super()._draw_batch(*args, **kwargs)  # type: ignore[misc]
-        self._drew(mask is not None)
+        self._drew([mask])
         return mask, lam
 
     def _draw_each(self, *args: Any, **kwargs: Any) -> Any:
         masks, lam = super()._draw_each(*args, **kwargs)  # type: ignore[misc]
-        self._drew(any(mask is not None for mask in masks))
+        self._drew(masks)
         return masks, lam
 
-    def _drew(self, masked: bool) -> None:
+    def _drew(self, masks: Sequence[Any]) -> None:
         _owing.pop(id(self), None)
+        masked = any(mask is not None for mask in masks)
         self._times_drawn += 1
         self._times_masked += masked
         if masked and self._times_masked == 1:
@@ -127,7 +128,7 @@ def name_of(kind: type) -> str:
     """A class in messages: '__main__.RecordingMixup'; ours have no module."""
     return (
         kind.__qualname__
-        if kind.__module__ in (__name__, 'timm.data.mixup')
+        if kind.__module__.startswith((str(__package__), 'timm.data.mixup'))
         else f'{kind.__module__}.{kind.__qualname__}'
     )
 
@@ -152,7 +153,8 @@ def own_hook(mixer: Any) -> Any:
     name = hook_name(mixer)
     hook = getattr(mixer, name)
     hook = getattr(hook, '__func__', hook)
-    return None if hook is getattr(hmix_timm.FastCollateMixup, name) else hook
+    ours = str(getattr(hook, '__module__', '')).partition('.')[0] in ('hmix_timm', 'train_patch')
+    return None if ours else hook
 
 
 def cannot_reach(mixer: Any) -> str:

@@ -20,7 +20,7 @@ from ..recipes.reader import find_recipe, read_recipe, shipped_recipes
 from .command_line import names_missing
 from .in_loop import InLoopMixing
 from .mixers import put_in_place
-from .watch import is_first_process
+from .watch import rank
 
 _logger = logging.getLogger('train_patch')
 
@@ -143,7 +143,7 @@ def execute_module(path: str) -> ModuleType:
 
 def log_once(message: str) -> None:
     """Logs from the first process of a distributed run only."""
-    if is_first_process():
+    if rank() == 0:
         _logger.info(message)
 
 

@@ -19,14 +19,14 @@ from .witness import MADE, MIXED, PROBLEM, facts, here, leave, text_of
 _MIXING_OPTION = re.compile(r'--?(mixup|cutmix)([-_]alpha)?')
 
 
-def is_first_process() -> bool:
-    """Whether this process speaks for a distributed run.
+def rank() -> int:
+    """The number of this process in a distributed run.
 
     Asks torch if the processes have met already; before that, torchrun and SLURM name the process in the environment.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank() == 0
-    return int(os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or 0) == 0
+        return torch.distributed.get_rank()
+    return int(os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or 0)
 
 
 class Watch:
@@ -43,6 +43,7 @@ class Watch:
         self.script, self.asked, self.keep, self.say = script, asked, keep, say
         self.mixer: Any = None
         self.copies: list[Replacing] = []
+        self.check: Any = None  # of `seen`, under --mix-check
         self._said: set[str] = set()
         self._steps, self._next = 0, 1
         self._parsed: list[tuple[argparse.ArgumentParser, argparse.Namespace]] = []
@@ -122,6 +123,8 @@ class Watch:
             return
         found = self._judge()
         if MIXED in found or not self.asked:
+            if self.check:
+                self.check.end()
             return
         if not self._steps and MADE not in found and Starts.started:
             self.say(f'Mixing: none in {self.script} itself: the processes that it has started say how they mix')

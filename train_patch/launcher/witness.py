@@ -23,7 +23,7 @@ _INNER = 'of-'
 _own = ['']
 """The folder of this process."""
 
-MADE, MIXED, PROBLEM = 'made', 'mixed', 'problem'
+MADE, MIXED, PROBLEM, SEEN = 'made', 'mixed', 'problem', 'seen'
 
 
 def make_folder() -> str:
@@ -55,17 +55,17 @@ def inside(folder: str) -> str:
 
 
 def here() -> str:
-    """The folder of this process."""
-    return _own[0]
+    """The folder of this process, or that of the process which has spawned it."""
+    return _own[0] or os.environ.get(VARIABLE, '')
 
 
 def leave(folder: str, fact: str, text: str = '') -> None:
-    """Leaves a fact, once: MADE, MIXED, or PROBLEM with its text. Without a folder, or once it is gone: nothing.
+    """Leaves a fact, once. Without a folder, or once it is gone: nothing.
 
     Args:
         folder: that of the process which has made the mixer; the fact is left for this process, too.
-        fact: the fact.
-        text: its text.
+        fact: MADE, MIXED, PROBLEM or SEEN.
+        text: what there is to say of the last two.
     """
     name = f'{fact}-{hashlib.sha1(text.encode()).hexdigest()}' if text else fact
     for place in [*_within(folder), *_within(here())]:

@@ -16,7 +16,12 @@ from ..mixing import declare
 from ..recipes.reader import shipped_recipes
 
 PROGRAM = 'hmix-train'
-USAGE = '%(prog)s [-c RECIPE] [options] [DIR]'
+USAGE = """%(prog)s [--mix-check] [-c RECIPE] [options] [DIR]
+       %(prog)s [--mix-check] [--mixer MODULE:CLASS] [--mix-others {refuse,keep}] [mixing options] SCRIPT [its own]"""
+ABOUT = (
+    "Train a timm model with timm's arguments, or run a script that mixes with timm's Mixup (docs/launching.md). "
+    '--mix-check looks at the first mixed batches and at what the model gets, and says in the log what was seen.'
+)
 
 
 class Keywords(argparse.Action):
@@ -321,7 +326,7 @@ OTHER_IMAGES = {'naflex_loader', 'aug_splits', 'jsd_loss', 'train_img_sizes'}
 
 def build_parser(program: str = PROGRAM, usage: str = USAGE) -> argparse.ArgumentParser:
     """The whole parser: timm's options, taken or not, the mixing group and the padded crop."""
-    parser = argparse.ArgumentParser(program, usage, "Train a timm model with timm's arguments.")
+    parser = argparse.ArgumentParser(program, usage, ABOUT)
     add_version(parser)
     recipes = f'YAML file, or a shipped recipe: {", ".join(shipped_recipes())}; the command line beats it'
     parser.add_argument('-c', '--config', default='', metavar='RECIPE', help=f'{recipes} (default: none)')

@@ -17,6 +17,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import hmix_timm
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 
 from ..common.errors import WrongArguments
@@ -235,9 +236,9 @@ def build_mixers(
         except ValueError as error:
             raise WrongArguments(f'{mixing.asked}: {error}') from error
     elif mixing.active and args.prefetcher:
-        collate_fn = mixing.mixer(FastCollateMixup, args.num_classes)
+        collate_fn = mixing.mixer(hmix_timm.FastCollateMixup, args.num_classes)
     elif mixing.active:
-        mixup_fn = mixing.mixer(Mixup, args.num_classes)
+        mixup_fn = mixing.mixer(hmix_timm.Mixup, args.num_classes)
     if utils.is_primary(args):
         if mixing.replaced:
             _logger.info(mixing.replaced)

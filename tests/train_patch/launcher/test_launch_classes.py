@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from train_patch.launcher import mixers
-from train_patch.launcher.watch import is_first_process
+from train_patch.launcher.watch import rank
 
 HMIX = {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'cutmix_mode': 'hmix', 'hmix_ratio': 0.5}
 
@@ -50,4 +50,4 @@ def test_before_the_processes_have_met_the_environment_says_which_is_first(monke
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert is_first_process() is first
+    assert (rank() == 0) is first

@@ -1,6 +1,7 @@
 """What trains under a log line that says HMix: subclasses, second mixers, copies, switches; in real processes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from .conftest import SCRIPTS, check_hmix, mask_of
 
 MIXING = SCRIPTS / 'mixing' / 'main.py'
 HMIX = '--mix-mode hmix'
+CHECKED = f'{HMIX} --mix-check'
 START_METHODS = pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 
 
@@ -44,10 +46,12 @@ def pairs(batches):
 
 @pytest.mark.parametrize('way', ['calls_super', 'super_in_helper', 'own_call', 'keeps_labels', 'direct'])
 def test_a_script_may_reach_our_methods_in_its_own_way(train, way):
-    run = train(way).passed()
+    run = train(way, before=CHECKED).passed()
     assert len(run.record()['batches']) == 8
     check_hmix(run.record()['batches'])
-    assert 'HMix(alpha=1, ratio=0.75)' in run.mixing_lines[0]
+    made, seen = run.mixing_lines
+    assert 'HMix(alpha=1, ratio=0.75)' in made
+    assert re.fullmatch(r'seen: 64 of 64 images HMix, label = mean of the mask to \de-0[89], reached the model', seen)
 
 
 def test_a_scripts_own_call_may_mix_in_pairs(train):
@@ -62,8 +66,9 @@ def test_a_scripts_own_call_may_mix_by_elements(train):
 @START_METHODS
 @pytest.mark.parametrize('way', ['timms', 'own_call'])
 def test_loader_workers_may_reach_our_methods_in_their_own_way(train, way, method):
-    run = train(way, f'--start-method {method}').passed()
+    run = train(way, f'--start-method {method}', before=CHECKED).passed()
     check_hmix(run.record()['batches'], tolerance=0.01)
+    assert re.search(r'seen: 64 of 64 images HMix, .* to \de-0[34], reached the model', run.mixing_lines[-1])
 
 
 def test_without_an_option_of_ours_a_scripts_own_call_is_not_said_not_to_mix(train):

@@ -167,6 +167,12 @@ def torchvisions(args):
     return lambda x, y, epoch: mixer(x, y)
 
 
+def clones(args):
+    """Mixes copies, which the model does not get."""
+    mixer = Mixup(**ALPHAS)
+    return lambda x, y, epoch: (x, mixer(x.clone(), y)[1])
+
+
 def nothing(args):
     return lambda x, y, epoch: (x, y)
 

@@ -4,7 +4,8 @@
     hmix-bench --device cuda --batch-size 256 --dtype bfloat16 --only mixers
     hmix-bench --only loader --data-dir /data/imagenet/train --workers 8 --json loader.json
     hmix-bench --only puzzle --model resnet50
-    hmix-bench --mix-families my_masks.py --mix-modes mixup stripes
+    hmix-bench --mix-families my_masks.py --mix-modes mixup stripes --stripes-period 4
+    hmix-bench -c comparison/digits/hmix/seed0/args.yaml        # α, r and the like of a run
 
 Three parts. `mixers`: one call of every mixer in every mode, ours and timm's called in turns in one process and from
 the same seeds; medians, and medians of the ratios within a turn. `loader`: images per second of timm's
@@ -16,18 +17,20 @@ import argparse
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hmix_timm.modes import mix_modes
 
-from .common.command import add_families, add_version, at_least, check_device, check_output
-from .common.errors import WrongArguments
+from .common.command import add_version, at_least, check_device, check_output
+from .common.errors import WrongArguments, wrong_arguments
 from .common.files import write_json
 from .common.start import command
 from .common.tables import markdown
 from .common.timm_version import OLDEST_FOR_MIXING, timm_version
 from .common.weights import only_weights
+from .mixing import declare_parameters, read_recipes, side_by_side, typed_options
 
 PARTS = ('mixers', 'loader', 'puzzle')
 
@@ -36,7 +39,6 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser('hmix-bench', description='Measure the cost of mixing beside the installed timm.')
     add_version(parser)
-    add_families(parser)
     add = parser.add_argument
     add('--only', choices=PARTS, help='run one part (default: all of them)')
     add(
@@ -70,11 +72,20 @@ def build_parser() -> argparse.ArgumentParser:
     add('--data-dir', type=Path, metavar='DIR', help='image folder for the loader (default: parts of two photographs)')
     add('--model', default='resnet18', help="timm's model for training steps with PuzzleMix (default: resnet18)")
     add('--json', type=Path, metavar='FILE', help='also write all numbers to FILE (default: no file)')
+    declare_parameters(parser, 'each option goes to the mix modes that use it; α goes to timm, too')
     return parser
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Fills in the mix modes and raises WrongArguments for arguments that cannot go together; needs no torch."""
+def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parses and checks the arguments, and adds `mixings`: mix mode → how it mixes. Needs no torch.
+
+    Raises:
+        WrongArguments: a value is wrong, or arguments cannot go together.
+    """
+    with wrong_arguments():
+        recipes = read_recipes(argv)  # before the parser: their families have options
+        parser = build_parser()
+    args = parser.parse_args(argv)
     if args.batch_size % 2:
         raise WrongArguments(f"--batch-size must be even, as timm's mixers need it, got {args.batch_size}")
     if args.device == 'mps' and args.dtype == 'float64':
@@ -82,26 +93,29 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.data_dir is None and args.images < args.batch_size:
         raise WrongArguments(f'--images must fill a batch of {args.batch_size}, got {args.images}')
     modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
-    if args.mix_modes is None:
-        args.mix_modes = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
-    for name in args.mix_modes:
+    for name in args.mix_modes or ():
         if name not in modes:
             raise WrongArguments(f'--mix-modes must be of {", ".join(modes)}, got {name}')
+    single = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
+    with wrong_arguments():
+        args.mixings = side_by_side(typed_options(args), args.mix_modes or single, '--mix-modes', recipes)
     if args.json is not None:
         check_output('--json', args.json)
+    return args
 
 
 @command('hmix-bench')
 @only_weights()
 def main(argv: list[str]) -> None:
     """Measures, prints and writes what the arguments ask for."""
-    args = build_parser().parse_args(argv)
-    check_arguments(args)
+    args = read_arguments(argv)
     timm_version(OLDEST_FOR_MIXING, 'mixing')
     # torch's profiler, which counts memory here, logs every start and stop; its log is set up when torch is loaded
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     import timm.models
     import torch
+
+    from hmix_timm import Mixup
 
     from .benching import calls, loader, timing
 
@@ -113,6 +127,8 @@ def main(argv: list[str]) -> None:
     measure = {'mixers': calls.bench_mixers, 'loader': loader.bench_loader, 'puzzle': calls.bench_puzzle}
     written: dict[str, Any] = {'machine': timing.describe_machine(args), 'tables': {}}
     print(', '.join(f'{name} {value}' for name, value in written['machine'].items()))
+    written['mixers'] = {name: repr(mixing.mixer(Mixup, 1000)) for name, mixing in args.mixings.items()}
+    print('\n'.join(written['mixers'].values()))
     for part in [args.only] if args.only else PARTS:
         if part == 'puzzle' and not args.only and importlib.util.find_spec('scipy') is None:
             timing.progress('puzzle: left out, scipy is not installed')

@@ -1,7 +1,8 @@
 """The paper's Figures 1 to 5, recomputed, and its Theorem 3: `hmix-figures`, or `python -m train_patch.figures`.
 
     hmix-figures --output figures
-    hmix-figures --output figures --figures 3 4 --mix-families my_masks.py
+    hmix-figures --output figures --figures 3 4 --mix-families my_masks.py --hmix-ratio 0.5
+    hmix-figures --output figures -c comparison/digits/*/seed0/args.yaml        # α, r and the like of these runs
     hmix-figures --output figures --figures 5 --model resnet50 --data-dir /data/imagenet --img-size 64 \
         --checkpoint runs/none/model_best.pth.tar runs/cutmix/model_best.pth.tar
 
@@ -15,19 +16,22 @@ import json
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .common.command import add_families, add_version, at_least, check_device, check_output, require_packages
-from .common.errors import WrongArguments
+from hmix_timm.modes import mix_modes
+
+from .common.command import add_version, at_least, check_device, check_output, require_packages
+from .common.errors import WrongArguments, wrong_arguments
 from .common.files import locked_folder, write_json
 from .common.start import command
 from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_version
 from .common.weights import only_weights
 from .drawing.pictures import save_figure
-from .drawing.trained import OPTIONS, Settings, figure5_checkpoints, read_runs
+from .drawing.trained import OPTIONS, figure5_checkpoints, read_runs
+from .mixing import Mixing, declare_parameters, read_recipes, side_by_side, typed_options
+from .mixing.asked import option_name
 
 PROGRAM = 'hmix-figures'
 
@@ -36,15 +40,18 @@ FIGURES = {
     'approximate loss',
     2: "Mixup with λ from -0.75 to 0.75, as masks outside [0, 1] would mix (Theorem 2); scikit-learn's photographs in "
     "place of the paper's dog and cat",
-    3: "mixes and masks of every family, the options as the paper's for CIFAR-100; scikit-learn's photographs",
-    4: 'regularization coefficients at λ = 0.5 on 64×64 from the masks that the mixers draw, options as for ImageNet, '
-    'and the formula of Eq. 11',
+    3: "mixes and masks of every family, by default with the paper's options for CIFAR-100; scikit-learn's photographs",
+    4: 'regularization coefficients at λ = 0.5 on 64×64 from the masks that the mixers draw, by default with the '
+    'options for ImageNet, and the formula of Eq. 11',
     5: "Eq. 12, gradient products left after training: small CNNs trained on scikit-learn's digits in place of the "
     "paper's networks on ImageNet at 64×64, or your own --checkpoint",
     6: "Theorem 3, which the paper has no figure of, on Figure 1's two moons: adversarial loss against the approximate "
     'mixing loss, for each method of the paper',
 }
 """The content of each figure, for `--help`."""
+
+PRESETS = {3: 'cifar100', 4: 'imagenet', 5: 'cifar100'}
+"""Figures that show mix modes → the preset of their parameters."""
 
 NUMBERS = 'figures.json'
 
@@ -70,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='N',
         help=f'some of {" ".join(map(str, FIGURES))}, see below (default: all of them)',
     )
-    add_families(parser)
+    declare_parameters(parser, 'Parameters of the mix modes in Figures 3 and 4, and 5 without --checkpoint.')
     own = parser.add_argument_group(
         'Figure 5 from your own runs', 'Settings that args.yaml beside a checkpoint holds need not be given.'
     )
@@ -119,12 +126,17 @@ def _listed(number: int, text: str) -> str:
     return textwrap.fill(text, 80, initial_indent=f'  {number}  ', subsequent_indent='     ')
 
 
-def check_arguments(args: argparse.Namespace) -> dict[str, Settings]:
-    """Checks everything that needs no torch, and returns the runs of `--checkpoint`.
+def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parses the arguments, checks everything that needs no torch, and adds `runs` of `--checkpoint` and `mixings`.
 
     Raises:
         WrongArguments: options contradict each other, or a path is not there or cannot be written.
     """
+    with wrong_arguments():
+        recipes = read_recipes(argv)  # before the parser: their families have options
+        parser = make_parser()
+    args = parser.parse_args(argv)
+    args.figures = sorted(set(args.figures))
     for name in (*OPTIONS, 'model_module', 'max_images'):
         if args.checkpoint is None and getattr(args, name) is not None:
             raise WrongArguments(f'--{name.replace("_", "-")} is for --checkpoint, which is not given')
@@ -135,7 +147,32 @@ def check_arguments(args: argparse.Namespace) -> dict[str, Settings]:
         raise WrongArguments(f'--output must be a folder, got {args.output}')
     for name in (*(f'figure{number}.png' for number in args.figures), NUMBERS):
         check_output('--output', args.output / name)
-    return read_runs(args) if args.checkpoint else {}
+    args.runs = read_runs(args) if args.checkpoint else {}
+    args.mixings = mixings_of(args, recipes or [*args.runs.values()])
+    return args
+
+
+def mixings_of(args: argparse.Namespace, recipes: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Mixing]]:
+    """Figure → mix mode → how it mixes, as the command line says, or else recipes, or else the paper.
+
+    Raises:
+        WrongArguments: a parameter is wrong, or none of the figures shows it.
+    """
+    modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
+    single = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
+    shown = {3: single, 4: [*modes], 5: ['none', 'mixup', 'cutmix']}
+    chosen = [number for number in shown if number in args.figures and not (number == 5 and args.checkpoint)]
+    typed, asked = typed_options(args), f'--figures {" ".join(map(str, args.figures))}'
+    for dest in [*typed, *['config'] * bool(args.config)]:
+        if not chosen or (dest == 'mix_alpha' and 5 not in chosen):
+            raise WrongArguments(f'{option_name(dest)} has no effect on {asked}')
+    names = list(dict.fromkeys(name for number in chosen for name in shown[number]))
+    with wrong_arguments():
+        return {
+            number: {name: found[name] for name in shown[number]}
+            for number in chosen
+            if (found := side_by_side(typed, names, asked, recipes, PRESETS[number]))
+        }
 
 
 def read_numbers(path: Path) -> dict[str, Any]:
@@ -153,10 +190,12 @@ def read_numbers(path: Path) -> dict[str, Any]:
     return numbers
 
 
-def check_models(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None:
+def check_models(args: argparse.Namespace) -> None:
     """Raises RunError where the device, or the model of a run, is not there, or timm is too old for checkpoints."""
-    timm_version(*((OLDEST_FOR_TRAINING, '--checkpoint') if runs else (OLDEST_FOR_MIXING, 'mixing')))
+    timm_version(*((OLDEST_FOR_TRAINING, '--checkpoint') if args.runs else (OLDEST_FOR_MIXING, 'mixing')))
     check_device(args.device)
+    if not args.runs:
+        return
     if args.model_module is not None:
         try:
             importlib.import_module(args.model_module)
@@ -164,21 +203,23 @@ def check_models(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None
             raise WrongArguments(f'--model-module: {error}') from error
     from timm.models import is_model
 
-    for settings in runs.values():
+    from .data import cifar_networks  # noqa: F401  # registers the CIFAR networks with timm
+
+    for settings in args.runs.values():
         if not is_model(settings['model']):
             raise WrongArguments(f'--model must be a model that timm knows, got {settings["model"]!r}')
 
 
-def draw(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None:
+def draw(args: argparse.Namespace) -> None:
     """Draws the figures, and writes each, after the numbers behind it, as soon as it is there."""
     from .drawing import digit_networks, theory_figures
 
     figures: dict[int, Callable[[], tuple[Any, Any]]] = {
         1: theory_figures.figure1,
         2: theory_figures.figure2,
-        3: theory_figures.figure3,
-        4: theory_figures.figure4,
-        5: partial(figure5_checkpoints, runs, args) if runs else digit_networks.figure5_digits,
+        3: lambda: theory_figures.figure3(args.mixings[3]),
+        4: lambda: theory_figures.figure4(args.mixings[4]),
+        5: lambda: figure5_checkpoints(args) if args.runs else digit_networks.figure5_digits(args.mixings[5]),
         6: theory_figures.figure6,
     }
     for number in args.figures:
@@ -197,13 +238,11 @@ def draw(args: argparse.Namespace, runs: Mapping[str, Settings]) -> None:
 @only_weights()
 def main(argv: list[str]) -> None:
     """Entry point of `hmix-figures`."""
-    args = make_parser().parse_args(argv)
-    args.figures = sorted(set(args.figures))
-    runs = check_arguments(args)
+    args = read_arguments(argv)
     read_numbers(args.output / NUMBERS)
     require_packages('matplotlib', 'scipy', 'sklearn', 'tqdm')
-    check_models(args, runs)
-    draw(args, runs)
+    check_models(args)
+    draw(args)
 
 
 if __name__ == '__main__':

@@ -26,7 +26,7 @@ from .common.start import command
 from .common.timm_version import require_timm_for_training
 from .common.weights import only_weights
 from .data.digits import digits_folder
-from .mixing import Mixing, declare, load_mix_families, resolve, share_options
+from .mixing import Mixing, declare, load_mix_families, side_by_side, typed_options
 from .recipes.reader import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
 from .trainer.arguments import parse_arguments
 
@@ -191,7 +191,7 @@ def _grid_figure(options: argparse.Namespace, line: list[str], name: str | None,
     group = argparse.ArgumentParser(PROGRAM, USAGE, add_help=False, allow_abbrev=False)
     declare(group)
     known, others = group.parse_known_args(line)
-    typed = {dest: value for dest, value in vars(known).items() if value not in (None, False)}
+    typed = typed_options(known)
     modes = options.grid or _modes_of_grid()
     with wrong_arguments():
         for dest in ('mix_mode', 'cutmix_mode', 'mix_alpha', 'mix_literal'):
@@ -200,8 +200,7 @@ def _grid_figure(options: argparse.Namespace, line: list[str], name: str | None,
                 raise ValueError(f'{option} is not for --grid, which shows one pair with every mode at one λ')
         for mode in modes:
             check_choice('--grid', mode, _modes_of_grid())
-        shared = share_options(typed, 'mix_mode', modes, '--grid')
-        mixings = {mode: resolve({**own, 'mix_mode': mode}, recipe) for mode, own in shared.items()}
+        mixings = side_by_side(typed, modes, '--grid', [recipe])
         args, mixing = parse_training(options, [*others, '--mix-mode', 'none'], name)
     _require()
     from .drawing.grid import grid_masks

@@ -9,11 +9,11 @@ from train_patch.trainer.arguments import parse_arguments
 
 
 def bench(argv):
-    bench_command.check_arguments(bench_command.build_parser().parse_args(argv))
+    bench_command.read_arguments(argv)
 
 
 def figures(argv):
-    figures_command.check_arguments(figures_command.make_parser().parse_args(argv))
+    figures_command.read_arguments(argv)
 
 
 def train(argv):

@@ -97,10 +97,14 @@ def test_progress_goes_to_standard_error_alone(measured):
     assert 'mixers: ' not in measured[0].stdout
 
 
-def test_a_users_own_family_is_measured(report, tmp_path):
+def test_a_users_own_family_is_measured_with_the_parameters_of_a_run(report, tmp_path):
     (tmp_path / 'masks.py').write_text(STRIPES)
-    modes = ['--mix-modes', 'stripes', 'cutmix', 'stripes']
-    (times, _), _ = report('--only', 'mixers', '--mix-families', tmp_path / 'masks.py', *modes)
+    recorded = {'mix_mode': 'cutmix', 'mix_alpha': 0.3, 'mix_families': str(tmp_path / 'masks.py'), 'epochs': 3}
+    (tmp_path / 'args.yaml').write_text(json.dumps(recorded))
+    modes = ['--mix-modes', 'stripes', 'cutmix', 'stripes', '--stripes-period', '4']
+    (times, _), _ = report('--only', 'mixers', '-c', tmp_path / 'args.yaml', *modes)
+    mixers = json.loads((tmp_path / 'report.json').read_text())['mixers']
+    assert 'Stripes(alpha=1, period=4)' in mixers['stripes'] and 'CutMix(alpha=0.3)' in mixers['cutmix']
     ratios = ["Stripes ÷ timm's Mixup", "CutMix ÷ timm's CutMix"]
     assert list(times[0])[1:] == [*ratios, "timm's Mixup, ms", "timm's CutMix, ms"]
 
@@ -132,7 +136,10 @@ def test_a_training_step_with_puzzlemix_is_timed_beside_one_with_cutmix(report):
         ('--only everything', "--only: invalid choice: 'everything'"),
         ('--mix-modes hmixx', '--mix-modes must be of mixup, cutmix, stochastic, hmix, gmix, fmix'),
         ('--mix-modes none', '--mix-modes must be of mixup, cutmix, stochastic, hmix, gmix, fmix'),
-        ('--mix-families no/such.py', '--mix-families: no/such.py: there is no such file'),
+        ('--mix-families no/such.py', '--mix-families no/such.py: there is no such file'),
+        ('--mix-modes cutmix --hmix-ratio .5', '--hmix-ratio has no effect on any of --mix-modes cutmix'),
+        ('--hmix-ratio 2', '--hmix-ratio must be a finite number between 0 and 1, got 2.0'),
+        ('-c no.yaml', "recipe 'no.yaml' is neither a file nor a shipped recipe"),
         ('--images 5 --batch-size 8', '--images must fill a batch of 8, got 5'),
         ('--data-dir no/such/folder', '--data-dir must be a folder of class folders with at least 64 images'),
         ('--data-dir {images} --batch-size 34', '--data-dir must be a folder of class folders with at least 34 images'),

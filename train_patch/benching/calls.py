@@ -14,12 +14,13 @@ from torchvision.transforms.functional import to_tensor
 
 from hmix_timm.families import FAMILIES
 from hmix_timm.mixup import FastCollateMixup, Mixup
-from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
+from hmix_timm.modes import mix_modes, puzzle_arguments
 from hmix_timm.puzzle import PuzzleMix, input_gradient
 
 from ..common.errors import RunError
 from ..common.tables import Table
 from ..data.scikit_images import cuttings
+from ..mixing import Mixing, resolve
 from .timing import alternate, extra_memory, median_ratio, progress
 
 FLOAT_MODES = ('batch', 'pair', 'elem')
@@ -42,9 +43,9 @@ def bench_mixers(args: argparse.Namespace) -> dict[str, Table]:
     for path, class_name, mode, inputs, device in cases:
         row = f'{path}, {mode}'
         progress(f'mixers: {row}')
-        mixers = make_mixers(class_name, mode, args.mix_modes)
+        mixers = make_mixers(class_name, mode, args.mixings)
         calls = {name: partial(mixer, *inputs) for name, mixer in mixers.items()}
-        times.append({'path, mode': row, **beside_timms(alternate(calls, args.repeats, device), args.mix_modes)})
+        times.append({'path, mode': row, **beside_timms(alternate(calls, args.repeats, device), [*args.mixings])})
         memory.append({'path, mode': row, **{name: extra_memory(call, device) for name, call in calls.items()}})
     return {
         f'One call, {args.batch_size} images 3×{args.size}×{args.size}': times,
@@ -99,17 +100,16 @@ def timms_title(name: str) -> str | None:
     return f"timm's {mode.title}" if not mode.family or FAMILIES[mode.family].timms_own else None
 
 
-def make_mixers(class_name: str, mode: str, names: Sequence[str]) -> dict[str, Any]:
-    """timm's mixers where it has them, always its Mixup, and ours, with the paper's hyper-parameters for ImageNet."""
-    ours = {'Mixup': Mixup, 'FastCollateMixup': FastCollateMixup}[class_name]
+def make_mixers(class_name: str, mode: str, mixings: Mapping[str, Mixing]) -> dict[str, Any]:
+    """timm's mixers where it has them, always its Mixup, and ours, each with the parameters of its mix mode."""
+    ours = partial({'Mixup': Mixup, 'FastCollateMixup': FastCollateMixup}[class_name], mode=mode)
     theirs = getattr(timm.data, class_name)
     mixers = {}
-    for name in (REFERENCE, *names):
+    for name, mixing in {REFERENCE: resolve({'mix_mode': REFERENCE}, {}), **mixings}.items():
         title = timms_title(name)
         if title is not None:
-            slots = ('mixup_alpha', 'cutmix_alpha', 'cutmix_minmax', 'switch_prob')
-            mixers[title] = theirs(mode=mode, **{k: v for k, v in mixer_arguments(name).items() if k in slots})
-    return mixers | {title: ours(mode=mode, **mixer_arguments(name)) for name, title in titles(names).items()}
+            mixers[title] = theirs(mode=mode, **mixing.slots)
+    return mixers | {title: mixings[name].mixer(ours, 1000) for name, title in titles([*mixings]).items()}
 
 
 def beside_timms(times: Mapping[str, Sequence[float]], names: Sequence[str]) -> dict[str, float]:

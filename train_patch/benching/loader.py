@@ -41,8 +41,8 @@ def check_folder(args: argparse.Namespace) -> None:
 
 def bench_loader(args: argparse.Namespace) -> dict[str, Table]:
     """Returns images per second of timm's whole loader, with and without mixing."""
-    mixers = make_mixers('FastCollateMixup', 'batch', args.mix_modes)
-    shown = [str(timms_title(REFERENCE)), *titles(args.mix_modes).values()]
+    mixers = make_mixers('FastCollateMixup', 'batch', args.mixings)
+    shown = [str(timms_title(REFERENCE)), *titles([*args.mixings]).values()]
     collates: dict[str, Any] = {UNMIXED: None, **{name: mixers[name] for name in shown}}
     rates: dict[str, list[float]] = {name: [] for name in collates}
     with image_folder(args) as folder:

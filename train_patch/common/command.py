@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hmix_timm import __version__
-from hmix_timm.families import load_families
 
 from .errors import RunError, WrongArguments
 from .files import first_line
@@ -23,24 +22,6 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--version', action='version', version=f'%(prog)s {__version__}', help='show the version and exit'
     )
-
-
-def add_families(parser: argparse.ArgumentParser) -> None:
-    """Adds `--mix-families`, which registers the mask families of a Python file while the arguments are parsed."""
-    parser.add_argument(
-        '--mix-families',
-        type=_families_file,
-        metavar='FILE',
-        help='Python file that registers mask families of your own (default: none)',
-    )
-
-
-def _families_file(text: str) -> str:
-    try:
-        load_families(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
 
 
 def at_least(low: int, up_to: float = math.inf) -> Callable[[str], int]:

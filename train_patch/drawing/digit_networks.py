@@ -1,5 +1,8 @@
 """Figure 5 without a checkpoint: Eq. 12 for small networks that are trained in seconds on scikit-learn's digits."""
 
+from collections.abc import Mapping
+from functools import partial
+
 import numpy as np
 import torch
 from timm.loss import SoftTargetCrossEntropy
@@ -12,9 +15,9 @@ from hmix_timm.modes import mix_modes
 from hmix_timm.theory.gradients import gradient_map
 
 from ..data.scikit_images import digits
+from ..mixing import Mixing
 from .theory_figures import Plotted, along_x, figure5
 
-PAPERS_MODES = ('none', 'mixup', 'cutmix')
 TRAIN_IMAGES = 1000
 
 
@@ -40,13 +43,13 @@ def small_network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
 
 
-def train_digits(mode: str, seed: int, epochs: int, progress: tqdm) -> tuple[nn.Module, torch.Tensor, float]:
-    """Trains `small_network` on digits through `hmix_timm.Mixup.from_mode(mode, 'cifar100')`.
+def train_digits(mixing: Mixing, seed: int, epochs: int, progress: tqdm) -> tuple[nn.Module, torch.Tensor, float]:
+    """Trains `small_network` on digits through `hmix_timm.Mixup`.
 
     numpy's and torch's global generators are left as they were found.
 
     Args:
-        mode: one of `hmix_timm.modes.mix_modes()`.
+        mixing: how it mixes.
         seed: of initial weights, order and mixing.
         epochs: passes over the training digits.
         progress: a bar to advance by one for each epoch.
@@ -55,7 +58,7 @@ def train_digits(mode: str, seed: int, epochs: int, progress: tqdm) -> tuple[nn.
         The network in evaluation mode, the other images, and the top-1 accuracy on them in percent.
     """
     images, labels = digit_images()
-    mixer = Mixup.from_mode(mode, 'cifar100', num_classes=10, label_smoothing=0.0)
+    mixer = mixing.mixer(partial(Mixup, label_smoothing=0.0), num_classes=10)
     loss_fn = SoftTargetCrossEntropy()
     with torch.random.fork_rng(devices=[]), numpy_seed(seed):
         torch.manual_seed(seed)
@@ -76,16 +79,17 @@ def train_digits(mode: str, seed: int, epochs: int, progress: tqdm) -> tuple[nn.
     return model, others, 100.0 * correct.float().mean().item()
 
 
-def figure5_digits(epochs: int = 15, seeds: int = 2) -> Plotted:
-    """Eq. 12 for small networks trained without mixing, with Mixup and with CutMix, as the paper's three."""
+def figure5_digits(mixings: Mapping[str, Mixing], epochs: int = 15, seeds: int = 2) -> Plotted:
+    """Eq. 12 for small networks, a panel for each mix mode that they were trained with."""
     maps, numbers = {}, {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # handing so little work to a second thread costs more than it saves
-    with tqdm(total=len(PAPERS_MODES) * seeds * epochs, desc='figure 5: training on digits', unit='epoch') as progress:
-        for mode in PAPERS_MODES:
-            trained = [train_digits(mode, seed, epochs, progress) for seed in range(seeds)]
+    with tqdm(total=len(mixings) * seeds * epochs, desc='figure 5: training on digits', unit='epoch') as progress:
+        for mode, mixing in mixings.items():
+            trained = [train_digits(mixing, seed, epochs, progress) for seed in range(seeds)]
             values = np.mean([gradient_map(model, others.split(100)) for model, others, _ in trained], axis=0)
-            maps[mix_modes()[mode].title] = values
+            alpha = mixing.values['mix_alpha']
+            maps[mix_modes()[mode].title + (f', α = {alpha:g}' if alpha else '')] = values
             top1 = float(np.mean([accuracy for *_, accuracy in trained]))
             numbers[mode] = {**along_x(values, (0, 1, 2, 4, 8)), 'top1': top1}
     torch.set_num_threads(threads)

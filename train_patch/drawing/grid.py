@@ -38,5 +38,5 @@ def grid_masks(mixings: Mapping[str, Mixing], lam: float, size: Size, seed: int)
             with numpy_seed(seed):
                 mask, _ = mixer.draw_mask(size, lam)
             title = '\n'.join(filter(None, [title, mixer.family.describe(vars(mixer)).replace(', ', ',\n')]))
-        masks[title] = mask
+        masks[f'{title}\n({name})' if title in masks else title] = mask
     return masks

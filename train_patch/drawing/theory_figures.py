@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hmix_timm.draws import numpy_seed
-from hmix_timm.families import FAMILIES, make_slot
-from hmix_timm.masks import Mask, mixup_mask
+from hmix_timm.families import FAMILIES
+from hmix_timm.masks import mixup_mask
 from hmix_timm.modes import MixMode, mix_modes
 from hmix_timm.theory.approximation import (
     Model,
@@ -23,6 +22,8 @@ from hmix_timm.theory.coefficients import CoefficientMap, coefficient_map, gmix_
 from hmix_timm.theory.laws import MaskLaw, MaskSupport, bernoulli_law, mask_support, mixture, mixup_law, slot_law
 
 from ..data.scikit_images import photographs
+from ..mixing import Mixing
+from .grid import grid_masks
 from .pictures import blended, mix_grid, new_figure
 
 Numbers = dict[str, Any]
@@ -123,27 +124,23 @@ def figure2() -> Plotted:
     return figure, {'lam': lams}
 
 
-def figure3(lam: float = 0.65, seed: int = 9) -> Plotted:
-    """Mixes of two photographs and their masks: Mixup and every family, options as the paper's for CIFAR-100."""
+def figure3(mixings: Mapping[str, Mixing], lam: float = 0.65, seed: int = 9) -> Plotted:
+    """Mixes of two photographs and their masks, of each of the mix modes."""
     size = (224, 224)
-    masks: dict[str, Mask] = {}
-    means, options = {}, {}
-    for name, mode in mix_modes().items():
-        if not mode.draws_masks or (mode.mixup and mode.family):
-            continue
-        values = FAMILIES[mode.family].preset_options('cifar100') if mode.family else {}
-        with numpy_seed(seed):  # the same seed: the same centre
-            mask = make_slot(mode.family, **values).draw_mask(size, lam)[0] if mode.family else mixup_mask(lam)
-        masks[_title(mode, values)] = mask
-        means[name] = mask.mean(size)
-        options.update(values)
+    masks = grid_masks(mixings, lam, size, seed)
+    means = {name: mask.mean(size) for name, mask in zip(mixings, masks.values(), strict=True)}
+    options = {name: value for mixing in mixings.values() for name, value in mask_options(mixing).items()}
     figure = mix_grid(*photographs(size), masks, rf'$\lambda = {lam:g}$')
     return figure, {'lam': lam, 'options': options, 'mask_mean': means}
 
 
-def _title(mode: MixMode, values: Mapping[str, Any]) -> str:
-    family = FAMILIES.get(mode.family)
-    details = family.describe(family.resolve(values)) if family and not mode.mixup else ''
+def mask_options(mixing: Mixing) -> dict[str, Any]:
+    """The options of a mixing's mask, as `make_slot` takes them."""
+    return {name: value for name, value in mixing.mask.items() if name != 'cutmix_mode'}
+
+
+def _title(mode: MixMode, options: Mapping[str, Any]) -> str:
+    details = FAMILIES[mode.family].describe(options) if mode.family and not mode.mixup else ''
     return f'{mode.title}\n({details})'.replace(', ', ',\n') if details else mode.title
 
 
@@ -155,31 +152,30 @@ class Panel(NamedTuple):
     colour: str
 
 
-def coefficient_maps(lam: float, size: tuple[int, int]) -> dict[str, Panel]:
-    """The maps of all mix modes that draw masks, options as the paper's for ImageNet.
+def coefficient_maps(mixings: Mapping[str, Mixing], lam: float, size: tuple[int, int]) -> dict[str, Panel]:
+    """The maps of mix modes.
 
     A family whose option is a choice of words has a map for each of them, under a name of both.
     """
     maps = {}
-    for name, mode in mix_modes().items():
-        if mode.draws_masks:
-            values = FAMILIES[mode.family].preset_options('imagenet') if mode.family else {}
-            variants = {name: values}
-            for keyword, option in FAMILIES[mode.family].keywords.items() if mode.family else ():
-                others = [choice for choice in option.choices if choice != option.default]
-                variants |= {f'{name}_{choice}': {**values, keyword: choice} for choice in others}
-            for variant, options in variants.items():
-                found = coefficient_map(name, lam, size, **options)
-                maps[variant] = Panel(_title(mode, options), found, mode.colour)
+    for name, mixing in mixings.items():
+        mode, values = mix_modes()[name], mask_options(mixing)
+        variants = {name: values}
+        for keyword, option in FAMILIES[mode.family].keywords.items() if mode.family else ():
+            others = [choice for choice in option.choices if choice != values.get(keyword)]
+            variants |= {f'{name}_{choice}': {**values, keyword: choice} for choice in others}
+        for variant, options in variants.items():
+            found = coefficient_map(name, lam, size, **options)
+            maps[variant] = Panel(_title(mode, options), found, mode.colour)
     return maps
 
 
-def figure4() -> Plotted:
-    """Regularization coefficients of everything that mixes, and Eq. 11, at λ = 0.5 on 64 × 64 pixels."""
+def figure4(mixings: Mapping[str, Mixing]) -> Plotted:
+    """Regularization coefficients of mix modes, and Eq. 11, at λ = 0.5 on 64 × 64 pixels."""
     lam, size = 0.5, (64, 64)
     span = np.arange(1 - size[0], size[0])
     formula = gmix_formula(np.hypot(span[:, None], span), lam, size)
-    maps = coefficient_maps(lam, size)
+    maps = coefficient_maps(mixings, lam, size)
     eq11 = 'GMix, Eq. 11:\nformula without borders'
     maps['gmix_eq11'] = Panel(eq11, CoefficientMap(formula, None, 0), mix_modes()['none'].colour)
     columns = 5

@@ -22,6 +22,9 @@ OPTIONS = ('model', 'num_classes', 'img_size', 'dataset', 'data_dir', 'split')
 _SOURCES = ('checkpoint_path', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir')
 """Keywords of a model that say where its first weights come from; here only the checkpoint does."""
 
+_OF_MODEL = {'num_classes': 'num_classes', 'in_chans': 'in_chans', 'global_pool': 'gp', 'bn_eps': 'bn_eps'}
+"""Keywords of a model → arguments of a training that change what it computes."""
+
 _PLAIN_DATASETS = ('', 'folder', 'torch')
 """Kinds of data sets (the name before the slash) that args.yaml may name; others may run code and must be typed."""
 
@@ -39,21 +42,23 @@ def read_runs(args: argparse.Namespace) -> dict[str, Settings]:
         WrongArguments: a checkpoint or its data are not there, or a setting is missing or cannot be used.
     """
     typed = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
-    if 'img_size' in typed:
-        typed['input_size'] = None
     runs = {}
     for name, path in zip(checkpoint_names(args.checkpoint), args.checkpoint, strict=True):
-        beside = path.parent / 'args.yaml'
-        try:
-            saved = {**(read_recipe(beside) if beside.exists() else {}), 'split': None}
-        except ValueError as error:
-            raise WrongArguments(f'--checkpoint: {error}') from error
-        if 'dataset' not in typed and str(saved.get('dataset') or '').partition('/')[0] not in _PLAIN_DATASETS:
+        saved = _saved(path)
+        if 'dataset' not in typed and str(saved.get('dataset', '')).partition('/')[0] not in _PLAIN_DATASETS:
             raise WrongArguments(
                 f'--checkpoint: args.yaml beside {path} names {saved["dataset"]}: give it as --dataset'
             )
-        merged = {**saved, **typed, 'checkpoint': path}
-        settings = {key: value for key, value in merged.items() if value is not None}
+        other = [
+            f'--{key.replace("_", "-")} {value} in place of {saved[key]}'
+            for key, value in typed.items()
+            if str(saved.get(key, value)) != str(value)
+        ]
+        if other:
+            print(f'{name}: {", ".join(other)} in args.yaml')
+        settings = {**saved, **typed, 'checkpoint': path}
+        if 'img_size' in typed:
+            settings.pop('input_size', None)
         for key in ('model', 'data_dir'):
             if key not in settings:
                 raise WrongArguments(
@@ -64,6 +69,29 @@ def read_runs(args: argparse.Namespace) -> dict[str, Settings]:
         images_root(settings)
         runs[name] = settings
     return runs
+
+
+def _saved(checkpoint: Path) -> Settings:
+    """The settings in the args.yaml beside a checkpoint that say what it is and on which images it was validated.
+
+    Nothing that runs code is taken: no class map but a text file, no file of families.
+    """
+    beside = checkpoint.parent / 'args.yaml'
+    try:
+        found = read_recipe(beside) if beside.exists() else {}
+    except ValueError as error:
+        raise WrongArguments(f'--checkpoint: {error}') from error
+    size = found.get('input_size') or [found.get('in_chans'), found.get('img_size')]
+    split, class_map = found.get('val_split'), str(found.get('class_map'))
+    found |= {
+        'data_dir': found.get('data_dir') or found.get('data'),
+        'split': None if split in ('', 'validation') else split,  # timm, too, looks for that one under other names
+        'in_chans': size[0],
+        'img_size': size[-1],
+        'class_map': class_map if class_map.endswith('.txt') else None,
+        **dict.fromkeys(('mix_families', 'mix_digest')),
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def checkpoint_names(paths: Sequence[Path]) -> list[str]:
@@ -111,8 +139,7 @@ def load_model(settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
     name, path = settings['model'], settings['checkpoint']
     try:
         keywords = {key: value for key, value in settings.get('model_kwargs', {}).items() if key not in _SOURCES}
-        chans = settings.get('in_chans') or settings.get('input_size', [None])[0]
-        model = create_model(name, **{'num_classes': settings.get('num_classes'), 'in_chans': chans, **keywords})
+        model = create_model(name, **{own: settings.get(key) for own, key in _OF_MODEL.items()}, **keywords)
         config = resolve_data_config(settings, model=model)
     except Exception as error:
         raise RunError(f'timm cannot make the model {name} for {path}: {first_line(error)}') from error
@@ -147,7 +174,8 @@ def load_images(settings: Settings, config: Mapping[str, Any], args: argparse.Na
     mode = settings.get('input_img_mode') or ('L' if config['input_size'][0] == 1 else 'RGB')
     name, root, split = settings.get('dataset', ''), str(images_root(settings)), settings.get('split', 'validation')
     try:
-        dataset = create_dataset(name, root=root, split=split, input_img_mode=mode)
+        keys = {key: settings.get(key) for key in ('class_map', 'input_key')}
+        dataset = create_dataset(name, root=root, split=split, input_img_mode=mode, **keys)
         dataset.transform = create_transform(**config)
     except Exception as error:
         raise RunError(f'cannot read the images of --data-dir {root}: {first_line(error)}') from error
@@ -157,12 +185,11 @@ def load_images(settings: Settings, config: Mapping[str, Any], args: argparse.Na
     return DataLoader(Subset(dataset, picked.tolist()), batch_size=args.batch_size, num_workers=args.workers)
 
 
-def figure5_checkpoints(runs: Mapping[str, Settings], args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+def figure5_checkpoints(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Eq. 12 for checkpoints, a panel each: a matplotlib `Figure` and the numbers behind it.
 
     Args:
-        runs: from `read_runs`.
-        args: `device`, and those of `load_images`.
+        args: `runs` from `read_runs`, `device`, and those of `load_images`.
 
     Raises:
         RunError: a model or its images cannot be used.
@@ -174,7 +201,7 @@ def figure5_checkpoints(runs: Mapping[str, Settings], args: argparse.Namespace) 
     from .theory_figures import along_x, figure5
 
     maps = {}
-    for name, settings in runs.items():
+    for name, settings in args.runs.items():
         model, config = load_model(settings, args.device)
         loader = load_images(settings, config, args)
         with tqdm(loader, desc=f'figure 5: {name}', unit='batch') as progress:

@@ -11,18 +11,32 @@ Nothing here imports torch or timm before a mixer is made.
 """
 
 from .asked import Mixing
-from .group import check_recipe_keys, declare, is_own_name, load_mix_families, read_mixing, remember_typed
-from .resolve import mixing_keys, resolve, share_options
+from .group import (
+    check_recipe_keys,
+    declare,
+    declare_parameters,
+    is_own_name,
+    load_mix_families,
+    read_mixing,
+    read_recipes,
+    remember_typed,
+    typed_options,
+)
+from .resolve import mixing_keys, resolve, share_options, side_by_side
 
 __all__ = [
     'Mixing',
     'check_recipe_keys',
     'declare',
+    'declare_parameters',
     'is_own_name',
     'load_mix_families',
     'mixing_keys',
     'read_mixing',
+    'read_recipes',
     'remember_typed',
     'resolve',
     'share_options',
+    'side_by_side',
+    'typed_options',
 ]

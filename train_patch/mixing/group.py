@@ -10,8 +10,14 @@ from typing import Any
 from hmix_timm.families import FAMILIES, PRESETS, Option
 
 from ..recipes.reader import check_keys, read_recipe
-from .asked import KEPT, Mixing, check_mixing, option_name
+from .asked import KEPT, SELECTORS, Mixing, check_mixing, option_name
 from .resolve import group_options, load_file, mixing_keys, resolve
+
+ABOUT = (
+    "--mix-mode is a row of the tables in 'A Unified Analysis of Mixed Sample Data Augmentation' and replaces "
+    '--mixup, --cutmix, --cutmix-minmax and --mixup-switch-prob as a whole. --cutmix-mode keeps them and changes '
+    'the mask of the CutMix among them. Without both, those options hold as they are.'
+)
 
 _ABSENT = object()
 
@@ -31,24 +37,58 @@ def load_mix_families(argv: Sequence[str], recipe: Mapping[str, Any]) -> None:
     load_file(peek.parse_known_args(list(argv))[0].mix_families or recipe.get('mix_families'))
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def read_recipes(argv: Sequence[str]) -> list[dict[str, Any]]:
+    """Reads the recipes that `-c` names, and executes the files of families that they and the command line name.
+
+    Raises:
+        ValueError: a recipe or a file of families cannot be used; the message names it.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument('-c', '--config', nargs='*', default=[])
+    recipes = [read_recipe(name) for name in peek.parse_known_args(list(argv))[0].config]
+    for recipe in recipes or [{}]:
+        load_mix_families(argv, recipe)
+        check_recipe_keys(recipe)
+    return recipes
+
+
+def declare_parameters(parser: argparse.ArgumentParser, about: str) -> None:
+    """Adds `-c` and the parameters of mix modes to the parser of a command that shows several of them."""
+    parser.add_argument(
+        '-c',
+        '--config',
+        nargs='+',
+        metavar='RECIPE',
+        help="recipes, or args.yaml of runs, whose parameters of mixing are taken (default: the preset's)",
+    )
+    declare(parser, about, without=SELECTORS)
+
+
+def typed_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of the group that a command line gives."""
+    return {dest: value for dest in group_options() if (value := getattr(args, dest, None)) not in (None, False)}
+
+
+def declare(parser: argparse.ArgumentParser, about: str = ABOUT, without: Collection[str] = ()) -> None:
     """Adds the group to a parser, and changes nothing else; a parser that has the group is left as it is.
 
     The values stay text until they are resolved, where a recipe's values pass the same checks.
 
+    Args:
+        parser: of a command or a script.
+        about: what the help says of the group.
+        without: options to leave out.
+
     Raises:
         ValueError: an option of a registered family has the name of an option that the parser has.
     """
-    if any(action.dest == 'mix_mode' for action in parser._actions):
+    if any(action.dest == 'mix_preset' for action in parser._actions):
         return
     before = tuple(parser._option_string_actions)
-    group = parser.add_argument_group(
-        'Mixing (hmix-timm)',
-        "--mix-mode is a row of the tables in 'A Unified Analysis of Mixed Sample Data Augmentation' and replaces "
-        '--mixup, --cutmix, --cutmix-minmax and --mixup-switch-prob as a whole. --cutmix-mode keeps them and changes '
-        'the mask of the CutMix among them. Without both, those options hold as they are.',
-    )
+    group = parser.add_argument_group('Mixing (hmix-timm)', about)
     for dest, option in group_options().items():
+        if dest in without:
+            continue
         shown = {'action': 'store_true'} if option.default is False else {'metavar': _metavar(option)}
         text = option.help if '(default: ' in option.help else f'{option.help} (default: {_default(dest, option)})'
         try:
@@ -137,7 +177,7 @@ def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
         keys: of the recipe.
         known: keys that the script knows.
     """
-    known, own = {*known, *mixing_keys()}, {*group_options(), 'train_padding'}
+    known, own = {*known, *mixing_keys(), *KEPT}, {*group_options(), 'train_padding'}
     unknown = [key for key in keys if key not in known]
     near = {key: difflib.get_close_matches(key, known | own, n=1, cutoff=0.8) for key in unknown}
     check_keys([key for key in unknown if is_own_name(key) or own.intersection(near[key])], own)

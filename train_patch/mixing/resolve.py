@@ -79,6 +79,38 @@ def share_options(
     return {name: {dest: value for dest, value in typed.items() if dest in own} for name, own in read.items()}
 
 
+def side_by_side(
+    typed: Mapping[str, Any],
+    names: Sequence[str],
+    asked: str,
+    recipes: Sequence[Mapping[str, Any]] = (),
+    preset: str = PRESETS[0],
+) -> dict[str, Mixing]:
+    """Resolves several mix modes; each takes the typed options that it reads, and the rest from a recipe.
+
+    Args:
+        typed: options on the command line.
+        names: of the mix modes.
+        asked: the option that names them, for the message.
+        recipes: keys of recipes. Those of a mix mode say its parameters; where there is none, the first one does.
+        preset: holds where neither the command line nor a recipe names one.
+
+    Raises:
+        ValueError: a value is wrong or has no effect, or recipes of one mix mode differ.
+    """
+    found = {}
+    for name, own in share_options(typed, 'mix_mode', names, asked).items():
+        of_mode = [recipe for recipe in recipes if recipe.get('mix_mode') == name] or [*recipes[:1], {}][:1]
+        mixing, *others = (resolve({**own, 'mix_mode': name}, {'mix_preset': preset, **_given(r)}) for r in of_mode)
+        for dest, value in mixing.values.items():
+            if any(other.values[dest] != value for other in others):
+                raise ValueError(
+                    f'the recipes of {name} have more than one {dest}: give {option_name(dest)}, or one of them'
+                )
+        found[name] = mixing
+    return found
+
+
 def resolve(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> Mixing:
     """Resolves what a command line and a recipe ask for.
 

@@ -8,18 +8,21 @@ from PIL import Image
 from hmix_timm import BoxMask, FastCollateMixup, Mixup, register_family
 from hmix_timm.families import FAMILIES
 from train_patch.benching import calls
+from train_patch.mixing import side_by_side
 
 
 def test_timms_mixers_have_our_hyper_parameters():
     for class_name, our_class in (('Mixup', Mixup), ('FastCollateMixup', FastCollateMixup)):
-        found = calls.make_mixers(class_name, 'pair', ['hmix', 'cutmix', 'stochastic'])
+        mixings = side_by_side({'mix_alpha': 0.3, 'hmix_ratio': '0.4'}, ['hmix', 'cutmix', 'stochastic'], '--mix-modes')
+        found = calls.make_mixers(class_name, 'pair', mixings)
         assert list(found) == ["timm's Mixup", "timm's CutMix", "timm's Stochastic", 'HMix', 'CutMix', 'Stochastic']
         for name in ('CutMix', 'Stochastic'):
             ours, theirs = found[name], found[f"timm's {name}"]
             assert type(ours) is our_class and type(theirs) is getattr(timm.data, class_name)
             for attribute in ('mixup_alpha', 'cutmix_alpha', 'mix_prob', 'switch_prob', 'mode', 'label_smoothing'):
                 assert getattr(ours, attribute) == getattr(theirs, attribute)
-        assert found["timm's Mixup"].mixup_alpha == 0.8 and found['HMix'].hmix_ratio == 0.75
+        assert found['CutMix'].cutmix_alpha == found['Stochastic'].mixup_alpha == 0.3, 'as it was asked for'
+        assert found["timm's Mixup"].mixup_alpha == 0.8 and found['HMix'].hmix_ratio == 0.4
 
 
 def test_masks_are_compared_with_timms_own_or_with_its_mixup():

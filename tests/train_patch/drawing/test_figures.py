@@ -85,9 +85,13 @@ def test_figure_5_of_checkpoints(tmp_path, image_folder, checkpoints, capsys):
 
 
 def test_checkpoints_of_a_comparison_need_no_more_than_their_paths(tmp_path, comparison):
-    line = ['--figures', '5', '-j', '0', '--max-images', '4', '--checkpoint', *comparison.values()]
+    beside = comparison['cutmix'].parent / 'args.yaml'  # a mode of the comparison with an r of its own
+    beside.write_text(f'{beside.read_text()}mix_mode: hmix\nhmix_ratio: 0.3\nmix_families: /no/such.py\n')
+    line = ['--figures', '3', '5', '-j', '0', '--max-images', '4', '--checkpoint', *comparison.values()]
     assert figures('--output', tmp_path / 'out', *line) == 0
-    assert list(numbers(tmp_path / 'out')['figure5']) == ['none/seed0/last.pth.tar', 'cutmix/seed0/last.pth.tar']
+    found = numbers(tmp_path / 'out')
+    assert list(found['figure5']) == ['none/seed0/last.pth.tar', 'cutmix/seed0/last.pth.tar']
+    assert found['figure3']['options']['hmix_ratio'] == 0.3
 
 
 def test_a_family_of_ones_own_is_in_figure_3(tmp_path, processes):
@@ -122,7 +126,11 @@ def given(tmp_path, checkpoints, image_folder):
         (['--figures', '7'], 2, 'argument --figures: invalid choice: 7'),
         (['--model', 'resnet18'], 2, '--model is for --checkpoint'),
         (['--max-images', '1'], 2, '--max-images is for --checkpoint'),
-        (['--mix-families', 'no.py'], 2, '--mix-families: no.py: there is no such file'),
+        (['--mix-families', 'no.py'], 2, '--mix-families no.py: there is no such file'),
+        (['--figures', '1', '2', '--hmix-ratio', '1'], 2, '--hmix-ratio has no effect on --figures 1 2'),
+        (['--figures', '3', '4', '--mix-alpha', '1'], 2, '--mix-alpha has no effect on --figures 3 4'),
+        (['--figures', '2', '-c', 'digits'], 2, '--config has no effect on --figures 2'),
+        (['--figures', '5', '--hmix-ratio', '1'], 2, '--hmix-ratio has no effect on any of --figures 5'),
         (['--device', 'cuda:99'], 2, '--device cuda:99 cannot be used here: '),
         (['--output', 'CHECKPOINT'], 2, '--output must be a folder, got '),
         (['--checkpoint', 'x.pth'], 2, '--checkpoint must be a file, got x.pth'),

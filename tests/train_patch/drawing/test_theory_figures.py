@@ -11,12 +11,18 @@ from hmix_timm.modes import mix_modes
 from hmix_timm.theory import coefficients
 from hmix_timm.theory.laws import bernoulli_law, mixup_law
 from train_patch.drawing import theory_figures as plots
+from train_patch.figures import read_arguments
 
 from ...hmix_timm.theory.oracles import brute_force_map
 
 NAMES = ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'fmix', 'fmix_paper', 'gridmix', 'maskmix']
 NAMES += ['gmix_eq11']
 """The maps of Figure 4."""
+
+
+def mixings(number, *line):
+    """The mix modes of a figure, as the command resolves them."""
+    return read_arguments(['--output', 'figures', '--figures', str(number), *line]).mixings[number]
 
 
 @pytest.fixture
@@ -78,11 +84,12 @@ def test_figure_2_mixes_with_the_lambdas_that_it_names():
 
 
 def test_figure_3_shows_mixup_and_every_family(dim):
-    figure, numbers = plots.figure3()
+    figure, numbers = plots.figure3(mixings(3))
     titles = [ax.get_title().replace('\n', ' ') for ax in figure.axes]
-    assert {'Mixup', 'CutMix', 'HMix (ratio=0.5)', 'GMix (kernel=reference)', 'Dimmed (power=2)'} <= {*titles}
-    assert 'FMix (decay=3, noise=reference)' in titles
-    assert numbers['lam'] == 0.65 and numbers['options'] == {'hmix_ratio': 0.5}
+    assert {'Mixup', 'CutMix', 'HMix ratio=0.5', 'GMix kernel=reference', 'Dimmed power=2'} <= {*titles}
+    assert 'FMix decay=3, noise=reference' in titles
+    assert numbers['lam'] == 0.65
+    assert {'hmix_ratio': 0.5, 'gmix_kernel': 'reference', 'dim_power': 2.0}.items() <= numbers['options'].items()
     means = numbers['mask_mean']
     assert list(means) == [name for name in mix_modes() if name not in ('none', 'stochastic', 'puzzlemix')]
     assert means['mixup'] == 0.65 and means['dim'] == pytest.approx(0.65**2)
@@ -93,7 +100,7 @@ def test_figure_3_shows_mixup_and_every_family(dim):
 def test_maps_are_those_of_everything_that_mixes(dim, monkeypatch):
     monkeypatch.setattr(coefficients, 'SAMPLES', 128)
     size = (4, 6)
-    maps = plots.coefficient_maps(0.3, size)
+    maps = plots.coefficient_maps(mixings(4), 0.3, size)
     assert list(maps) == [*NAMES[:-1], 'dim']
     colours = {name: mode.colour for name, mode in mix_modes().items()}
     assert all(panel.colour == colours[name.partition('_')[0]] for name, panel in maps.items())
@@ -113,9 +120,21 @@ def test_maps_are_those_of_everything_that_mixes(dim, monkeypatch):
     np.testing.assert_allclose(maps['stochastic'][1].values, (0.49 + maps['cutmix'][1].values) / 2)
 
 
+def test_maps_are_those_of_the_options_that_are_given(dim, monkeypatch):
+    monkeypatch.setattr(coefficients, 'SAMPLES', 128)
+    line = '--hmix-ratio 0.5 --dim-power 1 --gmix-kernel paper'.split()
+    maps = plots.coefficient_maps(mixings(4, *line), 0.3, (4, 6))
+    titles = [panel.title for panel in maps.values()]
+    assert titles[3:6] == ['HMix\n(ratio=0.5)', 'GMix\n(kernel=paper)', 'GMix\n(kernel=reference)']
+    slot = make_slot('hmix', hmix_ratio=0.5)
+    masks = [slot.draw_mask((4, 6), 0.3, PlacedDraws(pixel))[0].array((4, 6)) for pixel in np.ndindex(4, 6)]
+    np.testing.assert_allclose(maps['hmix'].map.values, brute_force_map(np.stack(masks)), atol=1e-12)
+    np.testing.assert_allclose(maps['dim'].map.values, 0.49)
+
+
 def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis(monkeypatch):
     monkeypatch.setattr(coefficients, 'SAMPLES', 128)
-    figure, numbers = plots.figure4()
+    figure, numbers = plots.figure4(mixings(4))
     assert list(numbers) == NAMES
     for d in (0, 16, 32):
         assert numbers['mixup'][str(d)] == 0.25

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from PIL import Image
 
 from train_patch.common.errors import RunError, WrongArguments
@@ -53,7 +54,9 @@ def test_names_are_as_much_of_the_paths_as_tells_them_apart(tmp_path, monkeypatc
     assert checkpoint_names([relative, *(tmp_path / path for path in paths[1:])]) == names
 
 
-def test_options_go_before_the_args_yaml_beside_a_checkpoint(comparison, image_folder, tmp_path):
+def test_options_go_before_the_args_yaml_beside_a_checkpoint_and_that_is_said(
+    comparison, image_folder, tmp_path, capsys
+):
     runs = read_runs(arguments(*comparison.values()))
     assert list(runs) == ['none/seed0/last.pth.tar', 'cutmix/seed0/last.pth.tar']
     settings = runs['cutmix/seed0/last.pth.tar']
@@ -61,9 +64,24 @@ def test_options_go_before_the_args_yaml_beside_a_checkpoint(comparison, image_f
     assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 4) and not model.training and model.drop_rate == 0.25
     assert config['input_size'] == (1, 32, 32) and config['std'] == (0.2,)
     folders(tmp_path, 'other')
-    typed = {'model': 'test_vit', 'num_classes': 7, 'img_size': 48, 'data_dir': tmp_path / 'other'}
+    typed = {'model': 'test_vit', 'num_classes': 4, 'img_size': 48, 'data_dir': tmp_path / 'other'}
     (settings,) = read_runs(arguments(comparison['none'], **typed)).values()
-    assert typed.items() <= settings.items() and settings['mean'] == [0.4] and 'input_size' not in settings
+    assert typed.items() <= settings.items() and settings['mean'] == [0.4]
+    assert load_model({**settings, 'model': 'test_resnet'}, 'cpu')[1]['input_size'] == (1, 48, 48)
+    said = f'--model test_vit in place of test_resnet, --img-size 48 in place of 32, --data-dir {tmp_path / "other"} in'
+    assert capsys.readouterr().out.startswith(f'seed0/last.pth.tar: {said} place of {image_folder} in args.yaml')
+
+
+def test_what_a_training_changed_of_its_model_and_its_images_is_taken_over(comparison, image_folder):
+    beside = comparison['none'].parent / 'args.yaml'
+    more = {'data_dir': None, 'data': str(image_folder), 'val_split': 'train', 'gp': 'max', 'bn_eps': 0.5}
+    beside.write_text(yaml.safe_dump({**yaml.safe_load(beside.read_text()), **more, 'class_map': 'x.pkl'}))
+    given = arguments(comparison['none'])
+    (settings,) = read_runs(given).values()
+    model, config = load_model(settings, 'cpu')
+    assert model.global_pool.pool_type == 'max' and model.bn1.eps == 0.5
+    assert len(load_images(settings, config, given).dataset) == 32, 'the split that it validated on'
+    assert 'class_map' not in settings, 'a pickle would run code'
 
 
 @pytest.mark.parametrize(

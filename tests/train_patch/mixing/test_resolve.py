@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmix_timm import FastCollateMixup, Mixup
-from train_patch.mixing import mixing_keys, resolve, share_options
+from train_patch.mixing import mixing_keys, resolve, share_options, side_by_side
 from train_patch.mixing.asked import check_mixing
 
 TIMMS = ('mixup', 'cutmix', 'cutmix_minmax', 'mixup_switch_prob')
@@ -236,6 +236,26 @@ def test_several_modes_share_the_options_that_they_read():
     assert shared == {'none': {}, 'cutmix': {'mix_alpha': '0.3'}, 'hmix': typed}
     with pytest.raises(ValueError, match=r'^--hmix-ratio has no effect on any of --modes cutmix gmix$'):
         share_options(typed, 'mix_mode', ['cutmix', 'gmix'], '--modes')
+
+
+def test_each_mix_mode_takes_the_parameters_of_the_run_that_trained_it():
+    """Typed options go before those of a run's args.yaml, and those before a preset."""
+    hmix = {'mix_mode': 'hmix', 'mix_preset': 'imagenet', 'hmix_ratio': 0.3, 'mix_alpha': 0.4}
+    gmix = {'mix_mode': 'gmix', 'mix_alpha': 2.0, 'mix_literal': True}
+    names = ['hmix', 'gmix', 'mixup']
+
+    def found(typed, *recipes):
+        mixings = side_by_side(typed, names, '--modes', recipes, 'cifar100').values()
+        return [(m.values['mix_alpha'], m.values['hmix_ratio'], m.values['mix_literal']) for m in mixings]
+
+    assert found({}) == [(1.0, 0.5, False), (0.5, None, False), (1.0, None, False)]
+    assert found({}, hmix, gmix) == [(0.4, 0.3, False), (2.0, None, True), (0.8, None, False)]
+    assert found({'hmix_ratio': '0.9'}, gmix, hmix)[0] == (0.4, 0.9, False)
+    assert found({'mix_alpha': '3'}, hmix, {**hmix, 'mix_alpha': 5.0})[0] == (3.0, 0.3, False)
+    with pytest.raises(ValueError, match='the recipes of hmix have more than one hmix_ratio: give --hmix-ratio, or'):
+        found({}, hmix, {**hmix, 'hmix_ratio': 0.6})
+    with pytest.raises(ValueError, match='--gmix-kernel has no effect on any of --modes hmix'):
+        side_by_side({'gmix_kernel': 'paper'}, ['hmix'], '--modes')
 
 
 def test_a_family_of_ones_own_is_resolved_like_the_others(stripes, monkeypatch):

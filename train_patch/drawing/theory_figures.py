@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hmix_timm.families import FAMILIES
+from hmix_timm.families import FAMILIES, make_slot
 from hmix_timm.masks import mixup_mask
 from hmix_timm.modes import MixMode, mix_modes
 from hmix_timm.theory.approximation import (

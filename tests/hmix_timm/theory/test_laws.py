@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -142,15 +143,40 @@ def test_a_listed_support_is_what_the_mixer_does_to_a_batch(name):
 
 @pytest.mark.parametrize(
     ('prob', 'switch_prob', 'shares'),
-    # an image as it is, λ at three points with Mixup, and at three more with four boxes each
+    # an image as it is, λ at three points with Mixup, and all boxes
     [(0.6, 0.75, [0.4, 0.15, 0.45]), (1.0, 0.0, [0.0, 1.0]), (1.0, 1.0, [0.0, 0.0, 1.0]), (0.0, 0.5, [1.0])],
 )
 def test_slots_come_with_their_probabilities(prob, switch_prob, shares):
     mixer = Mixup.from_mode('stochastic', mixup_alpha=0.3, cutmix_alpha=2.0, prob=prob, switch_prob=switch_prob)
     (support,) = mixer_supports(mixer, (2, 2), nodes=3)
-    counts = [1, *(count for share, count in zip(shares[1:], (3, 12), strict=False) if share)]
-    found = [part.sum().item() for part in support.probability.split(counts)]
+    counts = [1, *[3] * (prob * (1 - switch_prob) > 0), len(support.weight)]
+    ends = np.cumsum([0, *counts]).clip(max=counts[-1])
+    found = [support.probability[a:b].sum().item() for a, b in pairwise(ends) if a < b]
     assert found == pytest.approx([shares[0], *filter(None, shares[1:])])
+
+
+@pytest.mark.parametrize('name', ['cutmix', 'hmix'])
+@pytest.mark.parametrize('size', [(4, 4), (3, 5)])
+def test_moments_over_boxes_are_exact_whatever_the_number_of_nodes(name, size):
+    """By hand: boxes change where (1 - λ) r is (k / H)² or (k / W)²; Gauss between these, with Beta(2, 2)'s density."""
+    mixer = Mixup.from_mode(name, cutmix_alpha=2.0)
+    ratio = mixer.hmix_ratio if name == 'hmix' else 1.0
+    ends = [1 - (k / n) ** 2 / ratio for n in size for k in range(n + 1)]
+    ends = sorted({0.0, *(round(end, 12) for end in ends if end > 0)})
+    points, weights = np.polynomial.legendre.leggauss(4)
+    expected = 0.0
+    for low, high in pairwise(ends):
+        for lam, weight in zip((low + high + (high - low) * points) / 2, weights * (high - low) / 2, strict=True):
+            for pixel in np.ndindex(size):
+                mask, label = mixer.draw_mask(size, lam, PlacedDraws(pixel))
+                own = mask.array(size)
+                second = label * (1 - own) ** 2 + (1 - label) * own**2
+                expected += weight * 6 * lam * (1 - lam) * second.mean() / (size[0] * size[1])
+    for nodes in (2, 16):
+        found = estimate(
+            mixer_supports(mixer, size, nodes=nodes), lambda s: partner_moments(s).second.diagonal().mean()
+        )
+        assert found == (pytest.approx(expected, rel=1e-9), None)
 
 
 def data(count=10):
@@ -207,7 +233,7 @@ def test_a_family_without_a_list_has_a_loss_with_a_standard_error(noise):
 
 
 def test_images_too_large_to_list_have_their_masks_drawn(monkeypatch):
-    mixer = Mixup.from_mode('cutmix')
+    mixer = Mixup.from_mode('gmix', gmix_kernel='paper')  # nothing jumps
     # nodes · (H · W placements) · (channels · H · W values)
     monkeypatch.setattr(laws, 'EXACT_VALUES', 3 * 6 * 12)
     assert len(mixer_supports(mixer, SIZE, channels=2, nodes=3)) == 1

@@ -122,7 +122,7 @@ def test_maps_are_those_of_everything_that_mixes(dim, monkeypatch):
 
 def test_maps_are_those_of_the_options_that_are_given(dim, monkeypatch):
     monkeypatch.setattr(coefficients, 'SAMPLES', 128)
-    line = '--hmix-ratio 0.5 --dim-power 1 --gmix-kernel paper'.split()
+    line = ['--hmix-ratio', '0.5', '--dim-power', '1', '--gmix-kernel', 'paper']
     maps = plots.coefficient_maps(mixings(4, *line), 0.3, (4, 6))
     titles = [panel.title for panel in maps.values()]
     assert titles[3:6] == ['HMix\n(ratio=0.5)', 'GMix\n(kernel=paper)', 'GMix\n(kernel=reference)']

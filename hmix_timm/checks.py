@@ -65,11 +65,13 @@ def check_mixer(
         )
 
 
-def check_images(images: Any) -> None:
-    """Raises ValueError for a batch that cannot be mixed in place: complex, or with pixels that share memory."""
+def check_images(images: Any, in_place: bool = True) -> None:
+    """Raises ValueError for images that cannot be mixed: complex, or in place where pixels share memory."""
     if images.is_complex():
         raise ValueError(f'images must be real, got {images.dtype}')
-    if any(stride == 0 and length > 1 for stride, length in zip(images.stride(), images.shape, strict=True)):
+    if in_place and any(
+        stride == 0 and length > 1 for stride, length in zip(images.stride(), images.shape, strict=True)
+    ):
         raise ValueError('images must not share memory, as those of expand() do: mix images.contiguous()')
 
 

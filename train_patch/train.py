@@ -44,6 +44,8 @@ from timm.data import resolve_data_config
 from timm.models import model_parameters, safe_model_name
 from torch import nn
 
+from hmix_timm.masks import WrongMask
+
 from .common.errors import RunError
 from .common.files import first_line
 from .common.processes import Terminated, end_with_torchrun, was_terminated
@@ -72,12 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         with only_weights():  # however timm comes to load a file: from a hub, from a path, in an older version
             run = build(args, mixing)
             train(run, resume(run))
-    except RunError as error:
+    except (RunError, WrongMask) as error:
         if was_terminated():  # and this is how the end of its workers looked
             _end(143, 'Terminated.')
         # from a loader worker the message comes with the worker's traceback before it
         line = str(error).strip().splitlines()[-1].removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')
-        _end(error.status, f'hmix-train: error: {line}')
+        _end(getattr(error, 'status', 1), f'hmix-train: error: {line}')
     except Terminated:
         _end(143, 'Terminated.')
     except KeyboardInterrupt:

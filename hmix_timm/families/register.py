@@ -122,7 +122,7 @@ def load_families(path: str | Path) -> list[str]:
         The names of the families that it registers.
 
     Raises:
-        ValueError: the file is missing, cannot be executed, or registers no family; the message names it.
+        ValueError: the file is missing or registers no family; the message names it. What it raises goes on.
     """
     source = str(Path(path).resolve())
     if not any(family.source == source for family in FAMILIES.values()):
@@ -133,10 +133,7 @@ def load_families(path: str | Path) -> list[str]:
         if spec is None or spec.loader is None:
             raise ValueError(f'{path}: not a Python file')
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise ValueError(f'{path} cannot be executed: {type(error).__name__}: {error}') from error
+        spec.loader.exec_module(module)
     names = [family.name for family in FAMILIES.values() if family.source == source]
     if not names:
         raise ValueError(f'{path} registers no family: it needs a function under @register_family')

@@ -65,7 +65,8 @@ def gradient_map(model: nn.Module, batches: Iterable[torch.Tensor]) -> np.ndarra
         Shape (2 H − 1, 2 W − 1), float64; displacement (dy, dx) is at [H − 1 + dy, W − 1 + dx].
 
     Raises:
-        ValueError: there is no image, or the gradient of an image is 0 everywhere or not finite.
+        ValueError: there is no image.
+        FloatingPointError: the gradient of an image is 0 everywhere or not finite.
     """
     model.eval()
     total: Any = 0.0
@@ -74,7 +75,7 @@ def gradient_map(model: nn.Module, batches: Iterable[torch.Tensor]) -> np.ndarra
         gradients = input_gradient_norms(model, x).double()
         norms = gradients.flatten(1).norm(dim=1)
         if not (norms > 0).all():
-            raise ValueError('the gradient of the largest logit of an image is 0, or not finite')
+            raise FloatingPointError('the gradient of the largest logit of an image is 0, or not finite')
         total = total + partial_grad_prod(gradients / norms[:, None, None]).sum(dim=0)
         count += len(x)
     if not count:

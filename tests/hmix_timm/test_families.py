@@ -216,7 +216,6 @@ def test_it_needs_an_alpha_above_0(table, alpha):
     ('name', 'text', 'message'),
     [
         ('masks.py', None, 'there is no such file'),
-        ('masks.py', 'x = ', 'cannot be executed: SyntaxError'),
         ('masks.py', 'x = 1', 'registers no family'),
         ('masks.txt', '', 'not a Python file'),
     ],
@@ -236,7 +235,7 @@ def test_a_name_is_one_files(table, tmp_path):
     assert load_families(tmp_path / 'a.py') == ['halves']
     assert sys.modules['hmix_timm_families_a'].__file__ == str(tmp_path / 'a.py')
     taken = f"there is a family or a mix mode 'halves' already (by {tmp_path}/a.py): choose another name"
-    with pytest.raises(ValueError, match=f'b.py cannot be executed: ValueError: {re.escape(taken)}$'):
+    with pytest.raises(ValueError, match=f'^{re.escape(taken)}$'):
         load_families(tmp_path / 'b.py')
 
 

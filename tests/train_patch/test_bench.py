@@ -71,7 +71,9 @@ def test_every_mixer_is_measured_on_every_path_and_in_every_mode(measured):
 
 
 def test_mixup_and_the_mask_of_each_method_are_measured_by_default():
-    assert [*bench.read_arguments([]).mixings] == [name for name in mix_modes() if name not in ('none', 'stochastic', 'puzzlemix')]
+    assert [*bench.read_arguments([]).mixings] == [
+        name for name in mix_modes() if name not in ('none', 'stochastic', 'puzzlemix')
+    ]
 
 
 def test_the_report_is_what_was_printed_and_names_the_machine(measured):

@@ -52,6 +52,17 @@ def test_a_hostile_checkpoint_runs_nothing(lean, tmp_path, option, status):
     assert marker.exists()  # without care
 
 
+def test_what_a_loader_worker_drew_that_is_no_mask_is_named_in_one_line(lean, tmp_path):
+    (tmp_path / 'masks.py').write_text(
+        'from hmix_timm import BoxMask, register_family\n'
+        "register_family('own')(lambda size, lam, options, draws: BoxMask(1.5))\n"
+    )
+    line = f'--mix-families {tmp_path / "masks.py"} --mix-mode own --epochs 1 -j 1'
+    run = lean(tmp_path / 'run', line, status=1)
+    assert run.last_line.startswith("hmix-train: error: family 'own' drew no mask for λ = ")
+    assert run.last_line.endswith('outside [0, 1]')
+
+
 # timm's documented ImageNet command lines (its training_script page), whole, but for the one with --jsd-loss; the tests
 # cut down data, epochs, model size, batch and workers.
 DOCUMENTED = {

@@ -1,6 +1,7 @@
 """The errors that end a command with one clear line."""
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 
 
@@ -19,8 +20,19 @@ class WrongArguments(RunError, ValueError):
 
 @contextlib.contextmanager
 def wrong_arguments() -> Iterator[None]:
-    """Turns a ValueError of the block, which checks arguments and does nothing else, into `WrongArguments`."""
+    """Turns a ValueError of the block, which checks arguments and does nothing else, into `WrongArguments`.
+
+    An error in a user's file of families goes on: its traceback ends there.
+    """
     try:
         yield
     except ValueError as error:
+        if is_users_bug(error):
+            raise
         raise WrongArguments(str(error)) from error
+
+
+def is_users_bug(error: BaseException) -> bool:
+    """Whether code in a user's file of families raised it, and not a check of this package's that it called."""
+    modules = [frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(name.startswith('hmix_timm_families_') for name in modules) and not modules[-1].startswith('hmix_timm.')

@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .errors import RunError
+from hmix_timm.masks import WrongMask
+
+from .errors import RunError, is_users_bug
 from .files import first_line
 
 INTERRUPTED = 130
@@ -21,8 +23,8 @@ def command(program: str) -> Callable[[Callable[[list[str]], int | None]], Calla
 
     Returns:
         A decorator. The function it returns takes the arguments (those of the process if left out) and returns the
-        exit status: the function's own (None is 0), 2 for wrong arguments, 1 for another `RunError` or an error of the
-        operating system. Ctrl-C ends the process with one line and status 130.
+        exit status: the function's own (None is 0), 2 for wrong arguments, 1 for another `RunError`, for what a family
+        drew that is no mask, or for an error of the operating system. Ctrl-C ends the process with one line and 130.
     """
 
     def decorate(work: Callable[[list[str]], int | None]) -> Callable[..., int]:
@@ -31,9 +33,11 @@ def command(program: str) -> Callable[[Callable[[list[str]], int | None]], Calla
             os.environ.pop('HMIX_TRAIN_LAUNCH', None)  # started by a launched script, a command mixes as it is told
             try:
                 return work(list(sys.argv[1:] if argv is None else argv)) or 0
-            except RunError as error:
-                return _end(program, f'error: {error}', error.status)
+            except (RunError, WrongMask) as error:
+                return _end(program, f'error: {error}', getattr(error, 'status', 1))
             except OSError as error:
+                if is_users_bug(error):
+                    raise
                 return _end(program, f'error: {f"{error.filename}: " * bool(error.filename)}{first_line(error)}', 1)
             except KeyboardInterrupt:
                 _end(f'\n{program}', 'interrupted', INTERRUPTED)  # the cursor is behind ^C, or behind a progress bar

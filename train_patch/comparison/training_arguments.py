@@ -37,6 +37,7 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[dict[st
 
     Raises:
         WrongArguments: the script refuses one of them; the message is its own.
+        RunError: the script has a bug; the message ends with its traceback.
         SystemExit: this project's own script refuses one of them.
     """
     if script is None:
@@ -46,6 +47,8 @@ def resolve(script: Path | None, lines: Sequence[Sequence[str]]) -> list[dict[st
     # in a process of its own, which imports the timm beside the script
     command = [sys.executable, '-m', __name__, str(script)]
     done = subprocess.run(command, input=json.dumps([*map(list, lines)]), capture_output=True, text=True)
+    if 'Traceback (most recent call last)' in done.stderr and done.returncode:
+        raise RunError(f'{script} ends with an error of its own:\n{done.stderr.strip()}')
     if done.returncode:
         raise WrongArguments(error_message(done.stderr))
     return yaml.load(done.stdout, SafeLoader)

@@ -23,7 +23,7 @@ import numpy as np
 from timm.data import create_dataset
 
 from ..common.command import at_least
-from ..common.errors import RunError, WrongArguments, wrong_arguments
+from ..common.errors import RunError, WrongArguments
 from ..common.files import first_line, new_folder
 from ..common.start import command
 from ..trainer.data import check_data_folder, strict
@@ -119,8 +119,7 @@ def main(argv: list[str]) -> None:
     if args.output.exists():
         raise WrongArguments(f'{args.output} is already there')
     splits = args.train_split, args.val_split
-    with wrong_arguments():
-        check_data_folder(args.data_dir, args.dataset, splits)
+    check_data_folder(args.data_dir, args.dataset, splits)
     options = {'root': args.data_dir, 'download': args.dataset_download, 'input_img_mode': ''}  # grey stays grey
     try:
         train, validation = (strict(create_dataset(args.dataset, split=split, **options)) for split in splits)

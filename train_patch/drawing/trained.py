@@ -207,7 +207,7 @@ def figure5_checkpoints(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         with tqdm(loader, desc=f'figure 5: {name}', unit='batch') as progress:
             try:
                 maps[name] = gradient_map(model, (images.to(args.device) for images, _ in progress))
-            except ValueError as error:
+            except FloatingPointError as error:
                 raise RunError(f'{name}: {error}') from error
     figure = figure5(maps, 'Normalized partial gradient products (Eq. 12) of trained networks')
     return figure, {name: along_x(values) for name, values in maps.items()}

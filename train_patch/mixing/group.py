@@ -30,7 +30,7 @@ def load_mix_families(argv: Sequence[str], recipe: Mapping[str, Any]) -> None:
         recipe: keys of a recipe.
 
     Raises:
-        ValueError: the file cannot be executed or registers no family; the message names it.
+        ValueError: the file is missing or registers no family; the message names it. What it raises goes on.
     """
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument('--mix-families', nargs='?')

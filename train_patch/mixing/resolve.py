@@ -15,6 +15,7 @@ from hmix_timm.checks import check_minmax
 from hmix_timm.families import FAMILIES, PRESETS, Option, load_families
 from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
 
+from ..common.errors import is_users_bug
 from .asked import SELECTORS, TIMMS, Mixing, option_name
 
 
@@ -178,14 +179,16 @@ def load_file(path: Any) -> str | None:
         Its absolute path, since a recorded run may be read back from another folder. None for None.
 
     Raises:
-        ValueError: the file cannot be executed or registers no family; the message names it.
+        ValueError: the file is missing or registers no family; the message names it. What it raises goes on.
     """
     if path is None:
         return None
     try:
         load_families(path)
     except (TypeError, ValueError) as error:
-        raise ValueError(f'--mix-families {error}') from error
+        if is_users_bug(error):
+            raise
+        raise ValueError(f'--mix-families {error if str(path) in str(error) else f"{path}: {error}"}') from error
     return os.path.abspath(path)
 
 

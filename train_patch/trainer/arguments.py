@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from ..common.errors import is_users_bug
 from ..data.crop import check_padding
 from ..mixing import Mixing, check_recipe_keys, load_mix_families, mixing_keys, read_mixing, remember_typed
 from ..mixing.asked import option_name
@@ -64,6 +65,8 @@ def parse_arguments(
         check_padding(args)
         return args, read_mixing(parser, args)
     except ValueError as error:
+        if is_users_bug(error):
+            raise
         parser.error(str(error))
 
 

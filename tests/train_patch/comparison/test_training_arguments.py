@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from train_patch.common.errors import WrongArguments
+from train_patch.common.errors import RunError, WrongArguments
 from train_patch.comparison.training_arguments import error_message, look_ahead, resolve
 
 TIMM_LIKE = Path(__file__).parents[1] / 'launcher' / 'timm_like.py'
@@ -31,6 +31,13 @@ def test_a_script_that_is_not_timms_is_refused(tmp_path):
     script = tmp_path / 'train.py'
     script.write_text('print("no script of timm")\n')
     with pytest.raises(WrongArguments, match=r'train\.py is not a timm train script'):
+        resolve(script, [[]])
+
+
+def test_a_bug_in_a_script_ends_with_its_traceback(tmp_path):
+    script = tmp_path / 'train.py'
+    script.write_text(TIMM_LIKE.read_text() + '1 / 0\n')
+    with pytest.raises(RunError, match=r'(?s)train\.py ends with an error of its own:.*1 / 0.*ZeroDivisionError'):
         resolve(script, [[]])
 
 

@@ -83,13 +83,15 @@ def check_keys(unknown: Collection[str], known: Collection[str]) -> None:
 class _Loader(SafeLoader):
     """YAML's safe loader, but a key that is there twice is an error; YAML takes the last one."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
         keys: list[Any] = []
-        for key_node in (key_node for key_node, _ in node.value if key_node.value != '<<'):
-            key = self.construct_object(key_node)
+        written = [] if hasattr(node, 'flat') else [key for key, _ in node.value if not key.tag.endswith(':merge')]
+        node.flat = True  # type: ignore[attr-defined]  # once merged, it also holds keys of other mappings
+        for key_node in written:
+            key = self.construct_object(key_node, deep=True)
             if key in keys:
                 raise yaml.constructor.ConstructorError(
                     None, None, f'the key {key!r} is there twice', key_node.start_mark
                 )
             keys.append(key)
-        return super().construct_mapping(node, deep)
+        super().flatten_mapping(node)

@@ -7,29 +7,8 @@ import resource
 
 import pytest
 
-from hmix_timm.families import FAMILIES
 from train_patch.common import command
 from train_patch.common.errors import WrongArguments
-
-
-def test_families_of_a_file_are_registered_while_it_is_parsed(tmp_path, capsys):
-    path = tmp_path / 'masks.py'
-    path.write_text(
-        'from hmix_timm import BoxMask, register_family\n'
-        "register_family('halves')(lambda size, lam, options, draws: BoxMask(0.5))\n"
-    )
-    parser = argparse.ArgumentParser(prog='hmix-x')
-    command.add_families(parser)
-    before = set(FAMILIES)
-    try:
-        parser.parse_args(['--mix-families', str(path)])
-        assert set(FAMILIES) - before == {'halves'}
-    finally:
-        FAMILIES.pop('halves', None)
-    with pytest.raises(SystemExit):
-        parser.parse_args(['--mix-families', 'no/such.py'])
-    message = 'hmix-x: error: argument --mix-families: no/such.py: there is no such file\n'
-    assert capsys.readouterr().err.endswith(message)
 
 
 def test_whole_numbers_within_limits():

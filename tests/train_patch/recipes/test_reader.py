@@ -63,6 +63,7 @@ def test_an_unknown_recipe_is_named_with_the_nearest_and_all_that_there_are(wron
         ('base: &base {a: 0.5}\nopt_kwargs: {<<: *base, b: true}\n', {
             'base': {'a': 0.5}, 'opt_kwargs': {'a': 0.5, 'b': True},
         }),
+        ('c:\n  <<: &b\n    <<: {lr: 1}\n    lr: 2\nd: *b\n', {'c': {'lr': 2}, 'd': {'lr': 2}}),
     ],
 )  # fmt: skip
 def test_a_recipe_is_plain_yaml(tmp_path, content, expected):
@@ -75,6 +76,7 @@ def test_a_recipe_is_plain_yaml(tmp_path, content, expected):
     [
         ('lr: 0.1\nmodel: a\nlr: 0.2\n', "is not plain YAML: the key 'lr' is there twice in .* line 3, column 1"),
         ('b: &b {x: 1}\no:\n  <<: *b\n  e: 1\n  e: 2\n', "the key 'e' is there twice in .* line 5, column 3"),
+        ('b: &b\n  <<: {x: 1, x: 2}\n', "the key 'x' is there twice in .* line 2, column 14"),
         ('a: [1', 'is not plain YAML: while parsing a flow sequence'),
         ('- lr\n', r'must hold lines of "name: value", it holds \[\'lr\'\]$'),
         ('model\n', 'must hold lines of "name: value", it holds \'model\'$'),

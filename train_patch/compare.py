@@ -5,25 +5,30 @@
     hmix-compare cifar100_resnet56 --data-dir data --dataset-download --jobs 8          # eight runs at a time
     hmix-compare imagenet_resnet50 --data-dir /imagenet --nproc-per-node 8 --script path/to/timm/train.py
     hmix-compare imagenet_resnet50 --data-dir /imagenet --nproc-per-node 8 --dry-run    # launch lines for a cluster
+    hmix-compare --modes none hmix --vary hmix_ratio=0.25,0.5,0.75                      # settings of a mode
+    hmix-compare --table comparison/digits timm/output                                  # runs that are there
 
-Each mode and seed is a training process of its own, in `DIR/<mode>/seed<k>/`: what timm writes there, its output in
-`train.log`, and `finished.json` once the last epoch is done. Called again with the same arguments, finished runs stay
-as they are and an interrupted one is resumed; modes and seeds may be added. DIR gets `results.md`, `results.csv` and
-`results.png`.
+Each mode, setting and seed is a training process of its own, in `DIR/<mode and settings>/seed<k>/`: what timm writes
+there, and its output in `train.log`. Called again with the same arguments, finished runs stay as they are and an
+interrupted one is resumed; modes and seeds may be added. DIR gets `results.md`, `results.csv` and `results.png`.
 """
 
+import argparse
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 
 from .common.command import check_output, require_packages
-from .common.errors import wrong_arguments
+from .common.errors import WrongArguments, wrong_arguments
 from .common.start import command
 from .comparison.comparison import Comparison
 from .comparison.guard import locked, noting_signals
 from .comparison.jobs import environments, train_all
-from .comparison.report import write_picture, write_report
+from .comparison.report import collect, left_out, screen_text, settings, table_text, write_picture, write_report
 from .comparison.request import DIGITS_RECIPE, build_parser, read_comparison
+from .comparison.submit import has_job, submit
+from .comparison.table import read_results
 from .comparison.training_arguments import look_ahead
 from .data.digits import digits_folder
 from .mixing import load_mix_families
@@ -42,38 +47,68 @@ def main(argv: list[str]) -> int:
     with wrong_arguments():
         load_mix_families(argv, read_recipe(argv[0]))  # their names are among the choices
         options, passed = build_parser().parse_known_args(argv)
+        if options.table:
+            return _tabulate(options, passed)
         comparison = read_comparison(options, passed)
     return _print_launch_lines(comparison) if options.dry_run else _compare(comparison)
 
 
+def _tabulate(options: argparse.Namespace, passed: Sequence[str]) -> int:
+    """Prints the table of runs that are there; with --output it is written, too."""
+    parser = build_parser()
+    taken = ('recipe', 'table', 'format', 'metric', 'last', 'baseline', 'holm', 'output')
+    given = [name for name, value in vars(options).items() if name not in taken and value != parser.get_default(name)]
+    if given or passed or options.recipe != str(DIGITS_RECIPE):
+        other = [*(f'--{name.replace("_", "-")}' for name in given), *passed, options.recipe][0]
+        raise WrongArguments(f'--table reads runs and trains none; it cannot go with {other}')
+    several = read_results(options)
+    print(screen_text(several) if options.format == 'md' else table_text(several, options.format))
+    if options.format != 'md':
+        print(*left_out(several), sep='\n', file=sys.stderr)
+    if options.output:
+        check_output('--output', options.output / 'results.md')
+        write_report(several, options.output)
+        if len(several) == 1:
+            write_picture(several[0], options.output)
+    return 0
+
+
 def _print_launch_lines(comparison: Comparison) -> int:
-    """Prints one line per unfinished run; remarks go to standard error."""
-    environment = environments(comparison)[0]
+    """Prints one line per unfinished run, for any folder and machine; remarks go to standard error."""
+    environments(comparison)  # refuses what training would
     if not look_ahead(comparison, prepare=None):
         print('# the data are not on this machine yet, so they were not checked', file=sys.stderr)
     comparison.check_folder()
     for run in comparison.runs:
-        if run.result() is None:
-            print(shlex.join(run.command(environment)))
+        if run.read().state != 'finished':
+            print(shlex.join(run.command({})))
         else:
             print(f'# {run.name} is finished', file=sys.stderr)
     return 0
 
 
 def _compare(comparison: Comparison) -> int:
-    """Trains, and writes the results."""
+    """Trains, and writes the results; or submits what is to be trained."""
     check_output('--output', comparison.output / 'results.md')
     require_packages('matplotlib', 'scipy', 'tqdm')
+    if comparison.options.submit:
+        require_packages('submitit', extra='cluster')
     parts = environments(comparison)
     look_ahead(comparison, digits_folder if comparison.on_digits else lambda: None)
     comparison.output.mkdir(parents=True, exist_ok=True)
     with locked(comparison.output / '.lock') as lock, noting_signals() as signals:
         comparison.check_folder()
         comparison.claim_folder()
+        if comparison.options.submit:
+            print(submit(comparison))
+            return 0
+        if busy := [run.name for run in comparison.runs if has_job(run)]:
+            raise WrongArguments(f'--output {comparison.output}: jobs train into it: {", ".join(busy)}')
         train_all(comparison, parts, lock, signals)
         if not (signals or comparison.stopped):
-            print(write_report(comparison), flush=True)
-            if picture := write_picture(comparison):  # last: a plot that fails costs no table
+            results = collect(comparison)
+            print(write_report([results], comparison.output, settings(comparison)), flush=True)
+            if picture := write_picture(results, comparison.output):  # last: a plot that fails costs no table
                 print(picture)
     if signals:
         name = signal.Signals(signals[0]).name
@@ -81,7 +116,7 @@ def _compare(comparison: Comparison) -> int:
         return 128 + signals[0]
     if comparison.stopped:
         print(f'stopped: {comparison.stopped}', file=sys.stderr)
-    return 1 if comparison.failures else 0
+    return 1 if any(result.problem for result in comparison.results) else 0
 
 
 if __name__ == '__main__':

@@ -30,6 +30,9 @@ NOT_RUN = {
         'needs 60,000 images; test_subset.py makes a smaller one'
     ),
     'accelerate launch': 'a name for a way to start processes, without a script',
+    'hmix-compare --table study': 'reads runs; test_table.py makes some',
+    'hmix-compare --table comparison/digits output/train': 'the same',
+    'hmix-compare --table comparison/cifar100_resnet56 comparison/cifar100_wrn28_2 --format latex': 'the same',
     'python tests/soak.py': 'kills training a hundred times',
     'python tests/mutate.py hmix_timm/masks.py --sample 30 --seed 0': 'runs tests thirty times, and needs cosmic-ray',
 }
@@ -128,7 +131,8 @@ class Commands:
     def compare(self, words):
         lines = self.module('train_patch.compare', [*words, '--dry-run']).stdout.splitlines()
         modes, seeds = (values_of(words, option) for option in ('--modes', '--seeds'))
-        assert len(lines) == len(modes or PAPER_MODES) * len(seeds or (0, 1, 2))
+        varied = sum(len(value.split(',')) - 1 for value in values_of(words, '--vary'))  # of one mode
+        assert len(lines) == (len(modes or PAPER_MODES) + varied) * len(seeds or (0, 1, 2))
 
     def train(self, words):
         if '-m' not in words and not any(word.endswith(('/main.py', '/train.py')) for word in words):

@@ -65,8 +65,8 @@ def check_device(device: str) -> None:
         raise WrongArguments(f'--device {device} cannot be used here: {first_line(error)}') from error
 
 
-def require_packages(*modules: str) -> None:
+def require_packages(*modules: str, extra: str = 'demo') -> None:
     """Raises RunError, naming the packages and the extra that has them, where a module is not installed."""
     missing = [_PACKAGES.get(name, name) for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise RunError(f"{', '.join(missing)} not installed: pip install 'hmix-timm[demo]'")
+        raise RunError(f"{', '.join(missing)} not installed: pip install 'hmix-timm[{extra}]'")

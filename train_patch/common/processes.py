@@ -59,12 +59,12 @@ def end_child_with_parent() -> Callable[[], None] | None:
 
 
 def end_with_torchrun() -> None:
-    """Asks the kernel to end this process when torchrun, which started it, dies.
+    """Asks the kernel to end this process when torchrun, or submitit on this machine, which started it, dies.
 
     torchrun ends its processes when it is asked to end. If it is killed, they would train on beside those of a new
     launch, or wait ten minutes for others that never come. Processes that a shell or a cluster started are left alone.
     """
-    if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
+    if {'TORCHELASTIC_RUN_ID', 'SUBMITIT_LOCAL_JOB_ID'} & os.environ.keys() and sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

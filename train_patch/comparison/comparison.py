@@ -1,52 +1,52 @@
 """A comparison: the runs that a command line asks for, the folder that holds them, and their results."""
 
-import json
-import math
-import statistics
+import argparse
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import yaml
 
-from ..common.errors import RunError, WrongArguments
-from ..common.files import write_bytes, write_json
+from ..common.errors import WrongArguments
+from ..common.files import write_bytes
 from ..data.digits import digits_path
 from ..mixing import mixing_keys
-from ..recipes.reader import read_recipe
 from ..trainer.checkpoints import finished_checkpoints, holds_run
 from ..trainer.output import read_table, write_table
-from .results import METRIC, Failure, RunResult
+from .reading import METRICS, RunResult, differences, read_arguments, read_run
+from .results import Row
 
-BASELINES = ('none', 'cutmix', 'bbox')
 RECORD = 'comparison.yaml'
-# Arguments that say where and how a run is trained, not what: they may change from one call to the next.
-_FREE = {
-    *('output', 'experiment', 'resume', 'config', 'local_rank', 'dataset_download', 'workers', 'pin_mem'),
-    *('log_interval', 'recovery_interval', 'checkpoint_hist', 'log_wandb', 'wandb_project', 'wandb_tags'),
-    *('wandb_resume_id', 'save_images', 'mix_families'),  # mix_digest says what is in that file
-}
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One row of the table.
+class Variant(Row):
+    """A row of the table that is to be trained.
 
     Args:
-        name: of the row, and of the folder of its runs.
-        colour: in plots.
         changed: whether it uses a mixing option of the command line, in place of the recipe's or the preset's.
         line: all training arguments, without seed and folder.
         resolved: the same as training's parser resolves them, as `args.yaml` records them.
     """
 
-    name: str
-    colour: str
-    changed: bool
-    line: tuple[str, ...]
-    resolved: Mapping[str, Any]
+    changed: bool = False
+    line: tuple[str, ...] = ()
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its runs."""
+        return quote(self.name, safe=' =.,+-:')
+
+
+def row_of(folder: str, colours: Mapping[str, str]) -> Row:
+    """The row whose runs are in a folder of that name."""
+    mode, *settings = unquote(folder).split(' ')
+    pairs = [setting.partition('=')[::2] for setting in settings]
+    return Row(mode, tuple((key, value) for key, value in pairs), colours.get(mode, Row.colour))
 
 
 @dataclass
@@ -56,45 +56,31 @@ class Comparison:
     Args:
         recipe: the YAML file.
         variants: the rows of the table.
-        seeds: each variant is trained once with each.
         output: the folder of all runs.
         script: a timm train script, or None for this project's own.
-        jobs: how many runs are trained at once.
-        nproc_per_node: torchrun's option: processes of each run; None for plain processes.
+        options: of the command.
         arguments: given on the command line, in place of the recipe's.
         plain: the arguments of a recipe of the paper's alone, resolved; {} for any other recipe.
-        epochs: number of epochs of each run, cool-down included.
-        validation_images: number of images that top-1 is measured on; None if the data set cannot say.
-        results: of the finished runs.
-        failures: of the runs that ended otherwise.
+        images: number of images that top-1 is measured on; None if the data set cannot say.
+        results: of the runs that were finished or that have ended.
         stopped: why no more runs were started; empty if all were.
     """
 
     recipe: Path
     variants: tuple[Variant, ...]
-    seeds: tuple[int, ...]
     output: Path
     script: Path | None
-    jobs: int
-    nproc_per_node: int | None
+    options: argparse.Namespace
     arguments: tuple[str, ...]
     plain: Mapping[str, Any]
-    epochs: int = 0
-    validation_images: int | None = None
+    images: int | None = None
     results: list[RunResult] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
     stopped: str = ''
 
     @property
     def training(self) -> Mapping[str, Any]:
         """The resolved arguments of the first variant, for those that all variants share."""
         return self.variants[0].resolved
-
-    @property
-    def baselines(self) -> list[str]:
-        """The rows that all others are compared with."""
-        names = [variant.name for variant in self.variants]
-        return [name for name in BASELINES if name in names]
 
     @property
     def on_digits(self) -> bool:
@@ -104,12 +90,18 @@ class Comparison:
     @property
     def torchrun(self) -> list[str]:
         """torchrun's options, on which results depend; empty for runs of one process."""
-        return [f'--nproc-per-node={self.nproc_per_node}'] if self.nproc_per_node else []
+        nodes, count = self.options.nodes, self.options.nproc_per_node
+        return [f'--nnodes={nodes}'] * (nodes > 1) + ([f'--nproc-per-node={count}'] if count else [])
+
+    @property
+    def processes(self) -> int:
+        """Number of processes of each run."""
+        return self.options.nodes * (self.options.nproc_per_node or 1)
 
     @property
     def runs(self) -> 'list[Run]':
         """All runs, seed by seed, so that a first table with every variant is there early."""
-        return [Run(self, variant, seed) for seed in self.seeds for variant in self.variants]
+        return [Run(self, variant, seed) for seed in dict.fromkeys(self.options.seeds) for variant in self.variants]
 
     def check_folder(self) -> None:
         """Refuses to mix runs of different recipes or arguments in one folder.
@@ -122,7 +114,7 @@ class Comparison:
             RunError: a record is damaged.
         """
         trained = self._trained_folders()
-        there = _read_mapping(self.output / RECORD) if trained else {}
+        there = read_arguments(self.output / RECORD) if trained else {}
         different = [
             f'{key}: {there[key]!r} there, {here!r} here'
             for key, here in self._record().items()
@@ -140,7 +132,8 @@ class Comparison:
         """Writes the record of this comparison into its folder, which `check_folder` has accepted."""
         path = self.output / RECORD
         if not path.exists() or not self._trained_folders():
-            write_bytes(path, yaml.safe_dump(self._record(), sort_keys=False).encode())
+            record = {**self._record(), 'images': self.images}
+            write_bytes(path, yaml.safe_dump(record, sort_keys=False).encode())
 
     def _record(self) -> dict[str, Any]:
         return {'script': str(self.script) if self.script else None, 'processes': self.torchrun}
@@ -155,36 +148,24 @@ class Comparison:
 
     def _differences(self, folder: Path) -> list[str]:
         """Lists the settings of a trained run that are not those of this comparison."""
-        there = _read_mapping(folder / 'args.yaml')
-        # a variant that is not asked for now: only the arguments that all variants share can be compared
-        shared = {key: value for key, value in self.training.items() if key not in varied_options()}
-        here = {variant.name: variant.resolved for variant in self.variants}.get(folder.parent.name, shared)
+        there = read_arguments(folder / 'args.yaml')
+        here = {variant.folder: variant.resolved for variant in self.variants}.get(folder.parent.name)
+        if here is None:  # it is not asked for now: only the arguments that all variants share can be compared
+            rows = [row_of(folder.parent.name, {}), *self.variants]
+            varied = varied_options() | {key for row in rows for key, _ in row.settings}
+            here = {key: value for key, value in self.training.items() if key not in varied}
         seed = int(folder.name.removeprefix('seed'))
+        different = differences(there, {**here, 'seed': seed})
         return [
-            f'{folder.parent.name} seed {seed}: {key} is {there[key]!r} there, {value!r} here'
+            f'{unquote(folder.parent.name)} seed {seed}: {key} is {one!r} there, {other!r} here'
             + ' (the code of its family was edited: undo that, or train into another folder)' * (key == 'mix_digest')
-            for key, value in {**here, 'seed': seed}.items()
-            if key in there and key not in _FREE and not _same(key, there[key], value)
+            for key, (one, other) in different.items()
         ]
 
 
 def varied_options() -> set[str]:
-    """Names of the arguments in which the variants of a comparison may differ."""
+    """Names of the arguments in which the mix modes of a comparison may differ."""
     return {*mixing_keys()} - {'mix_preset', 'mix_families'}
-
-
-def _same(key: str, one: Any, other: Any) -> bool:
-    if key in ('data', 'data_dir') and one and other:
-        return Path(one).resolve() == Path(other).resolve()
-    return one == other
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    """Reads a YAML file of "name: value" lines; {} if it is missing. Raises RunError if it is damaged."""
-    try:
-        return read_recipe(path) if path.exists() else {}
-    except ValueError as error:
-        raise RunError(f'{path} is damaged: {error}') from error
 
 
 @dataclass(frozen=True)
@@ -203,7 +184,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """The folder that training writes to."""
-        return self.comparison.output / self.variant.name / f'seed{self.seed}'
+        return self.comparison.output / self.variant.folder / f'seed{self.seed}'
 
     @property
     def summary(self) -> Path:
@@ -215,16 +196,18 @@ class Run:
         """The output of its training processes."""
         return self.folder / 'train.log'
 
-    def command(self, environment: Mapping[str, str]) -> list[str]:
+    def command(self, environment: Mapping[str, str], launcher: Sequence[str] | None = None) -> list[str]:
         """The command that trains it, or resumes it.
 
         Args:
             environment: variables that are set for this run alone.
+            launcher: options of Python that start the processes of the run; torchrun's if None.
         """
         setting = ['env', *(f'{name}={value}' for name, value in environment.items())] if environment else []
         torchrun, script = self.comparison.torchrun, self.comparison.script
-        # alone on its machine, a run takes any free port
-        launcher = ['-m', 'torch.distributed.run', '--standalone', *torchrun] if torchrun else []
+        if launcher is None:  # alone on its machine, a run takes any free port
+            alone = ['--standalone'] if self.comparison.options.nodes == 1 else []
+            launcher = ['-m', 'torch.distributed.run', *alone, *torchrun] if torchrun else []
         place = ['--seed', str(self.seed), '--output', str(self.folder.parent), '--experiment', self.folder.name]
         resume = ['--resume', 'auto']
         if script is not None:  # no recovery checkpoint: timm's script would leave out the rest of its epoch
@@ -247,55 +230,20 @@ class Run:
         """The number of epochs in the table."""
         return max(read_table(self.summary), default=-1) + 1
 
-    def failure(self, reason: str) -> Failure:
-        """Its failure, with the reason."""
-        return Failure(self.variant.name, self.seed, reason, self.log)
+    def read(self) -> RunResult:
+        """What its folder says now."""
+        options, arguments = self.comparison.options, {**self.variant.resolved, 'seed': self.seed}
+        return read_run(self.folder, self.variant.name, arguments, options.metric, options.last)
 
-    def finish(self, epoch_seconds: float | None, threads: int) -> RunResult | Failure:
-        """Marks the run as finished, after its process has ended well.
+    def finish(self, problem: str = '') -> RunResult:
+        """What a run has come to whose process has ended; tidies the table of timm's script.
 
         Args:
-            epoch_seconds: how long an epoch took, for a script that does not write `times.csv`.
-            threads: number of threads that torch computed with, in each process.
+            problem: why the process ended, if not well.
         """
-        comparison, rows, curve = self.comparison, read_table(self.summary), self._curve()
-        for epoch, row in rows.items():
-            for column, value in row.items():
-                if column.endswith('loss') and not math.isfinite(float(value or 0)):
-                    return self.failure(f'diverged: {column} is {value} in epoch {epoch}')
-        if max(curve, default=-1) < comparison.epochs - 1:
-            return self.failure(f'ended without {METRIC} for its last epoch in summary.csv')
-        if comparison.script is not None:
-            write_table(self.summary, rows)
-        elif times := read_table(self.folder / 'times.csv').values():  # a row for each validation
-            interval = comparison.training['val_interval']
-            # the median, because the first epoch starts the loader's workers
-            epoch_seconds = statistics.median(float(t['train_time']) + float(t['eval_time']) / interval for t in times)
-        images, jobs = comparison.validation_images, comparison.jobs
-        facts: dict[str, Any] = dict(epoch_seconds=epoch_seconds, validation_images=images, jobs=jobs, threads=threads)
-        write_json(self._marker, {'epochs': max(curve) + 1, **facts})
-        return RunResult(self.variant.name, self.seed, curve, **facts)
-
-    def result(self) -> RunResult | None:
-        """The result of a finished run; None for an unfinished one, and for one whose table was lost.
-
-        Raises:
-            RunError: `finished.json` cannot be read.
-        """
-        try:
-            facts = {'epoch_seconds': None, **json.loads(self._marker.read_text())}
-            epochs = facts.pop('epochs')
-            result = RunResult(self.variant.name, self.seed, self._curve(), **facts)
-            return result if max(result.curve, default=-1) + 1 >= epochs else None
-        except FileNotFoundError:
-            return None
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f'{self._marker} is damaged: {error}. Delete it to have the run looked at again') from error
-
-    @property
-    def _marker(self) -> Path:
-        return self.folder / 'finished.json'
-
-    def _curve(self) -> dict[int, float]:
-        """Epoch → top-1 in percent, for the epochs that were validated."""
-        return {epoch: float(row[METRIC]) for epoch, row in read_table(self.summary).items() if row.get(METRIC)}
+        read = self.read()
+        if not problem and read.state == 'unfinished':
+            problem = f'ended without {self.comparison.options.metric or METRICS[0]} for its last epoch in summary.csv'
+        if self.comparison.script is not None and not problem:
+            write_table(self.summary, read_table(self.summary))
+        return replace(read, problem=problem or read.problem)

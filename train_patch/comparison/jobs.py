@@ -13,7 +13,8 @@ from ..common.processes import end_child_with_parent
 from ..trainer.checkpoints import holds_run
 from .comparison import Comparison, Run
 from .guard import end_all
-from .results import Failure, RunResult
+from .reading import RunResult
+from .results import TITLES
 from .training_arguments import error_message
 
 POLL_SECONDS = 0.1
@@ -40,7 +41,6 @@ class Job:
         self.environment = environment
         run.prepare()
         self.epochs = run.epochs_done()
-        self._rows: list[tuple[int, float]] = []
         command = run.command(environment)
         with run.log.open('ab', buffering=0) as log:
             log.write(f'$ {shlex.join(command)}\n'.encode())
@@ -58,33 +58,14 @@ class Job:
     def has_ended(self) -> bool:
         """Whether its process has ended. Also counts the epochs in its table."""
         ended = self.process.poll() is not None
-        epochs = self.run.epochs_done()
-        if epochs > self.epochs:
-            self.epochs = epochs
-            self._rows.append((epochs, self.run.summary.stat().st_mtime))
+        self.epochs = max(self.epochs, self.run.epochs_done())
         return ended
 
-    def epoch_seconds(self) -> float | None:
-        """Seconds from one row of its table to the next: training, validation and checkpoint; None before two rows.
-
-        The time before the first row is left out: it holds the start of the process and of the loader's workers.
-        """
-        if len(self._rows) < 2:
-            return None
-        (first, start), (last, end) = self._rows[0], self._rows[-1]
-        return (end - start) / (last - first)
-
-    def outcome(self) -> RunResult | Failure:
+    def outcome(self) -> RunResult:
         """The result of a run whose process has ended."""
-        import torch
-
         status = self.process.returncode
-        if status:
-            kind = f'exit status {status}' if status > 0 else f'signal {-status}'
-            return self.run.failure(f'{kind}: {error_message(self._output())}')
-        default = 1 if self.run.comparison.torchrun else torch.get_num_threads()  # torchrun sets 1
-        threads = int(self.environment.get(THREADS) or os.environ.get(THREADS) or default)
-        return self.run.finish(self.epoch_seconds(), threads)
+        kind = f'exit status {status}' if status > 0 else f'signal {-status}'
+        return self.run.finish(f'{kind}: {error_message(self._output())}' if status else '')
 
     def _output(self) -> str:
         """The output of this process, without that of an earlier one."""
@@ -105,27 +86,27 @@ def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str
     """
     from tqdm import tqdm
 
-    results = [(run, run.result()) for run in comparison.runs]
-    comparison.results = [result for _, result in results if result is not None]
-    waiting = [run for run, result in results if result is None]
-    epochs = {run.name: run.epochs_done() for run, _ in results}
-    fresh = not any(holds_run(run.folder) for run, _ in results)
+    reads = [(run, run.read()) for run in comparison.runs]
+    comparison.results = [read for _, read in reads if read.state == 'finished']
+    waiting = [run for run, read in reads if read.state != 'finished']
+    epochs = {run.name: run.epochs_done() for run, _ in reads}
+    fresh = not any(holds_run(run.folder) for run, _ in reads)
     free, jobs = list(parts), list[Job]()
     with tqdm(
-        total=comparison.epochs * len(results),
+        total=sum(read.epochs for _, read in reads),
         initial=sum(epochs.values()),
         unit='epoch',
         dynamic_ncols=True,
         mininterval=0.5 if sys.stderr.isatty() else 10,  # in a log file, each update is a line of its own
     ) as bar:
         if comparison.results:
-            bar.write(f'{len(comparison.results)} of {len(results)} runs are finished already')
+            bar.write(f'{len(comparison.results)} of {len(reads)} runs are finished already')
         try:
             while (waiting or jobs) and not (comparison.stopped or signals):
                 while waiting and free:
                     jobs.append(Job(waiting.pop(0), free.pop(0), lock))
                     names = ', '.join(job.run.name for job in jobs)
-                    bar.set_description(f'{names} ({len(results) - len(waiting)}/{len(results)})')
+                    bar.set_description(f'{names} ({len(reads) - len(waiting)}/{len(reads)})')
                 time.sleep(POLL_SECONDS)
                 ended = [job for job in jobs if job.has_ended()]
                 epochs |= {job.run.name: job.epochs for job in jobs}
@@ -134,13 +115,13 @@ def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str
                     jobs.remove(job)
                     free.append(job.environment)
                     outcome = job.outcome()
-                    if isinstance(outcome, RunResult):
-                        comparison.results.append(outcome)
-                        bar.write(f'{job.run.name}: top-1 {outcome.top1:.2f} %')
+                    comparison.results.append(outcome)
+                    if outcome.state == 'finished':
+                        name, unit = TITLES.get(outcome.metric, outcome.metric).partition(' (%)')[:2]
+                        bar.write(f'{job.run.name}: {name} {outcome.value:.2f}' + ' %' * bool(unit))
                         continue
-                    comparison.failures.append(outcome)
                     bar.write(f'failed: {outcome}', file=sys.stderr)
-                    if fresh and not outcome.diverged and not any(epochs.values()):
+                    if fresh and outcome.state != 'diverged' and not any(epochs.values()):
                         comparison.stopped = f'{job.run.name} ended in its first epoch, and so would the others'
         finally:
             end_all(job.process for job in jobs)
@@ -156,7 +137,7 @@ def environments(comparison: Comparison) -> list[Environment]:
     Raises:
         WrongArguments: there are fewer GPUs than runs.
     """
-    jobs, device = comparison.jobs, str(comparison.training.get('device') or 'cuda')
+    jobs, device = comparison.options.jobs, str(comparison.training.get('device') or 'cuda')
     if jobs > 1 and ':' in device:
         raise WrongArguments(f'--device {device} is one device; with --jobs {jobs} each run has one of its own')
     gpus = _gpus() if jobs > 1 and device == 'cuda' else []

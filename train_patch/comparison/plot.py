@@ -1,73 +1,110 @@
-"""The picture of a comparison: validation curves, and the differences of each row to the baselines."""
+"""The picture of a comparison: validation curves, the metric over a number that varies, and the differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..common.tables import Table
-from .results import RunResult, spread
+from .results import TITLES, Results, Row, make_table, spread
 
 
-def plot_results(
-    results: Sequence[RunResult], table: Table, baselines: Sequence[str], colours: Mapping[str, str], name: str
-) -> Any:
+def plot_results(results: Results) -> Any:
     """Plots the mean over seeds, with a band of one standard deviation to either side, and the differences.
 
     Args:
-        results: of every finished run.
-        table: from `make_table`.
-        baselines: names of the rows that differences were taken to.
-        colours: name of a row → colour.
-        name: of the recipe, for the title.
+        results: with a finished run.
 
     Returns:
         A matplotlib figure.
     """
     from matplotlib.figure import Figure  # an extra, and slow to import; the Figure alone needs no screen
 
-    rows = [row for row in table if row['runs']]
-    compared = [name for name in baselines if any(row[f'difference_to_{name}'] is not None for row in rows)]
-    figure = Figure(figsize=(12 if compared else 8, 5), layout='constrained')
-    panels = figure.subplots(1, 2, width_ratios=(3, 2)) if compared else [figure.subplots()]
-    _plot_curves(panels[0], results, rows, colours)
-    panels[0].set_title(
-        f'{name}: ' + ('mean ± standard deviation over seeds' if len(results) > len(rows) else 'one seed')
-    )
+    table = [cells for cells in make_table(results) if cells['runs']]
+    rows = _shaded([row for row in results.rows if results.of(row)])
+    compared = [name for name in results.baselines if any(c[f'difference_to_{name}'] is not None for c in table)]
+    number = _number_that_varies(rows)
+    widths = [3] + [2] * bool(number) + [2] * bool(compared)
+    figure = Figure(figsize=(4 * len(widths) + 4, max(5, 0.3 * len(rows))), layout='constrained')
+    panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    _plot_curves(panels[0], results, rows, table)
+    if number:
+        _plot_over(panels[1], results, rows, number)
     if compared:
-        _plot_differences(panels[1], rows, compared, colours)
+        _plot_differences(panels[-1], rows, table, compared)
     return figure
 
 
-def _plot_curves(axes: Any, results: Sequence[RunResult], rows: Table, colours: Mapping[str, str]) -> None:
-    lowest = []
-    for row in rows:
-        curves = [result.curve for result in results if result.variant == row['mode']]
+def _shaded(rows: Sequence[Row]) -> list[Row]:
+    """The rows, paler for the earlier ones of a mode that stands there several times."""
+    names = [row.mode for row in rows]
+    shares = [names[: place + 1].count(name) / names.count(name) for place, name in enumerate(names)]
+    return [
+        replace(row, colour=f'{row.colour}{round(255 * (0.3 + 0.7 * share)):02x}') if names.count(row.mode) > 1 else row
+        for row, share in zip(rows, shares, strict=True)
+    ]
+
+
+def _number_that_varies(rows: Sequence[Row]) -> str:
+    """The one setting in which rows differ, if it is a number; else ''."""
+    keys = {key for row in rows for key, _ in row.settings}
+    try:
+        values = {float(value) for row in rows for _, value in row.settings}
+    except ValueError:
+        return ''
+    return keys.pop() if len(keys) == 1 and len(values) > 1 else ''
+
+
+def _plot_curves(axes: Any, results: Results, rows: Sequence[Row], table: Table) -> None:
+    lowest, metric = [], results.metric.removeprefix('eval_')
+    for row, cells in zip(rows, table, strict=True):
+        curves = [run.curve for run in results.of(row).values()]
         epochs = sorted(set.intersection(*map(set, curves)))
-        top1 = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
-        mean, counted = top1.mean(0), np.array(epochs) + 1
-        std = top1.std(0, ddof=1) if len(curves) > 1 else np.zeros_like(mean)
-        axes.plot(counted, mean, '.-', label=f'{row["mode"]}  {spread(row)}', color=colours[row['mode']])
-        axes.fill_between(counted, mean - std, mean + std, color=colours[row['mode']], alpha=0.15, linewidth=0)
+        values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
+        mean, counted = values.mean(0), np.array(epochs) + 1
+        std = values.std(0, ddof=1) if len(curves) > 1 else np.zeros_like(mean)
+        axes.plot(counted, mean, '.-', label=f'{row.name}  {spread(cells, metric)}', color=row.colour)
+        axes.fill_between(counted, mean - std, mean + std, color=row.colour, alpha=0.15, linewidth=0)
         lowest.append(np.min((mean - std)[4 * counted >= counted[-1]]))
-    axes.set_ylim(bottom=max(0.0, min(lowest) - 1))  # the first quarter, near chance, would flatten all differences
-    axes.set(xlabel='epoch', ylabel='validation top-1 (%)')
+    if results.metric in TITLES:
+        axes.set_ylim(bottom=max(0.0, min(lowest) - 1))  # the first quarter, near chance, would flatten all differences
+    title = 'mean ± standard deviation over seeds' if len(results.finished) > len(rows) else 'one seed'
+    axes.set(title=f'{results.name}: {title}', xlabel='epoch')
+    axes.set_ylabel(f'validation {TITLES.get(results.metric, results.metric)}')
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(title='last epoch', loc='lower right')
 
 
-def _plot_differences(axes: Any, rows: Table, baselines: Sequence[str], colours: Mapping[str, str]) -> None:
+def _plot_over(axes: Any, results: Results, rows: Sequence[Row], number: str) -> None:
+    """The metric over a setting, a line for each mode, with 95 % intervals of the mean; a row without it is level."""
+    from scipy.special import stdtrit
+
+    places = sorted({float(value) for row in rows for _, value in row.settings})
+    for mode in dict.fromkeys(row.mode for row in rows):
+        own = {float(dict(row.settings).get(number, 'nan')): row for row in rows if row.mode == mode}
+        own = dict.fromkeys(places, *own.values()) if not any(row.settings for row in own.values()) else own
+        values = [[run.value for run in results.of(own[place]).values()] for place in sorted(own)]
+        half = [stdtrit(len(v) - 1, 0.975) * np.std(v, ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0 for v in values]
+        mean, colour = [np.mean(value) for value in values], [*own.values()][-1].colour
+        axes.errorbar(sorted(own), mean, yerr=half, fmt='o-', capsize=3, color=colour, label=mode)
+    axes.set(xlabel=number, ylabel=TITLES.get(results.metric, results.metric), title='last epoch, 95 % interval')
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _plot_differences(axes: Any, rows: Sequence[Row], table: Table, baselines: Sequence[str]) -> None:
     for number, baseline in enumerate(baselines):
         column, fill = f'difference_to_{baseline}', {} if number == 0 else {'markerfacecolor': 'white'}
         axes.plot([], [], 'o', color='grey', label=f'to {baseline}', **fill)
-        for place, row in enumerate(rows):
-            if row[column] is not None:
-                half = None if row[f'{column}_high'] is None else row[f'{column}_high'] - row[column]
+        for place, (row, cells) in enumerate(zip(rows, table, strict=True)):
+            if cells[column] is not None:
+                half = None if cells[f'{column}_high'] is None else cells[f'{column}_high'] - cells[column]
                 height = place + 0.24 * (number - (len(baselines) - 1) / 2)
-                axes.errorbar(row[column], height, xerr=half, fmt='o', color=colours[row['mode']], **fill)
+                axes.errorbar(cells[column], height, xerr=half, fmt='o', color=row.colour, **fill)
     axes.axvline(0, color='grey', linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [row['mode'] for row in rows])
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set(title='difference, paired by seed, 95 % interval', xlabel='percentage points')
     axes.grid(axis='x', alpha=0.3)

@@ -1,14 +1,18 @@
-"""Writes the results of a comparison: `results.md`, `results.csv` and `results.png`."""
+"""Writes the results of a comparison or of a table: `results.md`, `results.csv` and `results.png`."""
 
+import itertools
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from ..common.files import write_bytes
-from ..common.tables import Table
+from ..common.tables import latex, markdown
 from ..drawing.pictures import save_figure
 from ..recipes.published import PUBLISHED
-from .comparison import Comparison, varied_options
+from .comparison import Comparison, Variant, varied_options
 from .plot import plot_results
-from .results import csv_table, make_table, markdown_table
+from .reading import METRICS
+from .results import TITLES, Results, csv_table, make_table, shown_table
 
 # Arguments that may differ from a recipe of the paper: where it runs, and how fast.
 _NOT_THE_RECIPE = {
@@ -19,81 +23,123 @@ _NOT_THE_RECIPE = {
 }
 
 
-def write_report(comparison: Comparison) -> str:
+def collect(comparison: Comparison) -> Results:
+    """What the runs of a comparison gave so far."""
+    options, name = comparison.options, comparison.recipe.stem
+    kwargs = {'last': options.last, 'holm': options.holm, 'published': paper_top1(comparison)}
+    return Results(name, comparison.variants, comparison.results, options.baseline, comparison.images, **kwargs)
+
+
+def table_text(several: Sequence[Results], form: str = 'md') -> str:
+    """The table of one recipe, or of several side by side, as 'md', 'csv' or 'latex'."""
+    if form == 'csv':
+        named = [{'recipe': results.name} if len(several) > 1 else {} for results in several]
+        return csv_table([{**name, **row} for name, one in zip(named, several, strict=True) for row in make_table(one)])
+    shown = shown_table(several)
+    return (latex if form == 'latex' else markdown)(shown) if shown else ''
+
+
+def write_report(several: Sequence[Results], output: Path, about: str = '') -> str:
     """Writes the table.
+
+    Args:
+        several: a recipe each.
+        output: the folder to write to.
+        about: what else `results.md` tells.
 
     Returns:
         The table and its explanation, for the screen.
     """
-    table = _table(comparison)
-    parts = [markdown_table(table, comparison.baselines), _explanation(comparison, table)]
-    document = [f'# {comparison.recipe.stem}: comparison of mix modes', *parts, _settings(comparison)]
-    if failed := '\n'.join(f'- {failure}' for failure in comparison.failures):
-        document.append(f'Failed:\n\n{failed}')
-        parts.append(f'Failed:\n{failed}')
-    if comparison.results:
+    title = f'# {", ".join(results.name for results in several)}: comparison of mix modes'
+    document = [title, table_text(several), explanation(several), about, *left_out(several, '\n')]
+    if len(several) == 1 and several[0].finished:
         document.append('![validation curves and differences](results.png)')
-    write_bytes(comparison.output / 'results.md', '\n\n'.join(document).encode() + b'\n')
-    write_bytes(comparison.output / 'results.csv', csv_table(table).encode())
-    return '\n\n'.join(['', *parts, f'{comparison.output}/results.md, results.csv'])
+    write_bytes(output / 'results.md', '\n\n'.join(filter(None, document)).encode() + b'\n')
+    write_bytes(output / 'results.csv', table_text(several, 'csv').encode())
+    return '\n\n'.join(['', screen_text(several), f'{output}/results.md, results.csv'])
 
 
-def write_picture(comparison: Comparison) -> str:
+def screen_text(several: Sequence[Results]) -> str:
+    """The table and its explanation."""
+    return '\n\n'.join(filter(None, [table_text(several), explanation(several), *left_out(several)]))
+
+
+def left_out(several: Sequence[Results], below: str = '') -> list[str]:
+    """Paragraphs about the runs that are not in the table as they should be; `below` stands under each title."""
+    lines: dict[str, list[str]] = {'Failed': [], 'Unfinished': [], 'Not compared': []}
+    for results in several:
+        for run in results.runs:
+            if run.state != 'finished':
+                lines['Failed' if run.problem else 'Unfinished'].append(f'{run}')
+        lines['Not compared'] += results.notes
+        for row, name in itertools.product(results.rows, results.baselines):
+            if said := results.pairs(row, name)[1]:
+                lines['Not compared'].append(f'{row.name} with {name}: {", ".join(sorted(said))}')
+    return ['\n'.join([f'{title}:{below}', *(f'- {one}' for one in found)]) for title, found in lines.items() if found]
+
+
+def write_picture(results: Results, output: Path) -> str:
     """Writes the picture if a run has finished; returns its path for the screen, or ''."""
-    picture, colours = comparison.output / 'results.png', {one.name: one.colour for one in comparison.variants}
+    picture = output / 'results.png'
     picture.unlink(missing_ok=True)  # of an earlier call, for other results
-    if not comparison.results:
+    if not results.finished:
         return ''
-    name = comparison.recipe.stem
-    save_figure(plot_results(comparison.results, _table(comparison), comparison.baselines, colours, name), picture)
+    save_figure(plot_results(results), picture)
     return str(picture)
-
-
-def _table(comparison: Comparison) -> Table:
-    names, paper = [variant.name for variant in comparison.variants], paper_top1(comparison)
-    return make_table(comparison.results, comparison.failures, names, comparison.baselines, comparison.seeds, paper)
 
 
 def paper_top1(comparison: Comparison) -> dict[str, float]:
     """The paper's numbers, if recipe, data and epochs are the paper's, for the mix modes that were not changed."""
-    paper = PUBLISHED.get(comparison.recipe.stem)
-    if not comparison.plain or paper is None:
+    paper, options = PUBLISHED.get(comparison.recipe.stem), comparison.options
+    if not comparison.plain or paper is None or options.last > 1:
         return {}
-    training, recipe = comparison.training, comparison.plain
+    if comparison.images not in (paper.validation_images, None) or options.metric not in (None, METRICS[0]):
+        return {}
+    recipe = comparison.plain
     compared = recipe.keys() - _NOT_THE_RECIPE - varied_options()
-    processes = comparison.nproc_per_node or 1
-    images = {result.validation_images for result in comparison.results}
-    same_batch = training['batch_size'] * processes == recipe['batch_size'] * paper.processes
-    same_data = images <= {paper.validation_images, None}
-    if not same_batch or not same_data or any(training.get(key) != recipe[key] for key in compared):
-        return {}
-    unchanged = [variant.name for variant in comparison.variants if not variant.changed]
-    return {mode: paper.top1[mode] for mode in unchanged if mode in paper.top1}
+
+    def is_the_papers(variant: Variant) -> bool:
+        training = variant.resolved
+        same_batch = training['batch_size'] * comparison.processes == recipe['batch_size'] * paper.processes
+        return same_batch and all(training.get(key) == recipe[key] for key in compared) and not variant.changed
+
+    shown = [variant.name for variant in comparison.variants if is_the_papers(variant)]
+    return {mode: paper.top1[mode] for mode in shown if mode in paper.top1}
 
 
-def _explanation(comparison: Comparison, table: Table) -> str:
-    results = comparison.results
-    if not results:
+def explanation(several: Sequence[Results]) -> str:
+    """Says what the columns of a table mean."""
+    runs = [run for results in several for run in results.finished]
+    if not runs:
         return 'No run has finished.'
+    first, table = several[0], [row for results in several for row in make_table(results)]
     filled = {column for row in table for column, value in row.items() if value is not None}
-    compared = any(f'difference_to_{baseline}' in filled for baseline in comparison.baselines)
-    interval = any(f'difference_to_{baseline}_low' in filled for baseline in comparison.baselines)
-    epochs = ' or '.join(map(str, sorted({max(result.curve) + 1 for result in results})))
-    seeds = ', '.join(map(str, sorted({result.seed for result in results})))
-    spread = 'mean ± sample standard deviation over seeds' if 'top1_std' in filled else 'seed'
-    images = max(result.validation_images or 0 for result in results)
-    paper = PUBLISHED.get(comparison.recipe.stem)
+    compared = any(column.startswith('difference_to_') for column in filled)
+    interval = any(column.startswith('difference_to_') and column.endswith('_low') for column in filled)
+    epochs = ' or '.join(map(str, sorted({run.done for run in runs})))
+    seeds = ', '.join(map(str, sorted({run.seed for run in runs})))
+    spread = 'mean ± sample standard deviation over seeds' if any(c.endswith('_std') for c in filled) else 'seed'
+    paper = PUBLISHED.get(first.name)
+    title = TITLES.get(first.metric, first.metric)
+    title = title[0].upper() + title.removesuffix(' (%)')[1:]
+    when = 'after the last epoch' if first.last == 1 else f'as the mean over the last {first.last} validated epochs'
+    unit = 'in percentage points, ' if first.metric in TITLES else ''
+    corrected = " and p, with Holm's correction over the rows, below 0.05" if first.holm else ''
+    clear = f'if all of it is on that side{corrected}'
     notes = [
-        (True, f'Top-1 on the validation images after the last epoch ({epochs}): {spread} {seeds}.'),
+        (True, f'{title} on the validation images {when} ({epochs}): {spread} {seeds}.'),
         (
             interval,
-            "Differences are in percentage points, paired by seed, with their 95 % interval (Student's t, n − 1): "
-            '"worse" if all of it is below 0, "not better" if it contains 0.',
+            f"Differences are {unit}paired by seed, with their 95 % interval (Student's t, n − 1): "
+            f'"better" or "worse" {clear}, "not better" else.',
         ),
-        (compared and not interval, 'Differences are in percentage points; one seed gives no interval, so no ranking.'),
+        (
+            compared and not interval,
+            f'Differences are {unit}paired by seed; one seed gives no interval, so no ranking.',
+        ),
         (
             'image_error' in filled,
-            f'± images: the standard error due to {images:,} validation images alone, √(p (1 − p) / n); '
+            f'± images: the standard error due to {first.images or 0:,} validation images alone, √(p (1 − p) / n); '
             'all seeds share them.',
         ),
         ('epoch_seconds' in filled, 'The time of an epoch is that of training and validation.'),
@@ -105,13 +151,11 @@ def _explanation(comparison: Comparison, table: Table) -> str:
     return '\n'.join(note for applies, note in notes if applies)
 
 
-def _settings(comparison: Comparison) -> str:
+def settings(comparison: Comparison) -> str:
+    """What a comparison was trained with, as a list."""
     lines = [f'- recipe: `{comparison.recipe}`']
     if comparison.script:
         lines.append(f'- script: `{comparison.script}`')
     if given := [*comparison.torchrun, *comparison.arguments]:
         lines.append(f'- arguments: `{shlex.join(given)}`')
-    for jobs, threads in sorted({(result.jobs, result.threads) for result in comparison.results if result.jobs}):
-        way = 'one run after another' if jobs == 1 else f'{jobs} runs at once'
-        lines.append(f'- trained {way}, {threads} {"thread" if threads == 1 else "threads"} in each process')
     return '\n'.join(lines)

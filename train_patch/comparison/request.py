@@ -1,7 +1,9 @@
 """From the command line of hmix-compare to a `Comparison`: its options, and the checks of what they say."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import itertools
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from ..mixing import declare, share_options
 from ..recipes.published import PAPER_MODES, PUBLISHED
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .comparison import Comparison, Variant
+from .results import check_baselines
+from .submit import job_parameters
 from .training_arguments import USAGE, resolve
 
 DIGITS_RECIPE = RECIPE_FOLDER / 'digits.yaml'
@@ -36,6 +40,9 @@ _TIMMS_OPTIONS = ('--cutmix', '--cutmix-m')  # they do not abbreviate --cutmix-m
 _SHARED_MIXING = ('mix_mode', 'cutmix_mode', 'mix_preset', 'mix_families', 'mix_digest')
 
 
+_PATHS = ('data_dir', 'mix_families', 'class_map', 'initial_checkpoint', 'pretrained_path')
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Builds the parser of hmix-compare's own options; all other options are training's."""
     parser = argparse.ArgumentParser(
@@ -55,16 +62,25 @@ def build_parser() -> argparse.ArgumentParser:
     varied.add_argument(
         '--modes',
         nargs='+',
-        choices=tuple(mix_modes()),
+        type=_with_settings(mix_modes()),
         metavar='MODE',
-        help=f'mix modes to train: {", ".join(mix_modes())} (default: {" ".join(PAPER_MODES)})',
+        help=f'mix modes to train: {", ".join(mix_modes())} (default: {" ".join(PAPER_MODES)}); '
+        'a mode may have settings of its own: hmix:hmix_ratio=0.5,mix_alpha=0.2',
     )
     varied.add_argument(
         '--cutmix-modes',
         nargs='+',
-        choices=tuple(FAMILIES),
+        type=_with_settings(FAMILIES),
         metavar='MASK',
         help=f"masks to train in place of the recipe's CutMix, with the recipe's mixing: {', '.join(FAMILIES)}",
+    )
+    add(
+        '--vary',
+        action='append',
+        type=_key_and_values,
+        default=[],
+        metavar='KEY=VALUE,VALUE,...',
+        help='train the modes that have a use for an argument with each of its values; several make a grid',
     )
     add(
         '--seeds',
@@ -76,27 +92,57 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add('--output', type=Path, metavar='DIR', help='folder of all runs and results (default: comparison/<recipe>)')
     add('--script', type=Path, metavar='TRAIN.PY', help="timm's train.py to train with (default: this project's own)")
-    add(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         '--jobs',
         type=at_least(1),
         default=1,
         metavar='N',
         help='runs to train at once, each with a GPU of its own or an equal share of the cores (default: 1)',
     )
-    add(
+    how.add_argument(
         '--nproc-per-node',
         '--nproc_per_node',
         type=at_least(1),
         metavar='N',
         help='processes of each run, which torchrun starts (default: a run is one plain process)',
     )
+    how.add_argument('--submit', choices=('slurm', 'local'), help='train each run as a job of Slurm or of this machine')
+    add(
+        '--submit-option',
+        nargs='+',
+        type=_setting,
+        default=[],
+        metavar='KEY=VALUE',
+        help="parameters of submitit's AutoExecutor: slurm_partition=… nodes=… gpus_per_node=… timeout_min=… "
+        '(default: one process a run, or one for each GPU of a node; a day)',
+    )
+    results = parser.add_argument_group('results')
+    results.add_argument(
+        '--table',
+        nargs='+',
+        metavar='DIR',
+        help='train nothing: make the table of all runs in these folders; several recipes are columns, under the names '
+        'of their folders',
+    )
+    results.add_argument(
+        '--format', choices=('md', 'csv', 'latex'), default='md', help='form of --table on the screen (default: md)'
+    )
+    results.add_argument('--metric', metavar='COLUMN', help='column of summary.csv (default: eval_top1, or eval_map)')
+    results.add_argument(
+        '--last', type=at_least(1), default=1, metavar='K', help='mean over the last K validated epochs (default: 1)'
+    )
+    results.add_argument(
+        '--baseline', nargs='+', metavar='ROW', help='modes, or names of rows, to compare with (default: none cutmix)'
+    )
+    results.add_argument('--holm', action='store_true', help="correct for the number of rows by Holm's method")
     add('--dry-run', action='store_true', help='print the launch line of each unfinished run; train and write nothing')
     add_version(parser)
     group = parser.add_argument_group('mixing', 'each option goes to the rows that use it')
     for action in _variant_actions():  # as text, which training resolves
         kind: dict[str, Any] = {'metavar': action.metavar}
         if action.nargs == 0:
-            kind = {'action': 'store_const', 'const': ''}
+            kind = {'action': 'store_const', 'const': 'true'}
         group.add_argument(*action.option_strings, help=action.help, **kind)
     return parser
 
@@ -106,6 +152,30 @@ def _variant_actions() -> list[argparse.Action]:
     scratch = argparse.ArgumentParser(add_help=False)
     declare(scratch)
     return [action for action in scratch._actions if action.dest not in _SHARED_MIXING]
+
+
+def _with_settings(names: Collection[str]) -> Callable[[str], tuple[str, Mapping[str, str]]]:
+    """Returns an argparse type: 'hmix:hmix_ratio=0.5,mix_alpha=0.2' → ('hmix', its settings)."""
+
+    def read(text: str) -> tuple[str, Mapping[str, str]]:
+        name, colon, settings = text.partition(':')
+        if name not in names:
+            raise argparse.ArgumentTypeError(f'{name!r} is none of {", ".join(names)}')
+        return name, dict(_setting(part) for part in settings.split(',')) if colon else {}
+
+    return read
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition('=')
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f'must be KEY=VALUE, got {text!r}')
+    return key.lstrip('-').replace('-', '_'), value
+
+
+def _key_and_values(text: str) -> tuple[str, list[str]]:
+    key, values = _setting(text)
+    return key, values.split(',')
 
 
 def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Comparison:
@@ -118,47 +188,86 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     Raises:
         WrongArguments: an option is wrong; the message names it and its value.
     """
-    if options.jobs > 1 and options.nproc_per_node:
-        raise WrongArguments(f'--jobs {options.jobs} cannot go with --nproc-per-node: that run has the machine alone')
+    if options.submit_option and not options.submit:
+        raise WrongArguments('--submit-option needs --submit')
+    options.submit_option = job = job_parameters(options.submit_option)
+    options.nodes = job['nodes']
+    if job['tasks_per_node'] * options.nodes > 1:
+        options.nproc_per_node = job['tasks_per_node']
     if options.script is not None and not options.script.is_file():
         raise WrongArguments(f'--script {options.script}: no such file')
-    _check_passed(passed)
     recipe = find_recipe(options.recipe).resolve()
     script = None if options.script is None else options.script.resolve()
-    option, asked, names = '--mix-mode', '--modes', dict.fromkeys(options.modes or PAPER_MODES)
-    colours = {name: mode.colour for name, mode in mix_modes().items()}
+    option, asked, colours = '--mix-mode', '--modes', {name: mode.colour for name, mode in mix_modes().items()}
     if options.cutmix_modes:
-        option, asked, names = '--cutmix-mode', '--cutmix-modes', dict.fromkeys(options.cutmix_modes)
-        colours = {name: family.colour for name, family in FAMILIES.items()}
+        option, asked, colours = '--cutmix-mode', '--cutmix-modes', {n: f.colour for n, f in FAMILIES.items()}
+    modes = options.cutmix_modes or options.modes or [(name, {}) for name in PAPER_MODES]
+    selector, names = option[2:].replace('-', '_'), list(dict.fromkeys(name for name, _ in modes))
     given = {action.dest: getattr(options, action.dest) for action in _variant_actions()}
     typed = {dest: value for dest, value in given.items() if value is not None}
-    used = share_options(typed, option[2:].replace('-', '_'), list(names), asked)
+    used = share_options(typed, selector, names, asked)
+    rows = _grid(modes, share_options(dict(options.vary), selector, names, asked))
+    _check_passed([*passed, *(f'--{key.replace("_", "-")}' for _, settings in rows for key in settings)])
     data = ['--data-dir', str(digits_path())] if recipe == DIGITS_RECIPE else []
-    lines = [['-c', str(recipe), option, name, *_words(used[name]), *data, *passed] for name in names]
+    lines = [
+        ['-c', str(recipe), option, name, *_words(used[name], settings), *data, *passed, *_words(settings)]
+        for name, settings in rows
+    ]
     of_paper = recipe.parent == RECIPE_FOLDER and recipe.stem in PUBLISHED  # any other is not read by itself
     resolved = resolve(script, [*lines, *[['-c', str(recipe)]] * of_paper])
+    plain = resolved.pop() if of_paper else {}
     if not (resolved[0].get('data_dir') or resolved[0].get('data') or resolved[0]['dataset'].startswith('hfds/')):
         raise WrongArguments(f'recipe {recipe.stem} needs data: give its folder with --data-dir')
-    folder = Path('comparison', recipe.stem + ('-cutmix-modes' if options.cutmix_modes else ''))
-    return Comparison(
-        recipe=recipe,
-        variants=tuple(
-            Variant(name, colours[name], bool(used[name]), tuple(line), values)
-            for name, line, values in zip(names, lines, resolved, strict=False)
-        ),
-        seeds=tuple(dict.fromkeys(options.seeds)),
-        output=(options.output or folder).absolute(),
-        script=script,
-        jobs=options.jobs,
-        nproc_per_node=options.nproc_per_node,
-        arguments=(*passed, *_words(typed)),
-        plain=resolved[-1] if of_paper else {},
+    lines, resolved = zip(*map(_from_anywhere, lines, resolved), strict=True)
+    shown = [tuple((key, ','.join(value.split())) for key, value in settings.items()) for _, settings in rows]
+    variants = tuple(
+        Variant(name, words, colours[name], bool(used[name] or settings), line, values)
+        for (name, settings), words, line, values in zip(rows, shown, lines, resolved, strict=True)
     )
+    _check_rows(variants)
+    check_baselines(options.baseline, variants)
+    folder = Path('comparison', recipe.stem + ('-cutmix-modes' if options.cutmix_modes else ''))
+    output = (options.output or folder).absolute()
+    return Comparison(recipe, variants, output, script, options, (*passed, *_words(typed)), plain)
 
 
-def _words(options: Mapping[str, str]) -> list[str]:
-    """Returns options as the words of a command line; the value of a flag is ''."""
-    return [word for dest, value in options.items() for word in ('--' + dest.replace('_', '-'), value) if word]
+def _from_anywhere(line: Sequence[str], resolved: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The words of a line and what they resolve to, with absolute paths, also where the recipe names them."""
+    paths = {key: os.path.abspath(path) for key in _PATHS if (path := resolved.get(key))}
+    words = [next((paths[key] for key in paths if word == resolved[key]), word) for word in line]
+    more = [word for key, path in paths.items() if path not in words for word in ('--' + key.replace('_', '-'), path)]
+    return (*words, *more), {**resolved, **paths}
+
+
+def _grid(
+    modes: Sequence[tuple[str, Mapping[str, str]]], varied: Mapping[str, Mapping[str, Sequence[str]]]
+) -> list[tuple[str, dict[str, str]]]:
+    """Every mode with every combination of the values that vary for it; a mode's own settings do not vary."""
+    rows = []
+    for name, own in modes:
+        axes = [[(key, value) for value in values] for key, values in varied[name].items() if key not in own]
+        rows += [(name, {**own, **dict(point)}) for point in itertools.product(*axes)]
+    return [row for place, row in enumerate(rows) if row not in rows[:place]]
+
+
+def _check_rows(variants: Sequence[Variant]) -> None:
+    """Raises WrongArguments for a setting that does nothing, and for two rows that train the same."""
+    for place, variant in enumerate(variants):
+        for key, value in variant.settings:
+            if key not in variant.resolved:
+                raise WrongArguments(f'row {variant.name!r}: training has no option {key!r}')
+            if value == 'false' and variant.resolved[key]:
+                raise WrongArguments(f'row {variant.name!r}: the recipe turns {key} on, and no option turns it off')
+        for other in variants[:place]:
+            if other.resolved == variant.resolved:
+                raise WrongArguments(f'rows {other.name!r} and {variant.name!r} would train the same')
+
+
+def _words(options: Mapping[str, str], without: Collection[str] = ()) -> list[str]:
+    """Options as the words of a command line: true and false turn a flag on and off, spaces part several values."""
+    given = {key: value for key, value in options.items() if key not in without and value != 'false'}
+    words = {key: [] if value == 'true' else value.split() or [''] for key, value in given.items()}
+    return [word for key, values in words.items() for word in ('--' + key.replace('_', '-'), *values)]
 
 
 def _check_passed(passed: Sequence[str]) -> None:

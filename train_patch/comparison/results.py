@@ -1,186 +1,257 @@
-"""The table of finished runs, as Markdown and CSV.
+"""Runs as a table: means over seeds, and differences paired by seed; as Markdown, LaTeX and CSV.
 
-Top-1 is that of the last epoch, because choosing the best epoch on the validation images would flatter a run.
+A run's value is that of the last epoch, because choosing the best epoch on the validation images would flatter it.
 """
 
 import csv
 import io
+import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..common.tables import Table, markdown
+from ..common.errors import WrongArguments
+from ..common.tables import Table
+from ..mixing import mixing_keys
+from .reading import METRICS, RunResult, differences
 
-METRIC = 'eval_top1'
+BASELINES = ('none', 'cutmix', 'bbox')
+TITLES = {'eval_top1': 'top-1 (%)', 'eval_top5': 'top-5 (%)', 'eval_map': 'mAP (%)'}
+"""Column of `summary.csv` → its title in tables; others have their own names."""
 
-
-@dataclass(frozen=True)
-class RunResult:
-    """The result of one finished run.
-
-    Args:
-        variant: name of the row of the table.
-        seed: the run's seed.
-        curve: epoch, counted from 0 → top-1 in percent, for each epoch that was validated.
-        epoch_seconds: seconds an epoch took, validation included; None if it could not be measured.
-        validation_images: number of images that top-1 was measured on; None if it is unknown.
-        jobs: number of runs that were trained at once, itself included.
-        threads: number of threads that torch computed with, in each process.
-    """
-
-    variant: str
-    seed: int
-    curve: Mapping[int, float]
-    epoch_seconds: float | None
-    validation_images: int | None = None
-    jobs: int | None = None
-    threads: int | None = None
-
-    @property
-    def top1(self) -> float:
-        """Top-1 in percent at the last epoch."""
-        return self.curve[max(self.curve)]
+_ENDS = ('', '_low', '_high', '_p')
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A run that ended without a result.
+class Row:
+    """One row of the table.
 
     Args:
-        variant: name of the row of the table.
-        seed: the run's seed.
-        reason: its error message.
-        log: the file with all of its output.
+        mode: how its runs mix.
+        settings: in what else it differs from other rows: argument and value.
+        colour: in plots.
     """
 
-    variant: str
-    seed: int
-    reason: str
-    log: Path
+    mode: str
+    settings: tuple[tuple[str, str], ...] = ()
+    colour: str = '#777777'
 
     @property
-    def diverged(self) -> bool:
-        """Whether it ended because the loss was no longer finite."""
-        return 'diverged' in self.reason
+    def name(self) -> str:
+        """'hmix hmix_ratio=0.25': of the row."""
+        return ' '.join([self.mode, *(f'{key}={value}' for key, value in self.settings)])
 
-    def __str__(self) -> str:
-        return f'{self.variant} seed {self.seed}: {self.reason}, see {self.log}'
+    @property
+    def training(self) -> set[tuple[str, str]]:
+        """The settings that are not about mixing, which rows that are compared share."""
+        return {(key, value) for key, value in self.settings if key not in mixing_keys()}
 
 
-def make_table(
-    results: Sequence[RunResult],
-    failures: Sequence[Failure],
-    variants: Sequence[str],
-    baselines: Sequence[str],
-    seeds: Sequence[int],
-    published: Mapping[str, float],
-) -> Table:
-    """Makes one row for each variant with a run that ended, in the order of `variants`.
+@dataclass
+class Results:
+    """The runs of one recipe.
 
     Args:
-        results: of the finished runs.
-        failures: of the others that ended.
-        variants: names of the rows asked for.
-        baselines: names of the rows to take differences to.
-        seeds: those asked for.
+        name: of the recipe.
+        rows: all that there may be, in order.
+        runs: in any state.
+        asked: names of rows, or modes, that the others are compared with; if None, no mixing and CutMix.
+        images: number of images that top-1 was measured on; None if it is unknown.
+        last: each value is the mean over so many epochs.
+        holm: whether a difference must be clear with Holm's correction over the rows, too.
         published: name of a row → top-1 in percent as the paper prints it.
+        notes: what else a reader has to know.
+    """
+
+    name: str
+    rows: Sequence[Row]
+    runs: Sequence[RunResult]
+    asked: Sequence[str] | None = None
+    images: int | None = None
+    last: int = 1
+    holm: bool = False
+    published: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def finished(self) -> list[RunResult]:
+        """The runs that have a result."""
+        return [run for run in self.runs if run.state == 'finished']
+
+    @property
+    def metric(self) -> str:
+        """The column of `summary.csv` that is compared."""
+        return next((run.metric for run in self.finished), METRICS[0])
+
+    @property
+    def baselines(self) -> list[str]:
+        """What the rows are compared with."""
+        return list(self.asked or [name for name in BASELINES if any(row.mode == name for row in self.rows)])
+
+    def of(self, row: Row | None) -> dict[int, RunResult]:
+        """The finished runs of a row, by seed."""
+        return {run.seed: run for run in self.finished if row and run.variant == row.name}
+
+    def pairs(self, row: Row, name: str) -> tuple[list[tuple[RunResult, RunResult]], set[str]]:
+        """Pairs the runs of a row by seed with those of a baseline: the row of that name, or of that mode and alike.
+
+        Returns:
+            The pairs; and in what others differ besides mixing, or, where the baseline was asked for by the whole name
+            of a row, besides the settings of both.
+        """
+        named = [other for other in self.rows if other.name == name]
+        found = named or [other for other in self.rows if other.mode == name and other.training == row.training]
+        other = found[0] if len(found) == 1 and found[0] is not row else None
+        settings = [*row.settings, *other.settings] if named and other and other.settings else []
+        pairs, said, baseline = [], set[str](), self.of(other)
+        for seed, run in self.of(row).items():
+            if beside := baseline.get(seed):
+                ignored = {*mixing_keys(), 'device', *(key for key, _ in settings)}
+                unlike = differences(run.arguments, beside.arguments, ignored)
+                said |= {f'{key} is {here!r} and {there!r}' for key, (here, there) in unlike.items()}
+                pairs += [] if unlike else [(run, beside)]
+        return pairs, said
+
+
+def check_baselines(names: Sequence[str] | None, rows: Sequence[Row]) -> None:
+    """Raises WrongArguments for a --baseline that is neither a row nor a mode."""
+    for name in names or ():
+        if not any(name in (row.name, row.mode) for row in rows):
+            raise WrongArguments(f'--baseline {name}: no such row; there are {", ".join(row.name for row in rows)}')
+
+
+def make_table(results: Results) -> Table:
+    """Makes one row for each row with a run that was begun, in the order of the rows.
 
     Returns:
         The rows of `results.csv`. Accuracies are in percent, differences in percentage points, with the ends of their
-        interval; `image_error` is the standard error of `top1_mean` due to the number of validation images alone.
-        None for a missing value.
+        interval and their p-value, corrected by Holm over the rows; `image_error` is the standard error of the mean
+        due to the number of validation images alone. None for a missing value.
     """
-    top1 = {variant: {r.seed: r.top1 for r in results if r.variant == variant} for variant in variants}
-    table = []
-    for variant in variants:
-        runs = [result for result in results if result.variant == variant]
-        failed = [failure.diverged for failure in failures if failure.variant == variant]
-        if not runs and not failed:
+    table, metric = [], results.metric.removeprefix('eval_')
+    for row in results.rows:
+        runs, states = results.of(row), Counter(run.state for run in results.runs if run.variant == row.name)
+        if not states:
             continue
-        row: dict[str, Any] = {'mode': variant, 'top1_mean': _mean(top1[variant].values())}
-        row['top1_std'] = statistics.stdev(top1[variant].values()) if len(runs) > 1 else None
-        for baseline in baselines:
-            difference = paired_difference(top1[variant], top1[baseline]) if baseline != variant else (None, None, None)
-            names = (f'difference_to_{baseline}{end}' for end in ('', '_low', '_high'))
-            row |= zip(names, difference, strict=True)
-        images = {run.validation_images for run in runs}
-        row['image_error'] = image_error(row['top1_mean'], images.pop()) if len(images) == 1 else None
-        row |= {'runs': len(runs), 'failed': failed.count(False), 'diverged': failed.count(True)}
-        row['epoch_seconds'] = _mean([run.epoch_seconds for run in runs if run.epoch_seconds is not None])
-        row['published'] = published.get(variant)
-        table.append(row | {f'top1_seed{seed}': top1[variant].get(seed) for seed in seeds})
+        cells: dict[str, Any] = {'mode': row.name, **measure(results, row, metric, lambda run: run.value)}
+        images = results.images if results.metric == METRICS[0] else None
+        cells |= {'image_error': image_error(cells[f'{metric}_mean'], images), 'runs': len(runs)}
+        cells |= {state: states[state] for state in ('failed', 'diverged', 'unfinished')}
+        cells['epoch_seconds'] = _mean([run.epoch_seconds for run in runs.values() if run.epoch_seconds is not None])
+        cells['published'] = results.published.get(row.name)
+        seeds = sorted({run.seed for run in results.finished})
+        table.append(cells | {f'{metric}_seed{seed}': runs[seed].value if seed in runs else None for seed in seeds})
+    for column in [f'difference_to_{name}_p' for name in results.baselines]:
+        corrected = holm({place: cells[column] for place, cells in enumerate(table) if cells[column] is not None})
+        for place, p in corrected.items():
+            table[place][column] = p
     return table
 
 
-def _mean(values: Any) -> float | None:
+def measure(
+    results: Results, row: Row, name: str, value: Callable[[RunResult], float], prefix: str = ''
+) -> dict[str, Any]:
+    """The columns of one measured value of a row's runs: mean, standard deviation, differences to the baselines.
+
+    Args:
+        results: all runs.
+        row: the row.
+        name: of the value, in the names of its columns.
+        value: run → value.
+        prefix: of the names of the differences' columns.
+    """
+    values = [value(run) for run in results.of(row).values()]
+    cells = {f'{name}_mean': _mean(values), f'{name}_std': statistics.stdev(values) if len(values) > 1 else None}
+    for baseline in results.baselines:
+        gains = [value(run) - value(other) for run, other in results.pairs(row, baseline)[0]]
+        cells |= zip((f'{prefix}difference_to_{baseline}{end}' for end in _ENDS), paired_difference(gains), strict=True)
+    return cells
+
+
+def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[float | None, ...]:
-    """Compares two rows over the seeds that both have.
-
-    Args:
-        one: seed → top-1.
-        other: seed → top-1 of the baseline.
+def paired_difference(differences: Sequence[float]) -> tuple[float | None, ...]:
+    """Student's t over the differences of pairs.
 
     Returns:
-        Mean difference, and lower and upper end of its 95 % interval (Student's t, n − 1). Without a seed in common
-        all are None; with one seed there is no interval.
+        Mean, lower and upper end of its 95 % interval, and p-value (n − 1). Without a pair all are None; with one pair
+        there is a mean alone.
     """
-    differences = [top1 - other[seed] for seed, top1 in one.items() if seed in other]
     mean, count = _mean(differences), len(differences)
     if mean is None or count == 1:
-        return mean, None, None
-    from scipy.special import stdtrit  # an extra, and slow to import
+        return mean, None, None, None
+    from scipy.special import stdtr, stdtrit  # an extra, and scipy.stats is slow to import
 
-    half = float(stdtrit(count - 1, 0.975)) * statistics.stdev(differences) / math.sqrt(count)
-    return mean, mean - half, mean + half
+    error = statistics.stdev(differences) / math.sqrt(count)
+    half = float(stdtrit(count - 1, 0.975)) * error
+    p = 2 * float(stdtr(count - 1, -abs(mean) / error)) if error else float(mean == 0)
+    return mean, mean - half, mean + half, p
 
 
-def image_error(top1: float, images: int | None) -> float | None:
+def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
+    """Holm's correction: the p-values of all tests together, by the same keys."""
+    ordered = sorted(p_values, key=p_values.__getitem__)
+    steps = (min(1.0, (len(ordered) - place) * p_values[key]) for place, key in enumerate(ordered))
+    return dict(zip(ordered, itertools.accumulate(steps, max), strict=True))
+
+
+def image_error(top1: float | None, images: int | None) -> float | None:
     """Returns the standard error, in percentage points, of a top-1 in percent that was measured on so many images."""
-    part = top1 / 100
-    return 100 * math.sqrt(part * (1 - part) / images) if images else None
+    return math.sqrt(top1 * (100 - top1) / images) if top1 is not None and images else None
 
 
-def markdown_table(table: Table, baselines: Sequence[str]) -> str:
-    """Returns the table as Markdown, without the columns in which every cell is empty."""
-    rows = []
-    for row in table:
-        cells = {'mode': row['mode'], 'top-1 (%)': spread(row)}
-        cells |= {f'difference to {baseline}': _interval(row, baseline) for baseline in baselines}
-        failed = [f'{row[kind]} {kind}' for kind in ('failed', 'diverged') if row[kind]]
-        cells |= {'± images': _two_digits(row['image_error']), 'runs': ', '.join([str(row['runs']), *failed])}
-        cells |= {'s / epoch': row['epoch_seconds'], 'published (%)': _two_digits(row['published'])}
-        rows.append(cells)
-    shown = [column for column in rows[0] if any(cells[column] is not None for cells in rows)]
-    return markdown([{column: cells[column] for column in shown} for cells in rows])
+def shown_table(several: Sequence[Results]) -> Table:
+    """The table for readers: without the columns in which every cell is empty; of several recipes, a column each."""
+    rows: dict[str, dict[str, Any]] = {}
+    for results in several:
+        metric = results.metric.removeprefix('eval_')
+        for row in make_table(results):
+            cells, value = rows.setdefault(row['mode'], {'mode': row['mode']}), spread(row, metric)
+            compared = {f'difference to {name}': _difference(row, name, results) for name in results.baselines}
+            if len(several) > 1:
+                cells[results.name] = ', '.join(filter(None, [value, *list(compared.values())[:1]]))
+                continue
+            kinds = [f'{row[kind]} {kind}' for kind in ('failed', 'diverged', 'unfinished') if row[kind]]
+            cells |= {TITLES.get(results.metric, results.metric): value, **compared}
+            cells |= {'± images': _digits(row['image_error']), 'runs': ', '.join([str(row['runs']), *kinds])}
+            cells |= {'s / epoch': row['epoch_seconds'], 'published (%)': _digits(row['published'])}
+    columns = dict.fromkeys(name for cells in rows.values() for name, cell in cells.items() if cell is not None)
+    order = [name for cells in rows.values() for name in cells if name in columns]
+    return [{name: cells.get(name) for name in dict.fromkeys(order)} for cells in rows.values()]
 
 
-def _two_digits(value: float | None) -> str | None:
-    return None if value is None else f'{value:.2f}'
+def _digits(value: float | None, count: int = 2, sign: str = '') -> str | None:
+    return None if value is None else f'{value:{sign}.{count}f}'
 
 
-def spread(row: Mapping[str, Any]) -> str:
-    """'75.25 ± 0.50': mean and standard deviation of a row's top-1."""
-    return (_two_digits(row['top1_mean']) or '–') + ('' if row['top1_std'] is None else f' ± {row["top1_std"]:.2f}')
+def spread(row: Mapping[str, Any], metric: str) -> str:
+    """'75.25 ± 0.50': mean and standard deviation of a row's values; a loss has four digits."""
+    mean, std = (_digits(row[f'{metric}_{end}'], 4 if 'loss' in metric else 2) for end in ('mean', 'std'))
+    return (mean or '–') + (f' ± {std}' if std else '')
 
 
-def _interval(row: Mapping[str, Any], baseline: str) -> str | None:
-    mean, low, high = (row[f'difference_to_{baseline}{end}'] for end in ('', '_low', '_high'))
-    verdict = (
-        '' if low is None else f' [{low:+.2f}, {high:+.2f}]' + (' worse' * (high < 0) or ' not better' * (low <= 0))
-    )
-    return None if mean is None else f'{mean:+.2f}{verdict}'
+def _difference(row: Mapping[str, Any], baseline: str, results: Results) -> str | None:
+    """'+5.00 [+0.03, +9.97] better': a row's difference to a baseline, and what its interval says."""
+    loss = 'loss' in results.metric
+    mean, low, high, p = (row[f'difference_to_{baseline}{end}'] for end in _ENDS)
+    shown = [_digits(value, 4 if loss else 2, '+') for value in (mean, low, high)]
+    if low is None:
+        return shown[0]
+    clear = low * high > 0 and (not results.holm or p < 0.05)
+    verdict = 'not better' if not clear else 'better' if (high < 0) == loss else 'worse'
+    return f'{shown[0]} [{shown[1]}, {shown[2]}]{f", p {p:.2g}" * results.holm} {verdict}'
 
 
 def csv_table(table: Table) -> str:
     """Returns the table as CSV with all digits; missing values are empty."""
     text = io.StringIO(newline='')
-    writer = csv.DictWriter(text, table[0], lineterminator='\n')
+    columns = dict.fromkeys(column for row in table for column in row)
+    writer = csv.DictWriter(text, columns, lineterminator='\n')
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()

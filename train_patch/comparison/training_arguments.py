@@ -20,8 +20,9 @@ from ..recipes.reader import SafeDumper, SafeLoader
 from .comparison import Comparison
 
 USAGE = (
-    'hmix-compare [RECIPE] [--modes MODE ...] [--seeds K ...] [--output DIR] [--script TRAIN.PY] [--jobs N] '
-    '[--dry-run] [--nproc-per-node N] [any training argument]'
+    'hmix-compare [RECIPE] [--modes MODE[:KEY=VALUE,...] ...] [--vary KEY=VALUE,... ...] [--seeds K ...] '
+    '[--output DIR] [--script TRAIN.PY] [--jobs N] [--nproc-per-node N] [--dry-run] [any training argument]\n'
+    '       hmix-compare --table DIR [DIR ...] [--metric COLUMN] [--baseline ROW ...] [--format FORM]'
 )
 
 
@@ -85,10 +86,10 @@ def error_message(output: str) -> str:
 
 
 def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> bool:
-    """Checks once what training would check in every run before its first batch, and counts epochs and images.
+    """Checks once what training would check in every run before its first batch, and counts images.
 
     Args:
-        comparison: gets the numbers of epochs and of validation images.
+        comparison: gets the number of validation images.
         prepare: called before the data are read; None if nothing may be written, so that nothing is downloaded.
 
     Returns:
@@ -98,33 +99,31 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
         RunError: training would end at once; the message says why.
     """
     require_timm_for_training()
-    from timm.scheduler import create_scheduler_v2, scheduler_kwargs
-    from torch import optim, zeros
-
     from ..trainer.arguments import parse_arguments
     from ..trainer.data import load_datasets
     from ..trainer.setup import check_arguments
 
-    args = parse_arguments([])[0]  # an older script of timm's may lack an option
-    vars(args).update(comparison.training)
-    args.data_dir = args.data_dir or args.data
-    if comparison.torchrun:
-        args.aug_repeats = 0  # it needs several processes, and this is one
-    if comparison.script is None:
-        check_arguments(args)
-    any_optimizer = optim.SGD([zeros(1)], lr=0.1)
-    comparison.epochs = create_scheduler_v2(any_optimizer, **scheduler_kwargs(args), updates_per_epoch=1)[1]
-    if prepare is not None:
-        prepare()
-    elif args.dataset_download or not os.path.exists(args.data_dir or ''):
-        return False
-    if args.dataset.startswith(('hfids/', 'tfds/', 'wds/')):  # timm's script alone reads them, as a stream
-        return True
-    # two comparisons that download into a folder would write the same files
-    alone = locked_folder(Path(args.data_dir)) if args.dataset_download else contextlib.nullcontext()
-    with alone:
-        _, validation = load_datasets(args)
-    comparison.validation_images = len(validation) if isinstance(validation, Sized) else None
+    for place, variant in enumerate(comparison.variants):
+        if place and not variant.training:  # it differs from the first one in its mixing
+            continue
+        args = parse_arguments([])[0]  # an older script of timm's may lack an option
+        vars(args).update(variant.resolved)
+        args.data_dir = args.data_dir or args.data
+        if comparison.processes > 1:
+            args.aug_repeats = 0  # it needs several processes, and this is one
+        if comparison.script is None:
+            check_arguments(args)
+        if prepare is not None:
+            prepare()
+        elif args.dataset_download or not os.path.exists(args.data_dir or ''):
+            return False
+        if args.dataset.startswith(('hfids/', 'tfds/', 'wds/')):  # timm's script alone reads them, as a stream
+            continue
+        # two comparisons that download into a folder would write the same files
+        alone = locked_folder(Path(args.data_dir)) if args.dataset_download else contextlib.nullcontext()
+        with alone:
+            _, validation = load_datasets(args)
+        comparison.images = len(validation) if isinstance(validation, Sized) else None
     return True
 
 

@@ -18,6 +18,9 @@ from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
 from ..common.errors import is_users_bug
 from .asked import SELECTORS, TIMMS, Mixing, option_name
 
+_OF_MIXING = ('mix_preset', 'mixup_prob', 'mixup_mode', 'mixup_off_epoch')
+"""What a mode without mixing has no use for, besides masks."""
+
 
 def group_options() -> dict[str, Option]:
     """Name in `args` and in recipes → option of the group; registered families add theirs."""
@@ -59,25 +62,30 @@ def read_by(selector: str, name: str) -> set[str]:
     return {'mix_preset', 'mix_families', 'mix_digest'} | alpha | mask
 
 
+def has_use_for(selector: str, name: str, dest: str) -> bool:
+    """Whether an argument of training, of the group or not, changes the runs of a mix mode or mask."""
+    mixes = mix_modes()[name if selector == 'mix_mode' else FAMILIES[name].mix_mode].mixes
+    return (dest not in group_options() or dest in read_by(selector, name)) and (mixes or dest not in _OF_MIXING)
+
+
 def share_options(
     typed: Mapping[str, Any], selector: str, names: Sequence[str], asked: str
 ) -> dict[str, dict[str, Any]]:
-    """Gives several mix modes or masks the options that each of them reads.
+    """Gives several mix modes or masks the options that each of them has a use for.
 
     Args:
-        typed: options of the group.
+        typed: arguments of training.
         selector: 'mix_mode' or 'cutmix_mode'.
         names: of the mix modes or masks.
         asked: the option that names them, for the message.
 
     Raises:
-        ValueError: none of them reads an option.
+        ValueError: none of them has a use for an option.
     """
-    read = {name: read_by(selector, name) for name in names}
     for dest in typed:
-        if not any(dest in own for own in read.values()):
+        if not any(has_use_for(selector, name, dest) for name in names):
             raise ValueError(f'{option_name(dest)} has no effect on any of {asked} {" ".join(names)}')
-    return {name: {dest: value for dest, value in typed.items() if dest in own} for name, own in read.items()}
+    return {name: {dest: value for dest, value in typed.items() if has_use_for(selector, name, dest)} for name in names}
 
 
 def side_by_side(

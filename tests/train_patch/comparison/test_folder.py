@@ -1,6 +1,5 @@
 """The folder of a comparison: which runs belong there, how they are resumed, and when a run counts as finished."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import yaml
 
 from hmix_timm.families import FAMILIES
 from train_patch.common.errors import WrongArguments
-from train_patch.comparison.results import Failure
 from train_patch.mixing import load_mix_families
 
 SCRIPT = Path(__file__).parents[1] / 'launcher' / 'timm_like.py'
@@ -20,7 +18,6 @@ def runs(arguments, plan, tmp_path):
 
     def make(*more):
         comparison = plan([*arguments(tmp_path, *more), '--modes', 'none', 'hmix', '--seeds', '3'])
-        comparison.epochs = comparison.training['epochs']
         return comparison.runs
 
     return make
@@ -91,7 +88,7 @@ def test_runs_with_other_arguments_are_not_mixed_in(runs, more, named):
     other = runs(*more)[0]
     assert named in refusal(other) + '\n'
     other.comparison.claim_folder()  # the record of trained runs stays
-    assert (run.comparison.output / 'comparison.yaml').read_text() == 'script: null\nprocesses: []\n'
+    assert (run.comparison.output / 'comparison.yaml').read_text() == 'script: null\nprocesses: []\nimages: null\n'
 
 
 def test_runs_of_modes_that_are_not_asked_for_now_are_compared_too(runs, arguments, plan, tmp_path):
@@ -126,6 +123,16 @@ def test_runs_of_an_edited_family_are_not_mixed_in(arguments, plan, tmp_path):
     assert 'none seed' not in message  # which has no need of it
 
 
+def test_rows_that_are_not_asked_for_now_may_differ_in_what_varies(arguments, plan, tmp_path):
+    for run in plan(arguments(tmp_path, '--modes', 'hmix', '--seeds', '3', '--vary', 'lr=0.1,0.2')).runs:
+        trained(run)
+    plan(arguments(tmp_path, '--modes', 'none', '--vary', 'lr=0.3')).check_folder()
+    other = plan(arguments(tmp_path, '--modes', 'none', '--vary', 'lr=0.3', '--epochs', '9'))
+    assert 'hmix lr=0.1 seed 3: epochs is 2 there, 9 here' in refusal(other.runs[0])
+    same = plan(arguments(tmp_path, '--modes', 'hmix', '--vary', 'lr=0.1', '--seeds', '3'))
+    assert same.runs[0].read().value == 20.0
+
+
 def test_a_run_with_another_seed_or_script_is_not_mixed_in(runs):
     run = trained(runs()[0], seed=4)
     run.comparison.claim_folder()
@@ -145,7 +152,7 @@ def test_a_folder_without_a_trained_run_is_free(runs):
     other.check_folder()
     other.claim_folder()
     record = yaml.safe_load((run.comparison.output / 'comparison.yaml').read_text())
-    assert record == {'script': None, 'processes': ['--nproc-per-node=2']}
+    assert record == {'script': None, 'processes': ['--nproc-per-node=2'], 'images': None}
 
 
 def test_an_option_that_an_older_version_did_not_record_is_not_compared(runs):
@@ -163,7 +170,7 @@ def test_an_option_that_an_older_version_did_not_record_is_not_compared(runs):
         ('comparison.yaml', 'just text'),
         ('none/seed3/args.yaml', '\x00'),
         ('none/seed3/summary.csv', 'epoch,eval_top1\nfirst,10\n'),
-        *(('none/seed3/finished.json', text) for text in ('', '{"epochs": 2', '[2]', '{}', '{"epochs": 2, "odd": 1}')),
+        ('none/seed3/summary.csv', 'epoch,eval_top1\n0,much\n'),
     ],
 )
 def test_a_damaged_file_is_named(runs, arguments, refused, name, content):
@@ -174,43 +181,49 @@ def test_a_damaged_file_is_named(runs, arguments, refused, name, content):
     assert str(path) in refused(argv, status=1)
 
 
-def test_a_finished_run_keeps_its_result_and_facts(runs):
+def test_a_run_that_was_trained_longer_than_asked_is_finished(runs):
     run = trained(runs()[0])
-    assert run.result() is None
-    run.summary.write_text('epoch,train_loss,eval_top1\n0,1,10\n1,1,30\n2,1,\n3,1,40\n')  # longer than asked for
-    result = run.finish(1.5, 4)
-    assert (result.variant, result.seed, result.curve, result.top1) == ('none', 3, {0: 10, 1: 30, 3: 40}, 40)
-    facts = {'epoch_seconds': 1.5, 'validation_images': None, 'jobs': 1, 'threads': 4}
-    assert json.loads((run.folder / 'finished.json').read_text()) == {'epochs': 4, **facts}
-    assert run.result() == result
+    run.summary.write_text('epoch,train_loss,eval_top1\n0,1,10\n1,1,30\n2,1,\n3,1,40\n')
+    result = run.finish()
+    assert (result.variant, result.seed, result.curve, result.value) == ('none', 3, {0: 10, 1: 30, 3: 40}, 40)
+    assert run.read() == result and result.state == 'finished'
 
 
-def test_a_mark_of_the_first_version_is_read(runs):
-    run = trained(runs()[0])
-    (run.folder / 'finished.json').write_text('{"epochs": 2}')
-    result = run.result()
-    assert (result.top1, result.epoch_seconds, result.validation_images) == (20.0, None, None)
+def test_a_run_of_timms_newest_script_with_many_labels_is_measured_by_its_map(runs):
+    run = by_timms_script(trained(runs()[0]))
+    run.summary.write_text('epoch,train_loss,eval_loss,eval_map,eval_macro_f1\n0,1,1,50,9\n1,1,1,60,9\n')
+    result = run.finish()
+    assert (result.metric, result.value) == ('eval_map', 60)
+    run.comparison.options.metric = 'eval_macro_f1'
+    assert (run.read().metric, run.read().value) == ('eval_macro_f1', 9)
+    run.comparison.options.metric = 'eval_top5'
+    assert run.finish().problem == 'ended without eval_top5 for its last epoch in summary.csv'
+
+
+def test_the_last_epochs_may_be_averaged(runs):
+    run = trained(runs('--epochs', '4')[0], (10.0, 30.0, 20.0, 60.0))
+    run.comparison.options.last = 2
+    assert run.read().curve == {0: 10, 1: 20, 2: 25, 3: 40} and run.read().value == 40
 
 
 def test_a_finished_run_whose_table_was_lost_is_trained_again(runs):
     run = trained(runs()[0])
-    run.finish(1.5, 1)
+    assert run.read().state == 'finished'
     trained(run, (10.0,))
-    assert run.result() is None
+    assert run.read().state == 'unfinished'
 
 
 def test_an_epoch_takes_the_median_of_training_and_its_share_of_a_validation(runs):
     run = trained(runs('--val-interval', '4')[0])
     (run.folder / 'times.csv').write_text('epoch,train_time,eval_time\n3,9,4\n7,2,4\n11,3,2\n')
     # 9 + 4/4 = 10, 2 + 4/4 = 3, 3 + 2/4 = 3.5
-    assert run.finish(None, 1).epoch_seconds == 3.5
+    assert run.finish().epoch_seconds == 3.5
 
 
 def test_a_loss_that_is_not_finite_is_named(runs):
     run = trained(runs()[0])
     run.summary.write_text('epoch,train_loss,eval_loss,eval_top1\n0,0.5,,20\n1,0.5,nan,30\n')
-    assert run.finish(1.5, 1) == Failure('none', 3, 'diverged: eval_loss is nan in epoch 1', run.log)
-    assert not (run.folder / 'finished.json').exists()
+    assert (run.finish().state, run.finish().problem) == ('diverged', 'diverged: eval_loss is nan in epoch 1')
 
 
 @pytest.mark.parametrize(
@@ -244,7 +257,7 @@ def test_the_table_of_timms_script_is_tidied_before_it_appends_and_at_its_end(ru
         b'epoch,train_loss,eval_top1\r\n0,1.5,10.25\r\n1,1.25,20.5\r\n'
         b'epoch,train_loss,eval_top1\r\n1,1.125,21.5\r\n2,1,30\r\n1'
     )
-    for tidy in (run.prepare, lambda: run.finish(1.5, 1)):
+    for tidy in (run.prepare, run.finish):
         run.summary.write_bytes(untidy)
         tidy()
         assert run.summary.read_text() == 'epoch,train_loss,eval_top1\n0,1.5,10.25\n1,1.125,21.5\n2,1,30\n'

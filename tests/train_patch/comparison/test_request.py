@@ -42,7 +42,7 @@ def options_of(words):
 def test_a_dry_run_prints_a_launch_line_for_every_mode_and_seed_and_writes_nothing(elsewhere, lines):
     seen = []
     for words in lines([]):
-        assert words[:5] == ['env', 'OMP_NUM_THREADS=1', sys.executable, '-m', 'train_patch']
+        assert words[:3] == [sys.executable, '-m', 'train_patch']  # nothing of this machine, such as its threads
         options = options_of(words)
         mode, seed = options['--mix-mode'], options['--seed']
         assert options['-c'].endswith('digits.yaml') and Path(options['-c']).is_file()
@@ -88,6 +88,46 @@ def test_masks_of_the_cutmix_slot_are_compared_in_a_folder_of_their_own(work, el
     assert seen == [('bbox', None), ('hmix', '0.25')]
 
 
+def places_of(lines):
+    """Folder of a run → the options in its line that the command line may have varied."""
+    varied = ('--hmix-ratio', '--mix-alpha', '--lr', '--epochs')
+    seen = {}
+    for options in map(options_of, lines):
+        place = Path(options['--output'], options['--experiment'])
+        seen[f'{place.parent.name}/{place.name}'] = {option: options[option] for option in varied if option in options}
+    return seen
+
+
+def test_an_option_varies_where_a_mode_has_a_use_for_it_and_several_make_a_grid(elsewhere, lines):
+    argv = ['--modes', 'none', 'hmix', 'gmix:mix_alpha=0.5', '--seeds', '0', '--mix-alpha', '0.3']
+    assert places_of(lines([*argv, '--vary', 'hmix-ratio=0.25,0.5', '--vary', 'lr=1e-3,2e-3'])) == {
+        **{f'none lr={lr}/seed0': {'--lr': lr} for lr in ('1e-3', '2e-3')},
+        **{
+            f'hmix hmix_ratio={ratio} lr={lr}/seed0': {'--hmix-ratio': ratio, '--mix-alpha': '0.3', '--lr': lr}
+            for ratio in ('0.25', '0.5')
+            for lr in ('1e-3', '2e-3')
+        },
+        **{f'gmix mix_alpha=0.5 lr={lr}/seed0': {'--mix-alpha': '0.5', '--lr': lr} for lr in ('1e-3', '2e-3')},
+    }
+
+
+def test_settings_of_one_mode_beat_the_others_and_what_varies(elsewhere, lines):
+    argv = ['--modes', 'hmix:hmix_ratio=0.5,mix_alpha=0.2', 'hmix', '--vary', 'hmix_ratio=0,1', '--seeds', '0']
+    seen = places_of(lines(argv))
+    assert seen['hmix hmix_ratio=0.5 mix_alpha=0.2/seed0'] == {'--hmix-ratio': '0.5', '--mix-alpha': '0.2'}
+    assert list(seen)[1:] == ['hmix hmix_ratio=0/seed0', 'hmix hmix_ratio=1/seed0']
+
+
+def test_flags_lists_and_names_with_a_slash_vary_too(elsewhere, lines):
+    argv = ['--modes', 'none', '--seeds', '0', '--vary', 'opt_betas=0.5 0.9,0.8 0.9', '--vary', 'model_ema=true,false']
+    words, *_, last = lines(argv)
+    betas = words.index('--opt-betas')
+    assert words[betas + 1 : betas + 4] == ['0.5', '0.9', '--model-ema'] and '--model-ema' not in last
+    assert words[words.index('--output') + 1].endswith('none opt_betas=0.5,0.9 model_ema=true')
+    (words,) = lines(['--modes', 'none', '--seeds', '0', '--vary', 'wandb_project=a/b'])
+    assert words[words.index('--output') + 1].endswith('none wandb_project=a%2Fb')
+
+
 def test_a_family_of_ones_own_is_one_of_the_modes(work, elsewhere, lines):
     family = elsewhere / 'my_masks.py'
     family.write_text(
@@ -122,6 +162,24 @@ def test_a_run_of_many_processes_is_one_of_torchrun_and_paths_are_absolute(elsew
     assert '--resume' not in words and words[words.index('--data-dir') + 1] == '/no where'
 
 
+def test_launch_lines_work_from_any_folder(work, elsewhere, lines):
+    Path('masks.py').write_text(
+        "from hmix_timm import BoxMask, register_family\n@register_family('thin')\n"
+        'def thin(size, lam, options, draws):\n    return BoxMask(lam)\n'
+    )
+    recipe = elsewhere / 'my.yaml'
+    recipe.write_text((work / 'recipe.yaml').read_text() + 'class_map: names.txt\n')
+    argv = ['--mix-families=masks.py', '--modes', 'thin', '--seeds', '0']
+    try:
+        for data in (['--data-dir', 'data'], ['--data-dir=data'], ['data']):
+            (words,) = lines(['my.yaml', *data, *argv])
+            for name in ('data', 'masks.py', 'names.txt'):
+                assert str(elsewhere / name) in words and name not in words
+            assert words[words.index('-c') + 1] == str(recipe)
+    finally:
+        FAMILIES.pop('thin', None)
+
+
 def test_a_mode_or_seed_that_is_given_twice_is_trained_once(elsewhere, lines):
     assert len(lines(['--modes', 'none', 'hmix', 'none', '--seeds', '1', '1'])) == 2
 
@@ -147,8 +205,11 @@ WRONG = [
     (['--seeds', 'one'], 'must be a whole number >= 0, got one'),
     (['--jobs', '0'], 'must be a whole number >= 1, got 0'),
     (['--nproc-per-node', 'many'], 'must be a whole number >= 1, got many'),
-    (['--jobs', '2', '--nproc-per-node', '2'], '--jobs 2 cannot go with --nproc-per-node'),
+    (['--jobs', '2', '--nproc-per-node', '2'], 'not allowed with argument --jobs'),
     (['--jobs', '2', '--device', 'cuda:1'], '--device cuda:1 is one device'),
+    (['--submit-option', 'nodes=2'], '--submit-option needs --submit'),
+    (['--submit', 'local', '--submit-option', 'nodes'], "must be KEY=VALUE, got 'nodes'"),
+    (['--submit', 'local', '--jobs', '2'], 'not allowed with argument --submit'),
     (['--script', 'nowhere/train.py'], '--script nowhere/train.py: no such file'),
     # options of each run, and their abbreviations
     (['--seed', '1'], '--seed cannot be passed through: --seeds'),
@@ -166,6 +227,16 @@ WRONG = [
     (['--modes', 'gmix', 'none', '--hmix-ratio', '0.5'], '--hmix-ratio has no effect on any of --modes gmix none'),
     (['--cutmix', '1', '--cutmix-modes', 'bbox', '--hmix-ratio', '1'], 'on any of --cutmix-modes bbox'),
     (['--hmix-ratio', '1.5'], '--hmix-ratio must be'),
+    (['--modes', 'none', '--vary', 'hmix_ratio=0,1'], '--hmix-ratio has no effect on any of --modes none'),
+    (['--modes', 'none', '--vary', 'mixup_prob=0,1'], '--mixup-prob has no effect on any of --modes none'),
+    (['--vary', 'hmix_ratio=0,2'], '--hmix-ratio must be'),
+    (['--vary', 'seed=0,1'], '--seed cannot be passed through: --seeds'),
+    (['--vary', 'wandb_proj=a'], "training has no option 'wandb_proj'"),
+    (['--modes', 'none', '--vary', 'no_aug=false'], 'the recipe turns no_aug on, and no option turns it off'),
+    (['--vary', 'lr'], "must be KEY=VALUE, got 'lr'"),
+    (['--vary', 'lr=1e-1,0.1'], "rows 'none lr=1e-1' and 'none lr=0.1' would train the same"),
+    (['--modes', 'hmix', 'hmix:hmix_ratio=0.75'], "rows 'hmix' and 'hmix hmix_ratio=0.75' would train the same"),
+    (['--modes', 'hmix:gmix_kernel=paper'], '--gmix-kernel'),
     (['--epochs', 'sixty'], "argument --epochs: invalid int value: 'sixty'"),
     (['--no-such-option', '1'], 'unrecognized arguments: --no-such-option'),
     (['--model', 'test_mambaoot'], 'the nearest is test_mambaout'),

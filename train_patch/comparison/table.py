@@ -1,0 +1,117 @@
+"""Tables of runs that are there, whoever trained them and wherever they lie now: `hmix-compare --table DIR …`."""
+
+import argparse
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hmix_timm.families import FAMILIES
+from hmix_timm.modes import mix_modes
+
+from ..common.errors import WrongArguments
+from ..mixing.asked import TIMMS
+from ..trainer.output import read_table
+from .comparison import RECORD, row_of
+from .reading import RunResult, differences, read_arguments, read_run
+from .results import Results, Row, check_baselines
+
+Found = dict[Path, dict[str, Any]]
+"""Runs: folder → arguments."""
+
+
+def read_results(options: argparse.Namespace) -> list[Results]:
+    """Reads all runs below folders, one `Results` for each recipe.
+
+    Args:
+        options: `table`, the folders: what lies below a comparison's folder is a recipe under its name; if there is
+            one recipe at most, all other runs belong to it. `metric`, `last`, `baseline` and `holm` of the command.
+
+    Raises:
+        WrongArguments: a folder is missing or holds no run, or no run has the metric or baseline.
+        RunError: a file of a run is damaged.
+    """
+    recipes: dict[str, Found] = defaultdict(dict)
+    for word in options.table:
+        files = sorted(Path(word).rglob('args.yaml'))
+        if not files:
+            raise WrongArguments(f'--table {word}: there is no run in it, a folder with an args.yaml')
+        for file in files:
+            arguments = {'seed': 0, **read_arguments(file)}
+            # a moved data set is the same by another path
+            arguments['data_dir'] = Path(arguments.pop('data', None) or arguments.get('data_dir') or '').name
+            parents = file.resolve().parents
+            name = next((folder.name for folder in parents if (folder / RECORD).exists()), '')
+            recipes[name][file.parent] = arguments
+    if len(recipes) == 2 and '' in recipes:
+        others = recipes.pop('')
+        next(iter(recipes.values())).update(others)
+    several = [_results(name or 'runs', found, options) for name, found in recipes.items()]
+    runs = [run for results in several for run in results.runs]
+    if options.metric and not any(run.curve for run in runs):
+        columns = next(iter(read_table(runs[0].folder / 'summary.csv').values()), {})
+        raise WrongArguments(f'--metric {options.metric}: no run has this column; there are {", ".join(columns)}')
+    check_baselines(options.baseline, [row for results in several for row in results.rows])
+    return several
+
+
+def _results(name: str, found: Found, options: argparse.Namespace) -> Results:
+    rows, notes = _rows(found), []
+    runs: dict[tuple[str, int], RunResult] = {}
+    for folder, arguments in found.items():
+        run = read_run(folder, rows[folder].name, arguments, options.metric, options.last)
+        twin = runs.get((run.variant, run.seed))
+        if twin:
+            twin, run = sorted((twin, run), key=lambda one: one.done / (one.epochs or 1))
+            notes.append(f'{run.variant} seed {run.seed} is there twice: {run.folder} is used, and not {twin.folder}')
+        runs[run.variant, run.seed] = run
+    metric = next((run.metric for run in runs.values() if run.state == 'finished'), '')
+    alike = [
+        replace(run, problem=f'has {run.metric} and not {metric}')
+        if run.metric != metric and run.state == 'finished'
+        else run
+        for run in runs.values()
+    ]
+    places = {mode: place for place, mode in enumerate(mix_modes())}
+    ordered = sorted(dict.fromkeys(rows.values()), key=lambda row: places.get(row.mode.split()[0], len(places)))
+    records = {read_arguments(folder.parents[1] / RECORD).get('images') for folder in found}
+    images = records.pop() if len(records) == 1 else None
+    return Results(name, ordered, alike, options.baseline, images, options.last, options.holm, notes=notes)
+
+
+def _rows(found: Found) -> dict[Path, Row]:
+    """The row of each run: a comparison's own, else how it mixes and in what it differs from others that mix so."""
+    colours = {name: one.colour for table in (FAMILIES, mix_modes()) for name, one in table.items()}
+    rows: dict[Path, Row] = {}
+    alike: dict[str, Found] = defaultdict(dict)
+    for folder, arguments in found.items():
+        if re.fullmatch(r'seed\d+', folder.name) and (folder.parents[1] / RECORD).exists():
+            rows[folder] = row_of(folder.parent.name, colours)
+        else:
+            alike[_mixing(arguments)][folder] = arguments
+    for mode, others in alike.items():
+        first = next(iter(others.values()))
+        ignored = {'seed', 'device', *(TIMMS if first.get('mix_mode') else ())}
+        varied = sorted({key for other in others.values() for key in differences(first, other, ignored)})
+        for folder, arguments in others.items():
+            settings = tuple((key, _text(arguments.get(key))) for key in varied)
+            rows[folder] = Row(mode, settings, colours.get(mode.split()[0], Row.colour))
+    return rows
+
+
+def _mixing(arguments: Mapping[str, Any]) -> str:
+    """The mix mode of a run; 'mixup 0.8 + cutmix 1' for one with timm's options alone."""
+    slots = {
+        'mixup': arguments.get('mixup'),
+        arguments.get('cutmix_mode') or 'cutmix': arguments.get('cutmix_minmax') or arguments.get('cutmix'),
+    }
+    own = ' + '.join(f'{name} {_text(value)}' for name, value in slots.items() if value)
+    return arguments.get('mix_mode') or own or 'none'
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ','.join(map(_text, value))
+    return f'{value:g}' if isinstance(value, float) else str(value)

@@ -54,7 +54,7 @@ class Mix(Slot, v2.MixUp):
     the mean of its mask.
 
     Args:
-        mix_mode (str): 'mixup', 'cutmix', 'hmix', 'gmix', or a family of your own.
+        mix_mode (str): 'mixup', 'cutmix', 'stochastic' (one or the other), 'hmix', 'gmix', or a family of your own.
         alpha (float): λ ~ Beta(alpha, alpha), > 0.
         num_classes (int): number of classes, for labels that are class indices.
         labels_getter (Callable): gives the labels of a batch; 'default' looks for them as torchvision does.
@@ -75,14 +75,15 @@ class Mix(Slot, v2.MixUp):
         mode: str = 'batch',
         **options: Any,
     ) -> None:
-        masks = {name: mode.family for name, mode in mix_modes().items() if bool(mode.family) != mode.mixup}
-        check_choice('mix_mode', mix_mode, masks)
+        modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
+        check_choice('mix_mode', mix_mode, modes)
         check_number('alpha', alpha, open_low=True)
         check_choice('mode', mode, ('batch', 'elem'))
         super().__init__(alpha=float(alpha), num_classes=num_classes, labels_getter=labels_getter)
-        if unknown := self._set_family(masks[mix_mode] or 'bbox', options):
+        if unknown := self._set_family(modes[mix_mode].family or 'bbox', options):
             raise TypeError(f'mix_mode {mix_mode!r} has no option {", ".join(unknown)}')
         self.mix_mode, self.mode = mix_mode, mode
+        self._mixups = 0.5 if mix_mode == 'stochastic' else float(modes[mix_mode].mixup)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws λ, then a mask: one of both for the batch, or for each of its images."""
@@ -92,7 +93,8 @@ class Mix(Slot, v2.MixUp):
         return {'masks': masks * (count if self.mode == 'batch' else 1), 'weights': weights}
 
     def _draw(self, size: Size, lam: float) -> tuple[Mask, float]:
-        return (mixup_mask(lam), lam) if self.mix_mode == 'mixup' else self.draw_mask(size, lam, DRAWS)
+        mixup = torch.rand(()).item() < self._mixups if 0.0 < self._mixups < 1.0 else self._mixups
+        return (mixup_mask(lam), lam) if mixup else self.draw_mask(size, lam, DRAWS)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Mixes the images or the labels of a batch; returns anything else as it is."""

@@ -58,6 +58,16 @@ def test_label_weights_are_the_means_of_masks_between_an_image_and_the_one_befor
     assert max(seen) == (1 if mode == 'batch' else 4)
 
 
+def test_stochastic_is_mixup_or_cutmix_for_each_image():
+    x, labels = marked(4, (9, 7))
+    transform, blended = transforms.Mix('stochastic', num_classes=4, mode='elem'), []
+    for _ in range(50):
+        mixed, target = transform(x, labels)
+        torch.testing.assert_close(mixed.mean((2, 3)), target, rtol=0, atol=1e-6)
+        blended += [bool(((image > 0) & (image < 1)).any()) for image in mixed]
+    assert 60 < sum(blended) < 140
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float64, torch.uint8, torch.int64])
 @pytest.mark.parametrize('size', [(9, 7), (75, 80)])
 @pytest.mark.parametrize('name', OWN)
@@ -161,7 +171,7 @@ def test_a_family_of_a_user_mixes_by_its_name_and_with_its_options():
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: transforms.Mix('stochastic'), 'mix_mode must be one of mixup, cutmix, hmix, gmix.*got .stochastic'),
+        (lambda: transforms.Mix('none'), 'mix_mode must be one of mixup, cutmix, stochastic, hmix, gmix.*got .none'),
         (lambda: transforms.HMix(mode='pair'), 'mode must be one of batch, elem'),
         (lambda: transforms.HMix(alpha=0), 'alpha must be a finite number > 0'),
         (lambda: transforms.HMix(hmix_ratio=2), 'hmix_ratio must be a finite number between 0 and 1'),

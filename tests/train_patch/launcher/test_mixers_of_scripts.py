@@ -100,6 +100,40 @@ def test_boxes_that_a_script_puts_in_the_place_of_timms_are_drawn(train):
         assert inside[4:12, 4:12].all() and inside.sum() == 64
 
 
+@pytest.mark.parametrize(
+    ('way', 'before', 'named', 'values'),
+    [
+        ('torchvisions', HMIX, 'CutMix(alpha=1.0, num_classes=5, hmix_ratio=0.75, mix_mode=hmix, mode=batch)', 2),
+        ('torchvisions_choice', '--mix-mode mixup', 'MixUp(alpha=0.8, num_classes=5, mix_mode=mixup, mode=batch)', 1),
+        ('torchvisions', '--cutmix-mode gmix', 'CutMix(alpha=1.0, num_classes=5, gmix_kernel=reference', 99),
+        ('torchvisions_choice', '--mix-mode none', 'no mixing', 0),
+    ],
+)
+def test_torchvisions_mixers_are_replaced_too(train, way, before, named, values):
+    """The partner is torchvision's, the image before; the mask is found by least squares, and its mean is the label."""
+    run = train(way, before=before).passed()
+    assert run.mixing_lines[0].startswith(named) and len(run.mixing_lines) == 1 + way.endswith('choice')
+    batches = run.record()['batches']
+    assert len(batches) == 8
+    for own, labels, mixed, targets, _ in batches:
+        partner, hot = own.roll(1, 0), torch.nn.functional.one_hot(labels, 5)
+        mask = ((own - partner) * (mixed - partner)).sum((0, 1)) / ((own - partner) ** 2).sum((0, 1))
+        torch.testing.assert_close(mixed, mask * own + (1 - mask) * partner, rtol=0, atol=1e-5)
+        torch.testing.assert_close(targets, mask.mean() * hot + (1 - mask.mean()) * hot.roll(1, 0), rtol=0, atol=1e-5)
+        assert len(mask.mul(1e4).round().unique()) <= max(values, 1)
+    assert (mask == 1).all() == (values == 0)
+
+
+def test_torchvisions_mixup_alone_is_not_mixed_by_a_mask_in_cutmixs_place(train):
+    message = train('torchvisions_mixup', before='--cutmix-mode gmix').refused(1)
+    assert 'torchvision.transforms.v2._augment: class MixUp, which is not timm' in message
+
+
+def test_a_check_of_torchvisions_mixers_is_refused(train):
+    message = train('torchvisions', before=CHECKED).refused(1)
+    assert "--mix-check cannot look at torchvision's MixUp and CutMix" in message
+
+
 # Not ours, and refused
 
 
@@ -181,7 +215,6 @@ def test_a_mixer_that_is_always_switched_off_is_no_success(train):
     ('way', 'reason'),
     [
         ('copy', "copied.py: class Mixup, which is not timm's; --mixer copied:Mixup puts ours in its place"),
-        ('torchvisions', 'torchvision.transforms.v2._augment: class CutMix, which is not timm'),
         ('nothing --mixup 0', 'it mixes only where its own --mixup (here 0.0) says so; turn that on'),
     ],
 )

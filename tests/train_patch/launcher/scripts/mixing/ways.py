@@ -167,6 +167,20 @@ def torchvisions(args):
     return lambda x, y, epoch: mixer(x, y)
 
 
+def torchvisions_choice(args):
+    from torchvision.transforms import v2
+
+    mixer = v2.RandomChoice([v2.MixUp(alpha=0.2, num_classes=5), v2.CutMix(num_classes=5)])
+    return lambda x, y, epoch: mixer(x, y)
+
+
+def torchvisions_mixup(args):
+    from torchvision.transforms import v2
+
+    mixer = v2.MixUp(num_classes=5)
+    return lambda x, y, epoch: mixer(x, y)
+
+
 def clones(args):
     """Mixes copies, which the model does not get."""
     mixer = Mixup(**ALPHAS)

@@ -23,7 +23,7 @@ from .command_line import CHECK, CommandLine, OwnParser
 from .mixers import FastCollateMixup, Mixup, put_in_place
 from .others import Replacing, notice_boxes
 from .site.sitecustomize import VARIABLE, reach
-from .torchvisions import put_in_torchvisions_place
+from .torchvisions import launch_transform
 from .watch import Watch, rank
 from .witness import PROBLEM, here, inside, leave, make_folder, take
 from .witness import VARIABLE as WITNESS
@@ -119,8 +119,8 @@ def enter(launch: Launch) -> Watch:
     classes = put_in_place(bases, lambda: launch.overrides, watch.made)
     for mixer in classes.values():
         mixer.witness = here()  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
-    put_in_torchvisions_place(launch.overrides, launch.asked, CHECK in launch.own, watch.made)
-    watch.copies = [Replacing(copy, classes) for copy in launch.copies]
+    transform = launch_transform(launch.overrides, launch.asked, CHECK in launch.own, watch.made)
+    watch.copies = [Replacing(copy, classes, transform) for copy in launch.copies]
     if launch.asked:
         notice_boxes(lambda text: leave(here(), PROBLEM, text))
     watch.start()

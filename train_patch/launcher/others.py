@@ -59,11 +59,12 @@ class Replacing(importlib.abc.MetaPathFinder):
     Args:
         copy: 'module:Class'.
         ours: our classes by the names of timm's.
+        transform: makes ours in the place of a copy of torchvision's.
     """
 
-    def __init__(self, copy: str, ours: dict[str, type]) -> None:
+    def __init__(self, copy: str, ours: dict[str, type], transform: Callable[[type], type]) -> None:
         self.module, _, self.name = copy.partition(':')
-        self.copy, self.ours = copy, ours
+        self.copy, self.ours, self.transform = copy, ours, transform
         self.done = False
         sys.meta_path.insert(0, self)
         if self.module in sys.modules:
@@ -92,7 +93,7 @@ class Replacing(importlib.abc.MetaPathFinder):
             stop(f'--mixer {self.copy}: {module.__file__} has no class {self.name}')
         if different := difference(copy):
             stop(f'--mixer {self.copy}: it is no copy of a mixer of timm: {different}')
-        setattr(module, self.name, self.ours[_kind(copy)])
+        setattr(module, self.name, self.transform(copy) if _is_transform(copy) else self.ours[_kind(copy)])
         self.done = True
 
 
@@ -100,8 +101,17 @@ def _kind(copy: type) -> str:
     return 'FastCollateMixup' if hasattr(copy, '_mix_batch_collate') else 'Mixup'
 
 
+def _is_transform(copy: type) -> bool:
+    """Whether a class takes the arguments of torchvision's `MixUp`, or those that its reference scripts have."""
+    names = {*inspect.signature(copy).parameters}
+    known = {'alpha', 'num_classes', 'num_categories', 'labels_getter', 'p', 'inplace'}
+    return hasattr(copy, 'forward') and 'alpha' in names <= known
+
+
 def difference(copy: type) -> str:
     """Says what of a class differs from timm's mixer, as its user sees it; '' if ours can take its place."""
+    if _is_transform(copy):
+        return ''
     base = getattr(hmix_timm, _kind(copy))
     for method in ('__init__', '__call__'):
         its, ours = (list(inspect.signature(getattr(kind, method)).parameters) for kind in (copy, base))
@@ -126,6 +136,8 @@ def mixers_of_others() -> Iterator[str]:
         instead = f'--mixer {kind.__module__}:{kind.__qualname__} puts ours in its place'
         if kind.__module__ == '__main__' or difference(kind):
             instead = 'import Mixup from timm.data in its place'
+        elif kind.__module__.startswith('torchvision.'):
+            instead = '--mix-mode puts ours in its place'
         yield f"it mixes by {_file_of(kind)}: class {kind.__qualname__}, which is not timm's; {instead}"
 
 

@@ -1,8 +1,10 @@
-"""torchvision's `MixUp` and `CutMix` in a launched script: our transforms, put where scripts look for them."""
+"""torchvision's `MixUp` and `CutMix` in a launched script, and copies of them: our transforms in their place."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torchvision.transforms import v2
 
 from hmix_timm.families import FAMILIES
@@ -12,48 +14,64 @@ from ..common.errors import RunError
 from .witness import MIXED, leave
 
 
-def put_in_torchvisions_place(
+def launch_transform(
     overrides: Mapping[str, Any], asked: str, check: bool, made: Callable[[Any, str], object]
-) -> None:
-    """Puts ours in the place of torchvision's: of both where a mix mode was asked for, of CutMix with a mask alone.
+) -> Callable[[type], type]:
+    """Makes the class that takes the place of a transform, and that of torchvision's own.
+
+    torchvision's are both replaced where a mix mode was asked for, CutMix alone for another mask in its place.
 
     Args:
         overrides: constructor arguments of timm's mixers that replace the script's; without any, nothing is replaced.
         asked: '--mix-mode hmix', '--cutmix-mode gmix', …; '' for '--mix-mode none'.
         check: whether --mix-check was given, which cannot look at them.
         made: is called with each instance, and its repr as the mixer that it is.
+
+    Returns:
+        A function from a class with torchvision's arguments, or those of its reference scripts, to ours.
     """
-    if not overrides:
-        return
-    family = FAMILIES[overrides['cutmix_mode']]
+    family = FAMILIES[overrides.get('cutmix_mode', 'bbox')]
     selector, _, name = (asked or '--mix-mode mixup').partition(' ')
     mix_mode = name if selector == '--mix-mode' else family.mix_mode
-    off = overrides.get('prob') == 0.0
-    alpha_asked = overrides.get('cutmix_alpha') or overrides.get('mixup_alpha')
     options = {keyword: overrides[keyword] for keyword in family.keywords if keyword in overrides}
+    off = overrides.get('prob') == 0.0
 
-    class LaunchMix(Mix):
-        witness, mixup_enabled, _mixed = '', True, False
-        correct_lam = overrides.get('correct_lam', True)
+    def in_place_of(theirs: type) -> type:
+        signature = inspect.signature(theirs)
 
-        def __init__(self, *, alpha: float = 1.0, num_classes: int | None = None, labels_getter: Any = 'default'):
-            if check:
-                raise RunError("--mix-check cannot look at torchvision's MixUp and CutMix")
-            alpha = alpha_asked or alpha
-            super().__init__(
-                mix_mode, alpha=alpha_asked or alpha, num_classes=num_classes, labels_getter=labels_getter, **options
-            )
-            made(self, 'no mixing' if off else repr(self))
+        class LaunchMix(Mix):
+            witness, mixup_enabled, _mixed = '', True, False
+            correct_lam = overrides.get('correct_lam', True)
 
-        def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-            drawn = super().make_params(flat_inputs)
-            if off:
-                return {'masks': [None] * len(drawn['masks']), 'weights': [1.0]}
-            if not self._mixed:
-                self._mixed = True
-                leave(self.witness, MIXED)
-            return drawn
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                if check:
+                    raise RunError(f'--mix-check cannot look at {theirs.__module__}.{theirs.__name__}')
+                bound = signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                given = bound.arguments
+                alpha = overrides.get('cutmix_alpha') or overrides.get('mixup_alpha') or given['alpha']
+                classes = given.get('num_classes', given.get('num_categories'))
+                getter = given.get('labels_getter', 'default')
+                super().__init__(mix_mode, alpha=alpha, num_classes=classes, labels_getter=getter, **options)
+                self.p = 0.0 if off else given.get('p', 1.0)
+                made(self, repr(self))
 
-    for place in ('MixUp', 'CutMix') if selector == '--mix-mode' else ('CutMix',):
-        # under the names by which every process finds its own
-        setattr(v2, place, type(place, (LaunchMix,), {'__module__': v2.__name__}))
+            def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+                drawn = super().make_params(flat_inputs)
+                if self.p < 1.0 and torch.rand(()).item() >= self.p:
+                    return {'masks': [None] * len(drawn['masks']), 'weights': [1.0]}
+                if not self._mixed:
+                    self._mixed = True
+                    leave(self.witness, MIXED)
+                return drawn
+
+        # the name by which every process finds its own
+        LaunchMix.__module__, LaunchMix.__name__, LaunchMix.__qualname__ = theirs.__module__, *[theirs.__name__] * 2
+        return LaunchMix
+
+    if overrides:
+        for place in ('MixUp', 'CutMix') if selector == '--mix-mode' else ('CutMix',):
+            ours = in_place_of(getattr(v2, place))
+            ours.__module__ = v2.__name__
+            setattr(v2, place, ours)
+    return in_place_of

@@ -103,10 +103,26 @@ def test_boxes_that_a_script_puts_in_the_place_of_timms_are_drawn(train):
 @pytest.mark.parametrize(
     ('way', 'before', 'named', 'values'),
     [
-        ('torchvisions', HMIX, 'CutMix(alpha=1.0, num_classes=5, hmix_ratio=0.75, mix_mode=hmix, mode=batch)', 2),
-        ('torchvisions_choice', '--mix-mode mixup', 'MixUp(alpha=0.8, num_classes=5, mix_mode=mixup, mode=batch)', 1),
+        (
+            'torchvisions',
+            HMIX,
+            'CutMix(alpha=1.0, num_classes=5, hmix_ratio=0.75, mix_mode=hmix, mode=batch, p=1.0)',
+            2,
+        ),
+        (
+            'torchvisions_choice',
+            '--mix-mode mixup',
+            'MixUp(alpha=0.8, num_classes=5, mix_mode=mixup, mode=batch, p=1.0)',
+            1,
+        ),
         ('torchvisions', '--cutmix-mode gmix', 'CutMix(alpha=1.0, num_classes=5, gmix_kernel=reference', 99),
-        ('torchvisions_choice', '--mix-mode none', 'no mixing', 0),
+        (
+            'torchvisions_choice',
+            '--mix-mode none',
+            'MixUp(alpha=1.0, num_classes=5, mix_mode=mixup, mode=batch, p=0.0)',
+            0,
+        ),
+        ('random_mixup', f'{HMIX} --mixer copied:RandomMixUp', 'RandomMixUp(alpha=1.0, num_classes=5, hmix_ratio', 2),
     ],
 )
 def test_torchvisions_mixers_are_replaced_too(train, way, before, named, values):
@@ -127,11 +143,12 @@ def test_torchvisions_mixers_are_replaced_too(train, way, before, named, values)
 def test_torchvisions_mixup_alone_is_not_mixed_by_a_mask_in_cutmixs_place(train):
     message = train('torchvisions_mixup', before='--cutmix-mode gmix').refused(1)
     assert 'torchvision.transforms.v2._augment: class MixUp, which is not timm' in message
+    assert '; --mix-mode puts ours in its place' in message
 
 
 def test_a_check_of_torchvisions_mixers_is_refused(train):
     message = train('torchvisions', before=CHECKED).refused(1)
-    assert "--mix-check cannot look at torchvision's MixUp and CutMix" in message
+    assert '--mix-check cannot look at torchvision.transforms.v2._augment.CutMix' in message
 
 
 # Not ours, and refused
@@ -215,6 +232,7 @@ def test_a_mixer_that_is_always_switched_off_is_no_success(train):
     ('way', 'reason'),
     [
         ('copy', "copied.py: class Mixup, which is not timm's; --mixer copied:Mixup puts ours in its place"),
+        ('random_mixup', "copied.py: class RandomMixUp, which is not timm's; --mixer copied:RandomMixUp puts ours"),
         ('nothing --mixup 0', 'it mixes only where its own --mixup (here 0.0) says so; turn that on'),
     ],
 )

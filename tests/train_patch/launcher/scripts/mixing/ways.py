@@ -174,6 +174,11 @@ def torchvisions_choice(args):
     return lambda x, y, epoch: mixer(x, y)
 
 
+def random_mixup(args):
+    mixer = copied.RandomMixUp(5, p=1.0)
+    return lambda x, y, epoch: mixer(x, y)
+
+
 def torchvisions_mixup(args):
     from torchvision.transforms import v2
 

@@ -120,13 +120,14 @@ class ProcessServer:
         arguments = {'module': module, 'argv': [str(word) for word in argv]}
         return self.call('process_server:run_module', arguments, **kwargs)
 
-    def call(self, function, arguments, cwd=None, one_log=False, **environment):
+    def call(self, function, arguments, cwd=None, one_log=False, stdin='', **environment):
         """Starts a process that calls a function, 'package.module:name', with arguments that JSON can hold.
 
         Args:
             function: what to call.
             arguments: its keyword arguments.
             cwd: the process's folder; the checkout by default.
+            stdin: what the process reads there.
             one_log: Whether stdout and stderr go into one file, `stdout`, as in a terminal.
             environment: variables that differ from those of the tests.
         """
@@ -136,10 +137,10 @@ class ProcessServer:
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir()
-        for name in ('stdout', 'stderr'):
-            (folder / name).touch()
+        for name, text in {'stdin': stdin, 'stdout': '', 'stderr': ''}.items():
+            (folder / name).write_text(text)
         request = {'function': function, 'arguments': arguments, 'environment': environment}
-        request |= {'cwd': str(cwd or CHECKOUT), 'stdout': str(folder / 'stdout')}
+        request |= {'cwd': str(cwd or CHECKOUT), 'stdin': str(folder / 'stdin'), 'stdout': str(folder / 'stdout')}
         request['stderr'] = request['stdout'] if one_log else str(folder / 'stderr')
         self.process.stdin.write(json.dumps(request) + '\n')
         self.process.stdin.flush()

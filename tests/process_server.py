@@ -1,7 +1,8 @@
 """Starts Python processes quickly: imports torch and timm once, then forks one process per request.
 
 Reads requests from stdin, a JSON object per line: `function` ("package.module:name") and its `arguments`, `cwd`,
-`environment` (variables that differ from the server's), and the files `stdout` and `stderr`, which may be the same.
+`environment` (variables that differ from the server's), and the files `stdin`, `stdout` and `stderr`, of which the last
+two may be the same.
 Answers each with two lines: {"pid": …} at the start and {"status": …} at the end.
 """
 
@@ -14,7 +15,6 @@ import runpy
 import signal
 import sys
 import threading
-import traceback
 
 TIME_LIMIT = 600  # seconds
 
@@ -44,7 +44,7 @@ def call(request):
     signal.alarm(TIME_LIMIT)
     # a shell that starts the tests in the background has SIGINT ignored, and Python leaves it so
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(request['stdin'], os.O_RDONLY), 0)
     redirect(sys.stdout, request['stdout'])
     redirect(sys.stderr, request['stderr'])
     os.chdir(request['cwd'])
@@ -62,7 +62,7 @@ def end(function, *arguments):
     except SystemExit as ended:
         status = ended.code or 0
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     if isinstance(status, str):
         print(status, file=sys.stderr)
         status = 1

@@ -52,8 +52,14 @@ def shares_of(saliency, grid):
     return (tiles / tiles.sum((1, 2), keepdim=True)).float()
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ('dtype', 'memory_format'),
+    [
+        (torch.float32, torch.contiguous_format),
+        (torch.float64, torch.contiguous_format),
+        (torch.bfloat16, torch.channels_last),
+    ],
+)
 @pytest.mark.parametrize(
     ('size', 'blocks', 't_size', 'grid'),
     [

@@ -46,7 +46,9 @@ def solve(saliency, visible, t_eps=0.8):
 @pytest.mark.parametrize('concentration', [0.03, 1.0])
 @pytest.mark.parametrize('t_eps', [0.05, 0.8])
 def test_it_is_deferred_acceptance_over_all_costs(height, width, concentration, t_eps):
-    problems = random_problems(25, height, width, seed=height * width, concentration=concentration)
+    problems = random_problems(
+        6 if height == 12 else 25, height, width, seed=height * width, concentration=concentration
+    )
     expected = np.stack([deferred_acceptance(s, v, t_eps) for s, v in zip(*problems, strict=True)])
     sources = solve(*problems, t_eps)
     assert (sources != np.arange(height * width)).any() or height == 2

@@ -50,7 +50,7 @@ def test_original_loss_is_the_expectation_over_drawn_mixes(law):
     exact = original_loss(curved_model, x, y, mask_support(LAWS[law], 0.8, 0.8)).item()
     rng = np.random.default_rng(0)
     mixed, labels = [], []
-    for _ in range(6000):
+    for _ in range(2000):
         i, j = rng.integers(len(x), size=2)
         lam = rng.beta(0.8, 0.8)
         _, masks, probability = LAWS[law](lam)

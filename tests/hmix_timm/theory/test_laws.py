@@ -133,12 +133,12 @@ def test_a_listed_support_is_what_the_mixer_does_to_a_batch(name):
     (support,) = mixer_supports(mixer, SIZE, nodes=200)
     assert support.probability.sum().item() == pytest.approx(1.0)
     with numpy_seed(0):
-        weight, first, second = drawn_moments(mixer, 12_000)
+        weight, first, second = drawn_moments(mixer, 4000)
     moments = partner_moments(support)
-    # all of it lies in [0, 1], so that the standard error is below 0.5 / √12000 = 0.0046; the quadrature errs by less
-    assert (support.weight @ support.probability).item() == pytest.approx(weight, abs=0.02)
-    np.testing.assert_allclose(moments.first.numpy(), first, atol=0.02)
-    np.testing.assert_allclose(moments.second.numpy(), second, atol=0.02)
+    # all of it lies in [0, 1], so that the standard error is below 0.5 / √4000 = 0.008; the quadrature errs by less
+    assert (support.weight @ support.probability).item() == pytest.approx(weight, abs=0.025)
+    np.testing.assert_allclose(moments.first.numpy(), first, atol=0.025)
+    np.testing.assert_allclose(moments.second.numpy(), second, atol=0.025)
 
 
 @pytest.mark.parametrize(

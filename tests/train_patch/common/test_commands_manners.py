@@ -3,13 +3,13 @@
 import configparser
 import importlib
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import timm
-from torch.distributed.nn.jit import instantiator
 
 from hmix_timm import __version__
 from train_patch.data.digits import digits_folder
@@ -32,8 +32,7 @@ WORK = {
 LIBRARIES = ('torch', 'timm', 'matplotlib', 'sklearn')
 START = """
 import importlib, json, sys
-program, function, lines, missing = json.loads(sys.argv[1])
-sys.modules.update(dict.fromkeys(missing))  # None is how Python marks a module that cannot be imported
+program, function, lines = json.loads(sys.argv[1])
 module, name = function.split(':')
 for line in lines:
     sys.argv = [program, *line.split()]
@@ -52,26 +51,43 @@ def program(request):
     return request.param
 
 
-def start(program, *lines, missing=(), shell=''):
+def start(program, *lines):
     """Runs the lines of a command one after the other in a new Python."""
-    told = json.dumps([program, COMMANDS[program], lines, missing])
-    words = ['bash', '-c', f'{shell} exec "$@"', 'bash', sys.executable, '-c', START, told]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+    told = json.dumps([program, COMMANDS[program], lines])
+    return subprocess.run([sys.executable, '-c', START, told], capture_output=True, text=True, timeout=120)
+
+
+def run_without(program, line, missing, file_size):
+    """Runs a line without a package, or where no file can be larger than some bytes (None: as it is)."""
+    if missing:
+        for name in [name for name in sys.modules if name.partition('.')[0] == missing]:
+            del sys.modules[name]
+        sys.modules[missing] = None  # how Python marks a module that cannot be imported
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    return run(program, line)
+
+
+def run(program, line):
+    module, name = COMMANDS[program].split(':')
+    sys.argv = [program, *line.split()]
+    return getattr(importlib.import_module(module), name)()
 
 
 @pytest.fixture
-def work(program, image_folder, tmp_path):
+def work(program, processes, image_folder, tmp_path):
     """Runs a line of `WORK`, which is expected to end at once, and returns its status and its last line of stderr."""
     digits_folder()
 
-    def run(shell='', missing=()):
+    def call(missing=None, file_size=None):
         line = WORK[program].format(images=image_folder, out=tmp_path / 'out')
-        done = start(program, line, missing=missing, shell=shell)
+        arguments = {'program': program, 'line': line, 'missing': missing, 'file_size': file_size}
+        done = processes.call(f'{__name__}:run_without', arguments).wait()
         assert 'Traceback' not in done.stderr, done.stderr
         assert [path for path in tmp_path.rglob('out/**/*') if path.is_file() and path.name != '.lock'] == []
-        return done.returncode, done.stderr.splitlines()[-1]
+        return done.status, done.stderr.splitlines()[-1]
 
-    return run
+    return call
 
 
 TYPOS = {
@@ -106,17 +122,13 @@ def test_neither_help_nor_version_nor_a_typo_waits_for_a_library(program):
 
 
 def test_a_full_disk_is_found_and_named_before_the_work(work, program, tmp_path):
-    if program == 'hmix-train' and hasattr(instantiator, '_write'):
-        pytest.skip('this torch writes a file of 2.5 KiB when it is imported')
-    status, line = work(shell='ulimit -f 1;')  # no file beyond 1 KiB: for every user as on a full disk
+    status, line = work(file_size=1024)  # for every user as on a full disk
     assert status in (1, 2) and line.startswith(f'{program}: error: ') and str(tmp_path) in line
 
 
 def run_with_old_timm(program, line):
     timm.__version__ = '0.4.11'
-    module, name = COMMANDS[program].split(':')
-    sys.argv = [program, *line.split()]
-    return getattr(importlib.import_module(module), name)()
+    return run(program, line)
 
 
 def test_a_timm_that_is_too_old_is_named(program, processes, image_folder, tmp_path):
@@ -132,7 +144,7 @@ def test_a_timm_that_is_too_old_is_named(program, processes, image_folder, tmp_p
     [('hmix-preview', 'matplotlib'), ('hmix-figures', 'matplotlib'), ('hmix-compare', 'matplotlib')],
 )
 def test_a_package_that_is_not_installed_is_named(work, program, package):
-    status, line = work(missing=[package])
+    status, line = work(missing=package)
     assert status == 1 and line == f"{program}: error: {package} not installed: pip install 'hmix-timm[demo]'"
 
 

@@ -152,14 +152,20 @@ def test_the_command_line_beats_a_recipe_that_could_not_be_trained(elsewhere, li
     assert len(lines(line)) == 1
 
 
-def test_a_run_of_many_processes_is_one_of_torchrun_and_paths_are_absolute(elsewhere, lines):
-    Path('my train.py').write_text(TIMM_LIKE.read_text())
+def test_a_run_of_many_processes_is_one_of_torchrun_and_paths_are_absolute(elsewhere, lines, monkeypatch):
+    """And the script is asked in an environment in which it loads what it likes."""
+    names = ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+    monkeypatch.delenv(names[0], raising=False)
+    monkeypatch.setenv(names[1], '1')
+    seen = f'print(*map(os.environ.get, {names}), file=open("seen", "w"))\n'
+    Path('my train.py').write_text(TIMM_LIKE.read_text() + seen)
     argv = ['imagenet_resnet50', '--data-dir', '/no where', '--script', 'my train.py', '--modes', 'cutmix']
     (words,) = lines([*argv, '--seeds', '7', '--nproc_per_node', '8', '--output', 'here'])
     assert words[1:6] == ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=8', '-m']
     assert words[6:8] == ['train_patch', str(elsewhere / 'my train.py')]
     assert words[words.index('--output') + 1] == str(elsewhere / 'here' / 'cutmix')
     assert '--resume' not in words and words[words.index('--data-dir') + 1] == '/no where'
+    assert Path('seen').read_text() == 'None 1\n'
 
 
 def test_launch_lines_work_from_any_folder(work, elsewhere, lines):

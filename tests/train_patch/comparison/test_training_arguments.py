@@ -1,5 +1,7 @@
 """Training's own answers before the first run: the resolved arguments, epochs and images, and its refusals."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,19 @@ def test_arguments_are_resolved_as_args_yaml_records_them():
     assert type(first['opt_kwargs']) is dict and 'config' not in first
 
 
-def test_timms_script_resolves_them_itself_with_the_modules_beside_it(tmp_path, monkeypatch):
+@pytest.fixture
+def quick(processes, monkeypatch):
+    """The process that `resolve` starts comes from the tests' server, which has imported torch and timm."""
+
+    def run(command, input, **kwargs):
+        assert command[:2] == [sys.executable, '-m']
+        done = processes.module(*command[2:], stdin=input).wait()
+        return subprocess.CompletedProcess(command, done.status, done.stdout, done.stderr)
+
+    monkeypatch.setattr(subprocess, 'run', run)
+
+
+def test_timms_script_resolves_them_itself_with_the_modules_beside_it(tmp_path, quick):
     (tmp_path / 'this.py').write_text('number = 0.375\n')  # Python has a module of that name: the neighbour goes before
     script = tmp_path / 'train.py'
     said = 'import yaml\nimport this\n\nprint("hello")\n'
@@ -27,14 +41,14 @@ def test_timms_script_resolves_them_itself_with_the_modules_beside_it(tmp_path, 
     assert (second['mix_mode'], second['epochs'], second['fraction'], second['cutmix']) == (None, 2, 0.5, 0.0)
 
 
-def test_a_script_that_is_not_timms_is_refused(tmp_path):
+def test_a_script_that_is_not_timms_is_refused(tmp_path, quick):
     script = tmp_path / 'train.py'
     script.write_text('print("no script of timm")\n')
     with pytest.raises(WrongArguments, match=r'train\.py is not a timm train script'):
         resolve(script, [[]])
 
 
-def test_a_bug_in_a_script_ends_with_its_traceback(tmp_path):
+def test_a_bug_in_a_script_ends_with_its_traceback(tmp_path, quick):
     script = tmp_path / 'train.py'
     script.write_text(TIMM_LIKE.read_text() + '1 / 0\n')
     with pytest.raises(RunError, match=r'(?s)train\.py ends with an error of its own:.*1 / 0.*ZeroDivisionError'):

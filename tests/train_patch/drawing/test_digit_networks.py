@@ -9,6 +9,7 @@ from hmix_timm import Mixup
 from hmix_timm.draws import numpy_seed
 from hmix_timm.theory.gradients import gradient_map
 from train_patch.data.scikit_images import digits
+from train_patch.drawing import digit_networks
 from train_patch.drawing.digit_networks import digit_images, figure5_digits, small_network, train_digits
 from train_patch.mixing import side_by_side
 
@@ -55,7 +56,10 @@ def test_training_step_by_step_leaves_the_generators_alone():
     assert top1 == pytest.approx(100 * right / 797) and top1 > 30
 
 
-def test_figure_5_has_the_mean_over_seeds_for_each_mix_mode():
+def test_figure_5_has_the_mean_over_seeds_for_each_mix_mode(monkeypatch):
+    images, labels = digit_images()
+    monkeypatch.setattr(digit_networks, 'digit_images', lambda: (images[:400], labels[:400]))
+    monkeypatch.setattr(digit_networks, 'TRAIN_IMAGES', 200)
     figure, numbers = figure5_digits(MIXINGS, epochs=1, seeds=2)
     assert [ax.get_title() for ax in figure.axes[:3]] == ['No mixing', 'Mixup, α = 1', 'CutMix, α = 1']
     assert list(numbers) == ['none', 'mixup', 'cutmix'] and list(numbers['mixup']) == ['0', '1', '2', '4', '8', 'top1']

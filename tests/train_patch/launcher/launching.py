@@ -6,7 +6,9 @@ import sys
 import tempfile
 
 import process_server
+import timm.data.auto_augment
 import timm.data.mixup
+import timm.models._features
 
 from train_patch.__main__ import main
 
@@ -18,6 +20,15 @@ def launch(argv, start_method):
         multiprocessing.set_start_method(start_method, force=True)
     sys.argv = ['train_patch', *argv]
     main()
+
+
+def launch_with_newer_timm(argv):
+    """What `python -m train_patch` does where timm lacks names that it does not promise."""
+    for name in [name for name in sys.modules if name.partition('.')[0] in ('hmix_timm', 'train_patch')]:
+        del sys.modules[name]
+    del timm.data.auto_augment._LEVEL_DENOM, timm.models._features.feature_take_indices
+    sys.modules['timm.data.naflex_mixup'] = None
+    process_server.run_module('train_patch', argv)
 
 
 def run_plain(argv):

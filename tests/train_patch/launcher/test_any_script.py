@@ -44,7 +44,7 @@ def test_a_resumed_script_mixes_by_hmix(launch, hmix_run):
     check_hmix(resumed.record()['batches'])
 
 
-@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
+@pytest.mark.parametrize('mode', ['batch', 'elem'])
 def test_without_a_mode_a_run_is_plain_pythons(launch, mode):
     line = f'{OUTPUT} --epochs 2 --mixup-mode {mode} --mixup-prob 0.8'
     plain = launch('', DEIT, line, plain=True).passed().record()['batches']
@@ -166,14 +166,6 @@ def test_a_script_that_does_not_mix_stops_at_its_first_step_and_names_its_option
 def test_a_configuration_that_does_not_mix_stops_the_script(launch):
     message = launch('--mix-mode hmix', SWIN, '--opts AUG.MIXUP 0 AUG.CUTMIX 0').refused(1)
     assert 'configuration' in message and '--mix-mode hmix' in message
-
-
-@pytest.mark.slow
-def test_spawned_processes_that_do_not_mix_stop(launch):
-    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixup 0 --processes 1')
-    assert run.status == 1
-    assert 'about to train without --mix-mode hmix' in run.log
-    assert not (run.folder / 'record0.pt').exists()
 
 
 @pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import venv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ TORCHRUN = f'{PYTHON} -m torch.distributed.run --nproc_per_node 2 --rdzv_backend
 ITSELF = 'none in starting.py itself: the processes that it has started say how they mix'
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def start(launch):
     """Launches a script that starts a command: `start('elsewhere', 'python main.py')`."""
 
@@ -29,33 +30,51 @@ def start(launch):
     return run
 
 
-@pytest.mark.parametrize('way', ['elsewhere', pytest.param('submitit {folder}/jobs', marks=pytest.mark.slow)])
-def test_a_script_that_another_starts_mixes_as_the_launch_says(start, way):
-    if 'submitit' in way:
-        pytest.importorskip('submitit')
-    python = '' if 'submitit' in way else PYTHON
-    run = start(way, f'{python} {DEIT} --output {{folder}} --smoothing 0.1').passed()
-    check_hmix(run.record()['batches'])
-    assert sorted(run.mixing_lines) == [HMIX, ITSELF]
-    assert run.record()['argv'][1:] == ['--output', str(run.folder), '--smoothing', '0.1']
-    assert run.record()['path'] == str(DEIT.parent) or 'submitit' in way
-
-
-def test_a_module_that_a_script_starts_mixes(start):
-    run = start('here', f'{PYTHON} -m packaged.train --output {{folder}}', cwd=SCRIPTS).passed()
-    check_hmix(run.record()['batches'], tolerance=0.01)
-    check_hmix(run.record()['of_the_subclass'], tolerance=0.01)
-
-
-def test_a_process_that_outlives_its_parent_mixes_and_leaves_no_folder(start, tmp_path):
-    run = start('leaving', f'{PYTHON} {DEIT} --output {{folder}}', TMPDIR=str(tmp_path)).passed()
+@pytest.fixture(scope='module')
+def left(start, tmp_path_factory):
+    """A run that was started by a script and outlived it, in a Python with a sitecustomize of its own."""
+    home = tmp_path_factory.mktemp('left')
+    (home / 'temporary').mkdir()
+    venv.create(home / 'venv', symlinks=True)
+    (packages,) = (home / 'venv' / 'lib').glob('*/site-packages')
+    (packages / 'others.pth').write_text('\n'.join(path for path in sys.path if path))
+    (packages / 'sitecustomize.py').write_text("import sys\nprint('own', __name__, *sys.path, flush=True)\n")
+    command = f'{home}/venv/bin/python {DEIT} --output {{folder}} --smoothing 0.1 > {home}/log 2>&1'
+    run = start('leaving', f'sh -c "{command}"', TMPDIR=f'{home}/temporary').passed()
     assert run.mixing_lines == [ITSELF]
-    log = run.folder / 'record0.pt'
     deadline = time.monotonic() + 300
-    while not log.exists() or list(tmp_path.glob('hmix-train-*')):
+    while not (run.folder / 'record0.pt').exists() or list((home / 'temporary').glob('hmix-train-*')):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    return replace(run, log=(home / 'log').read_text())
+
+
+def test_a_script_that_another_starts_mixes_as_the_launch_says(left):
+    check_hmix(left.record()['batches'])
+    assert left.mixing_lines == [HMIX]
+    assert left.record()['argv'][1:] == ['--output', str(left.folder), '--smoothing', '0.1']
+    assert left.record()['path'] == str(DEIT.parent)
+
+
+def test_a_sitecustomize_that_the_childs_python_has_runs_as_before(left):
+    (line,) = (line for line in left.log.splitlines() if line.startswith('own'))
+    assert line.startswith('own sitecustomize') and 'launcher/site' not in line
+
+
+@pytest.mark.slow
+def test_a_job_of_submitit_mixes_as_the_launch_says(start):
+    pytest.importorskip('submitit')
+    run = start('submitit {folder}/jobs', f'{DEIT} --output {{folder}} --smoothing 0.1').passed()
     check_hmix(run.record()['batches'])
+    assert sorted(run.mixing_lines) == [HMIX, ITSELF]
+
+
+@pytest.mark.parametrize('method', ['fork', pytest.param('forkserver', marks=pytest.mark.slow)])
+def test_a_module_that_a_script_starts_and_its_loader_workers_mix(start, method):
+    command = f'{PYTHON} -m packaged.train --output {{folder}} --start-method {method}'
+    run = start('here', command, cwd=SCRIPTS).passed()
+    check_hmix(run.record()['batches'], tolerance=0.01)
+    check_hmix(run.record()['of_the_subclass'], tolerance=0.01)
 
 
 @pytest.mark.slow
@@ -66,25 +85,13 @@ def test_the_processes_of_a_torchrun_that_a_script_starts_mix(start):
     assert run.mixing_lines.count(HMIX) == 1
 
 
-def test_a_sitecustomize_that_the_childs_python_has_runs_as_before(start, tmp_path):
-    venv.create(tmp_path / 'venv', symlinks=True)
-    (packages,) = (tmp_path / 'venv' / 'lib').glob('*/site-packages')
-    (packages / 'others.pth').write_text('\n'.join(path for path in sys.path if path))
-    (packages / 'sitecustomize.py').write_text("import sys\nprint('own', __name__, *sys.path, flush=True)\n")
-    run = start('elsewhere', f'{tmp_path}/venv/bin/python {DEIT} --output {{folder}}').passed()
-    check_hmix(run.record()['batches'])
-    (line,) = (line for line in run.log.splitlines() if line.startswith('own'))
-    assert line.startswith('own sitecustomize') and 'launcher/site' not in line
-
-
-@pytest.mark.parametrize('written', ['--mix-families {} --mix-mode left', '--mix-families={} --mix-mode left'])
-def test_a_timm_script_that_a_script_starts_is_run_as_the_launcher_runs_it(start, image_folder, tmp_path, written):
+def test_a_timm_script_that_a_script_starts_is_run_as_the_launcher_runs_it(start, image_folder, tmp_path):
     (tmp_path / 'mine.py').write_text(
         "from hmix_timm import BoxMask, register_family\n@register_family('left')\n"
         'def left(size, lam, options, draws):\n    return BoxMask(lam)\n'
     )
     line = f'{PYTHON} -u {LIKE} --data-dir {image_folder} --num-classes 4 --output {{folder}} --epochs 1'
-    run = start('elsewhere', line, before=written.format('mine.py'), cwd=tmp_path).passed()
+    run = start('elsewhere', line, before='--mix-families=mine.py --mix-mode left', cwd=tmp_path).passed()
     assert run.mixing_lines[0].startswith('FastCollateMixup(Left(')
     assert 'mix_mode: left' in (run.folder / 'run' / 'args.yaml').read_text()
 
@@ -118,31 +125,41 @@ def test_only_programs_that_may_train_are_taken_for_it(start, command):
         assert run.passed().mixing_lines == [ITSELF]
 
 
-@pytest.mark.parametrize(('line', 'reason'), [
-    ('--mixup 0 --cutmix 0', 'about to train without --mix-mode hmix'),
-    ('--eval', 'main.py has ended, and --mix-mode hmix had no effect'),
-])  # fmt: skip
-def test_a_process_that_does_not_mix_ends_with_an_error_of_its_own(start, line, reason):
-    run = start('elsewhere', f'{PYTHON} {DEIT} --output {{folder}} {line}')
-    assert run.status == 1 and reason in run.log
-    assert not (run.folder / 'record0.pt').exists()
+# Each but the last is a process that imports timm by one of the names; torch is imported once, for it takes long.
+UNMIXED = """
+import importlib, os, torch, torchvision
+names = ['hmix_timm.naflex', 'train_patch.launcher.mixers', 'timm.data.mixup', 'timm']
+for name in names:
+    if name == names[-1] or os.fork() == 0:
+        break
+    print('ended', os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+importlib.import_module(name)
+from timm.data import Mixup
+import timm.data.mixup
+assert timm.data.mixup.Mixup is Mixup
+print('made', repr(Mixup(num_classes=5)), flush=True)
+if name == names[0]:
+    torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1).step()
+    print('trained')
+"""
 
 
-@pytest.mark.parametrize('method', ['spawn', 'forkserver'])
-def test_workers_of_a_process_that_a_script_starts_mix(start, method):
-    command = f'{PYTHON} -m packaged.train --output {{folder}} --start-method {method}'
-    run = start('here', command, cwd=SCRIPTS).passed()
-    check_hmix(run.record()['batches'], tolerance=0.01)
+@pytest.fixture(scope='module')
+def unmixed(start, tmp_path_factory):
+    """Processes that make a mixer and do not call it; the first of them trains."""
+    child = tmp_path_factory.mktemp('unmixed') / 'child.py'
+    child.write_text(UNMIXED)
+    return start('elsewhere', f'{PYTHON} {child}')
 
 
-def test_a_process_reaches_timm_by_whatever_it_imports_first(start, tmp_path):
-    for name in ('timm', 'hmix_timm.naflex', 'train_patch.launcher.mixers', 'timm.data.mixup'):
-        (tmp_path / 'child.py').write_text(
-            f'import {name}\nfrom timm.data import Mixup\nimport timm.data.mixup\n'
-            'assert timm.data.mixup.Mixup is Mixup\nprint("made", repr(Mixup(num_classes=5)))\n'
-        )
-        run = start('elsewhere', f'{PYTHON} {tmp_path}/child.py')
-        assert f'made {HMIX}' in run.log, name
+def test_a_process_reaches_timm_by_whatever_it_imports_first(unmixed):
+    assert unmixed.log.count(f'made {HMIX}') == 4, unmixed.log
+
+
+def test_a_process_that_does_not_mix_ends_with_an_error_of_its_own(unmixed):
+    assert (unmixed.status, unmixed.log.count('ended 1\n')) == (1, 3), unmixed.log
+    assert unmixed.log.count('child.py has ended, and --mix-mode hmix had no effect') == 3
+    assert unmixed.log.count('about to train without --mix-mode hmix') == 1 and 'trained' not in unmixed.log
 
 
 def test_a_plain_python_starts_with_few_modules_more(start, tmp_path):

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from .conftest import SCRIPTS, check_hmix, mask_of
 MIXING = SCRIPTS / 'mixing' / 'main.py'
 HMIX = '--mix-mode hmix'
 CHECKED = f'{HMIX} --mix-check'
-START_METHODS = pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 
 
 @pytest.fixture
@@ -63,8 +61,10 @@ def test_a_scripts_own_call_may_mix_by_elements(train):
     assert 'HMix' in line and 'mode=elem' in line
 
 
-@START_METHODS
-@pytest.mark.parametrize('way', ['timms', 'own_call'])
+@pytest.mark.parametrize(
+    ('way', 'method'),
+    [('timms', 'fork'), ('own_call', 'fork'), pytest.param('own_call', 'spawn', marks=pytest.mark.slow)],
+)
 def test_loader_workers_may_reach_our_methods_in_their_own_way(train, way, method):
     run = train(way, f'--start-method {method}', before=CHECKED).passed()
     check_hmix(run.record()['batches'], tolerance=0.01)
@@ -187,13 +187,13 @@ def test_a_second_mixer_is_named_with_file_and_line(train):
     assert f'{MIXING.parent}/ways.py, line {line})' in train('two').refused(1)
 
 
-@START_METHODS
 @pytest.mark.parametrize(
-    ('way', 'named'),
+    ('way', 'named', 'method'),
     [
-        ('own_hook', 'ways.CollateOwnHook._mix_batch_collate mixes by itself'),
-        ('own_box', 'ways.CollateOwnBox.__call__ mixes by itself'),
-        ('two', 'a second mixer'),
+        ('own_hook', 'ways.CollateOwnHook._mix_batch_collate mixes by itself', 'fork'),
+        ('own_box', 'ways.CollateOwnBox.__call__ mixes by itself', 'fork'),
+        ('two', 'a second mixer', 'fork'),
+        pytest.param('own_box', 'ways.CollateOwnBox.__call__ mixes by itself', 'spawn', marks=pytest.mark.slow),
     ],
 )
 def test_the_same_in_loader_workers(train, way, named, method):
@@ -306,15 +306,12 @@ def test_a_script_of_timms_shape_may_run_as_any_other(launch, tmp_path, parser, 
 
 
 @pytest.mark.parametrize('before', ['', 'import sys\n'])
-def test_a_scripts_traceback_is_the_one_of_python(tmp_path, before):
+def test_a_scripts_traceback_is_the_one_of_python(launch, tmp_path, before):
     script = tmp_path / 'fails.py'
     script.write_text(f"{before}def fail():\n    raise ValueError('no data')\nfail()\n")
-    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[3])}
-    ours, pythons = (
-        subprocess.run([sys.executable, *words, str(script)], capture_output=True, text=True, env=environment)
-        for words in (['-m', 'train_patch', '--mix-mode', 'hmix'], [])
-    )
-    assert (ours.returncode, ours.stderr) == (pythons.returncode, pythons.stderr)
+    ours = launch(HMIX, script)
+    pythons = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert (ours.status, ours.log) == (pythons.returncode, pythons.stderr)
 
 
 def test_a_folder_runs_by_its_main_module(launch, tmp_path):

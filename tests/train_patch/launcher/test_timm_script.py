@@ -260,24 +260,14 @@ def test_the_padded_crop_is_used_with_and_without_puzzlemix(train, tmp_path, lin
     assert padded == again != plain
 
 
-NEWER_TIMM = """
-import sys, timm.data.auto_augment, timm.models._features
-del timm.data.auto_augment._LEVEL_DENOM, timm.models._features.feature_take_indices
-sys.modules['timm.data.naflex_mixup'] = None
-"""
-
-
 @pytest.mark.parametrize(('line', 'status', 'said'), [('', 0, 'Mixing: '), ('--naflex-loader', 2, '--naflex-loader')])
 def test_names_that_a_newer_timm_may_take_away_stop_only_what_needs_them(
-    image_folder, tmp_path, run_environment, line, status, said
+    image_folder, tmp_path, processes, line, status, said
 ):
-    (tmp_path / 'sitecustomize.py').write_text(NEWER_TIMM)
-    command = f'{LIKE} --mix-mode hmix --data-dir {image_folder} --num-classes 4 --epochs 1 --output {tmp_path} {line}'
-    environment = {**run_environment, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{Path(__file__).parents[3]}'}
-    done = subprocess.run(
-        [sys.executable, '-m', 'train_patch', *command.split()], capture_output=True, text=True, env=environment
-    )
-    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    line = f'--mix-mode hmix --data-dir {image_folder} --num-classes 4 --epochs 1 --output {tmp_path} {line}'
+    function = 'tests.train_patch.launcher.launching:launch_with_newer_timm'
+    done = processes.call(function, {'argv': [str(LIKE), *line.split()]}).wait()
+    assert (done.status, said in done.stderr) == (status, True), done.stderr
 
 
 def test_images_that_puzzlemix_cannot_cut_end_the_run_before_training(train):

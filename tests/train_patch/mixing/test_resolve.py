@@ -311,7 +311,7 @@ def typed_of(values):
     return {k: v for k, v in values.items() if v is not None and not (k == 'mix_literal' and v is False)}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(typed=GIVEN.map(typed_of), recipe=GIVEN)
 def test_whatever_is_given_is_refused_or_makes_a_mixer(typed, recipe):
     """Plain values, the same when read back, and a mixer that mixes; or a ValueError."""
@@ -330,7 +330,7 @@ def test_whatever_is_given_is_refused_or_makes_a_mixer(typed, recipe):
     assert torch.isfinite(images).all() and torch.isfinite(target).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(recipe=SOUND)
 def test_the_same_mixer_from_a_recipe_and_from_a_command_line(recipe):
     def made(*given):

@@ -40,12 +40,11 @@ def copied(image_folder, folder, times):
     [
         (
             2,
-            '-j 1 -b 4 --aa rand-m9-mstd0.5 --model-ema --mix-mode cutmix --mixup-off-epoch 1 --epochs 2',
+            '-j 0 -b 4 --aa rand-m9-mstd0.5 --model-ema --mix-mode cutmix --mixup-off-epoch 1 --epochs 2',
         ),
         (
             4,
-            '-j 0 -b 9 --mix-mode hmix --grad-accum-steps 2 --aug-repeats 2 --dist-bn broadcast --amp '
-            '--amp-dtype bfloat16 --no-ddp-bb --epochs 1',
+            '-j 0 -b 9 --mix-mode hmix --grad-accum-steps 2 --aug-repeats 2 --dist-bn broadcast --no-ddp-bb --epochs 1',
         ),
     ],
 )
@@ -102,7 +101,9 @@ def test_a_data_set_too_small_for_repeated_augmentation_is_named(lean, tmp_path)
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_its_checkpoint_is_resumed(image_folder, run_environment, lean, tmp_path):
     folder, log = tmp_path / 'run', tmp_path / 'run.log'
-    process = torchrun(image_folder, run_environment, folder, '-b 8 -j 1 --epochs 100000 --checkpoint-hist 1')
+    process = torchrun(
+        image_folder, run_environment, folder, '-b 8 -j 1 --mix-mode hmix --epochs 100000 --checkpoint-hist 1'
+    )
     while not read_table(folder / 'summary.csv'):
         assert process.poll() is None, log.read_text()[-3000:]
         time.sleep(0.05)
@@ -117,5 +118,5 @@ def test_a_killed_process_ends_the_run_and_its_checkpoint_is_resumed(image_folde
         time.sleep(0.1)
     assert not left, 'loader workers outlive the run'
     done = len(read_table(folder / 'summary.csv'))
-    run = lean(folder, f'-b 8 --epochs {done + 1} -j 0 --resume auto')  # on one process now
+    run = lean(folder, f'-b 8 --mix-mode hmix --epochs {done + 1} -j 0 --resume auto')  # on one process now
     assert [int(row['epoch']) for row in run.rows] == list(range(done + 1))

@@ -137,29 +137,30 @@ importlib.import_module(name)
 from timm.data import Mixup
 import timm.data.mixup
 assert timm.data.mixup.Mixup is Mixup
-print('made', repr(Mixup(num_classes=5)), flush=True)
 if name == names[0]:
     torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1).step()
     print('trained')
+print('made', Mixup(num_classes=5), flush=True)
 """
 
 
 @pytest.fixture(scope='module')
 def unmixed(start, tmp_path_factory):
-    """Processes that make a mixer and do not call it; the first of them trains."""
+    """Processes that make a mixer and do not call it, and the first of them, which makes none and trains."""
     child = tmp_path_factory.mktemp('unmixed') / 'child.py'
     child.write_text(UNMIXED)
     return start('elsewhere', f'{PYTHON} {child}')
 
 
 def test_a_process_reaches_timm_by_whatever_it_imports_first(unmixed):
-    assert unmixed.log.count(f'made {HMIX}') == 4, unmixed.log
+    assert unmixed.log.count(f'\nmade {HMIX}\n') == 3, unmixed.log
+    assert unmixed.log.count('about to train without --mix-mode hmix') == 1, unmixed.log
 
 
 def test_a_process_that_does_not_mix_ends_with_an_error_of_its_own(unmixed):
     assert (unmixed.status, unmixed.log.count('ended 1\n')) == (1, 3), unmixed.log
-    assert unmixed.log.count('child.py has ended, and --mix-mode hmix had no effect') == 3
-    assert unmixed.log.count('about to train without --mix-mode hmix') == 1 and 'trained' not in unmixed.log
+    assert unmixed.log.count('child.py has ended, and --mix-mode hmix had no effect') >= 3
+    assert 'about to train without --mix-mode hmix' in unmixed.log and 'trained' not in unmixed.log
 
 
 def test_a_plain_python_starts_with_few_modules_more(start, tmp_path):

@@ -9,8 +9,9 @@ Perspective", NeurIPS 2022, https://arxiv.org/abs/2208.09913.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .families import register_family
-from .masks import BoxMask, DenseMask, ProductMask
+from .draws import Draws
+from .families import Option, register_family
+from .masks import BoxMask, DenseMask, Mix, ProductMask, Resized
 
 if TYPE_CHECKING:
     from .mixup import FastCollateMixup, Mixup
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 __all__ = [
     'BoxMask',
     'DenseMask',
+    'Draws',
     'FastCollateMixup',
+    'Mix',
     'Mixup',
     'NaFlexMixup',
+    'Option',
     'ProductMask',
     'PuzzleMix',
+    'Resized',
     'input_gradient',
     'register_family',
 ]

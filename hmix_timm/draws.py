@@ -17,10 +17,17 @@ from .masks import Box, Size
 
 
 class Draws:
-    """Draws from numpy's global generator, as timm's `Mixup` does, in the order in which the methods are called."""
+    """The random numbers of a mask, in the order in which the methods are called.
+
+    These come from numpy's global generator, as in timm's `Mixup`.
+    """
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
-        """The installed timm's CutMix box: its sides are √(1 − lam) of the image's, or between `minmax` of them."""
+        """The installed timm's CutMix box: its sides are √(1 − lam) of the image's, or between `minmax` of them.
+
+        Returns:
+            yl, yh, xl, xh in pixels, the upper ends exclusive; cut off at the borders.
+        """
         from . import private
 
         return private.cutmix_box(size, lam, minmax)
@@ -30,9 +37,13 @@ class Draws:
         y = np.random.randint(0, size[0])
         return y, np.random.randint(0, size[1])
 
-    def beta(self, gamma: float) -> float:
-        """A number ~ Beta(gamma, gamma), such as HMix's ratio."""
-        return np.random.beta(gamma, gamma)
+    def scalar(self) -> float:
+        """A number, uniform in [0, 1)."""
+        return np.random.random_sample()
+
+    def beta(self, a: float, b: float | None = None) -> float:
+        """A number ~ Beta(a, b), b = a if None."""
+        return np.random.beta(a, a if b is None else b)
 
     def uniform(self, n: int) -> np.ndarray:
         """n numbers, uniform in [0, 1), float64."""
@@ -45,6 +56,10 @@ class Draws:
     def integers(self, low: int, high: int) -> int:
         """A whole number, uniform from low to high − 1."""
         return np.random.randint(low, high)
+
+    def permutation(self, n: int) -> np.ndarray:
+        """The numbers from 0 to n − 1 in random order, int64."""
+        return np.random.permutation(n)
 
 
 class NaFlexDraws(Draws):
@@ -61,10 +76,13 @@ class NaFlexDraws(Draws):
         y = random.randint(0, size[0] - 1)
         return y, random.randint(0, size[1] - 1)
 
-    def beta(self, gamma: float) -> float:
+    def scalar(self) -> float:
+        return self.uniform(1).item()
+
+    def beta(self, a: float, b: float | None = None) -> float:
         import torch
 
-        return torch.distributions.Beta(gamma, gamma).sample().item()
+        return torch.distributions.Beta(a, a if b is None else b).sample().item()
 
     def uniform(self, n: int) -> np.ndarray:
         import torch
@@ -78,6 +96,11 @@ class NaFlexDraws(Draws):
 
     def integers(self, low: int, high: int) -> int:
         return random.randrange(low, high)
+
+    def permutation(self, n: int) -> np.ndarray:
+        import torch
+
+        return torch.randperm(n).numpy()
 
 
 NUMPY_DRAWS = Draws()
@@ -117,7 +140,7 @@ class PlacedDraws(Draws):
     def _refuse(self, *given: Any) -> Any:
         raise NotEnumerable('numbers besides a box or a centre')
 
-    beta = uniform = normal = integers = _refuse  # type: ignore[assignment]
+    scalar = beta = uniform = normal = integers = permutation = _refuse  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

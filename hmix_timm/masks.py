@@ -6,6 +6,8 @@ label weight is the mean of M. Of the three kinds only the last one is an H × W
 * `BoxMask`: 0 in a box, one value outside (Mixup has an empty box, CutMix has 1 outside, HMix has both);
 * `ProductMask`: a constant plus the product of a column and a row profile (GMix: a Gaussian is separable);
 * `DenseMask`: any array.
+
+A `Mix` is one of them and says beside it what of the partner is shown.
 """
 
 import math
@@ -82,21 +84,63 @@ class DenseMask:
     """M = any array.
 
     Args:
-        values: shape (H, W), floating or boolean, in [0, 1].
+        values: shape (H, W), floating, in [0, 1]; or boolean, and then pixels are copied, which is faster.
     """
 
     values: np.ndarray
 
     def mean(self, size: Size) -> float:
         """Mean of M over the image."""
-        return float(self.values.mean(dtype=np.float64))
+        values = self.values
+        return np.count_nonzero(values) / values.size if values.dtype == bool else float(values.mean(dtype=np.float64))
+
+    def factors(self, size: Size) -> None:
+        """None: an array has none."""
 
     def array(self, size: Size) -> np.ndarray:
         """The mask as an array of shape (H, W), float64."""
         return np.asarray(self.values, dtype=np.float64)
 
 
-Mask = BoxMask | ProductMask | DenseMask
+@dataclass(frozen=True, eq=False)
+class Resized:
+    """The whole partner, resized into a box; around the box, the partner as it is.
+
+    Row y of a box of h rows shows row ⌊y H / h⌋ of the partner, as torch's `interpolate` with mode 'nearest' does.
+
+    Args:
+        box: where it is shown.
+    """
+
+    box: Box
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """A mask, and what of the partner is shown under it: `x̃ = M ⊙ x_i + (1 − M) ⊙ T(x_j)`.
+
+    Args:
+        mask: M.
+        partner: T; None shows the partner as it is.
+    """
+
+    mask: 'BoxMask | ProductMask | DenseMask'
+    partner: Resized | None = None
+
+    def mean(self, size: Size) -> float:
+        """Mean of M over the image."""
+        return self.mask.mean(size)
+
+    def factors(self, size: Size) -> tuple[float, np.ndarray, np.ndarray] | None:
+        """Those of M."""
+        return self.mask.factors(size)
+
+    def array(self, size: Size) -> np.ndarray:
+        """M as an array of shape (H, W), float64."""
+        return self.mask.array(size)
+
+
+Mask = BoxMask | ProductMask | DenseMask | Mix
 
 
 def _expanded(mask: BoxMask | ProductMask, size: Size) -> np.ndarray:
@@ -119,10 +163,14 @@ def problem_with(mask: object, size: Size) -> str | None:
 
     It looks at the extremes of a box or of two profiles, which takes a few microseconds, and at all values of an array.
     """
+    if isinstance(mask, Mix):
+        shown = mask.partner
+        if not isinstance(shown, (Resized, type(None))):
+            return f'its partner is a {type(shown).__name__}, neither Resized nor None'
+        return (shown and _problem_with_box(shown.box, size)) or problem_with(mask.mask, size)
     if isinstance(mask, BoxMask):
-        yl, yh, xl, xh = mask.box
-        if not (0 <= yl <= yh <= size[0] and 0 <= xl <= xh <= size[1]):
-            return f'its box {mask.box} does not lie in {size[0]}×{size[1]} pixels'
+        if problem := _problem_with_box(mask.box, size):
+            return problem
         extremes = [float(mask.outside)]
     elif isinstance(mask, (ProductMask, DenseMask)):
         arrays = [mask.values] if isinstance(mask, DenseMask) else [mask.y, mask.x]
@@ -136,12 +184,19 @@ def problem_with(mask: object, size: Size) -> str | None:
         if isinstance(mask, ProductMask):
             extremes = [float(mask.offset) + y * x for y in extremes for x in others[0]]
     else:
-        return f'it is a {type(mask).__name__}, neither BoxMask nor ProductMask nor DenseMask'
+        return f'it is a {type(mask).__name__}, no BoxMask, ProductMask, DenseMask or Mix'
     if not math.isfinite(sum(extremes)):
         return 'it has values that are not finite'
     if min(extremes) < -1e-6 or max(extremes) > 1.0 + 1e-6:
         return f'it has values from {min(extremes):g} to {max(extremes):g}, outside [0, 1]'
     return None
+
+
+def _problem_with_box(box: Box, size: Size) -> str | None:
+    yl, yh, xl, xh = box
+    if 0 <= yl <= yh <= size[0] and 0 <= xl <= xh <= size[1]:
+        return None
+    return f'its box {box} does not lie in {size[0]}×{size[1]} pixels'
 
 
 def mixup_mask(lam: float) -> BoxMask:

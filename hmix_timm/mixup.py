@@ -30,10 +30,10 @@ def describe(mixer: Any) -> str:
     if mixer.mixup_alpha > 0:
         slots.append(f'Mixup(alpha={mixer.mixup_alpha:g})')
     if mixer.cutmix_alpha > 0:
-        minmax = mixer.cutmix_minmax
-        drawn = f'alpha={mixer.cutmix_alpha:g}' if minmax is None else f'minmax={tuple(minmax)}'
-        options = mixer.family.describe(vars(mixer))
-        slots.append(f'{mixer.family.title}({drawn}{", " if options else ""}{options})')
+        family, minmax = mixer.family, mixer.cutmix_minmax
+        alpha = f'alpha={mixer.cutmix_alpha:g}' if family.takes_lam else ''
+        drawn = alpha if minmax is None else f'minmax={tuple(minmax)}'
+        slots.append(f'{family.title}({", ".join(filter(None, [drawn, family.describe(vars(mixer))]))})')
     text = ' | '.join(slots) + (f', switch_prob={mixer.switch_prob:g}' if len(slots) == 2 else '')
     return text if mixer.correct_lam else f'{text}, correct_lam=False'
 
@@ -112,7 +112,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         soft_labels: bool = False,
         **options: Any,
     ) -> None:
-        timm_kwargs = self._set_family(cutmix_mode, options)
+        timm_kwargs = self._set_family(cutmix_mode, options, correct_lam)
         check_choice('mode', mode, MODES)
         check_mixer(
             self.family, mixup_alpha, cutmix_alpha, cutmix_minmax, prob, switch_prob, label_smoothing, num_classes
@@ -161,14 +161,16 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
     if 'bool' not in vars(np):
         _params_per_elem = private.params_per_elem
 
-    def _draw_batch(self, size: Size, draw_for_unmixed: bool = False) -> tuple[Mask | None, float]:
+    def _draw_batch(self, size: Size, images: Any = None, draw_for_unmixed: bool = False) -> tuple[Mask | None, float]:
         """One mask and label weight for the whole batch; None where the batch stays as it is."""
         lam, use_cutmix = self._params_per_batch()
         if use_cutmix and (lam != 1.0 or draw_for_unmixed):
-            return self.draw_mask(size, lam)
+            return self.draw_mask(size, lam, images=self._pair(images))
         return (mixup_mask(lam), lam) if lam != 1.0 else (None, 1.0)
 
-    def _draw_each(self, mode: str, batch_size: int, size: Size) -> tuple[list[Mask | None], np.ndarray]:
+    def _draw_each(
+        self, mode: str, batch_size: int, size: Size, images: Any = None
+    ) -> tuple[list[Mask | None], np.ndarray]:
         """A mask and a label weight for each sample: in pairs the same for both, in halves for the first half alone.
 
         The middle sample of an odd batch is its own partner and stays as it is, as do those of the second half.
@@ -183,7 +185,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
             if lam == 1.0:
                 masks.append(None)
             elif use_cutmix[i]:
-                mask, lam_batch[i] = self.draw_mask(size, lam, options=options)
+                mask, lam_batch[i] = self.draw_mask(size, lam, options=options, images=self._pair(images, i))
                 masks.append(mask)
             else:
                 masks.append(mixup_mask(lam))
@@ -194,7 +196,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
 
     def _mix_batch(self, x: torch.Tensor) -> float:
         """Mixes a batch in place with one mask. Returns its label weight."""
-        mask, lam = self._draw_batch(_size(x))
+        mask, lam = self._draw_batch(_size(x), x)
         blend.mix_(x, [mask] * len(x))
         return lam
 
@@ -207,7 +209,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         return self._mix_each('elem', x)
 
     def _mix_each(self, mode: str, x: torch.Tensor) -> torch.Tensor:
-        masks, lam = self._draw_each(mode, len(x), _size(x))
+        masks, lam = self._draw_each(mode, len(x), _size(x), x)
         blend.mix_(x, masks)
         # float32 for half-precision images too: a label weight of half precision would be off by up to 5e-4
         return blend.to_device(lam.astype(np.float64 if x.dtype == torch.float64 else np.float32), x.device)[:, None]
@@ -290,8 +292,9 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
     def _mix_batch_collate(self, output: torch.Tensor, batch: Batch) -> float:
         """Mixes samples into output with one mask. Returns its label weight."""
         # timm draws its box here even where λ came out as 1
-        mask, lam = self._draw_batch(_size(output), draw_for_unmixed=True)
-        _mix_into(output, batch, [mask] * len(batch))
+        images = _arrays(batch)
+        mask, lam = self._draw_batch(_size(output), images, draw_for_unmixed=True)
+        _mix_into(output, images, [mask] * len(batch))
         return lam
 
     def _mix_pair_collate(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -307,8 +310,9 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
         return self._mix_each_collate('half' if half else 'elem', output, batch)
 
     def _mix_each_collate(self, mode: str, output: torch.Tensor, batch: Batch) -> torch.Tensor:
-        masks, lam = self._draw_each(mode, len(batch), _size(output))
-        _mix_into(output, batch, masks[: len(output)])
+        images = _arrays(batch)
+        masks, lam = self._draw_each(mode, len(batch), _size(output), images)
+        _mix_into(output, images, masks[: len(output)])
         return torch.from_numpy(lam.astype(np.float32))[:, None]
 
     def __call__(  # type: ignore[override]  # a collate function, in timm too
@@ -363,8 +367,11 @@ def _check_samples(batch: Batch) -> None:
             )
 
 
-def _mix_into(output: torch.Tensor, batch: Batch, masks: Sequence[Mask | None]) -> None:
-    images = [sample[0].numpy() if isinstance(sample[0], torch.Tensor) else sample[0] for sample in batch]
+def _arrays(batch: Batch) -> list[np.ndarray]:
+    return [sample[0].numpy() if isinstance(sample[0], torch.Tensor) else sample[0] for sample in batch]
+
+
+def _mix_into(output: torch.Tensor, images: Sequence[np.ndarray], masks: Sequence[Mask | None]) -> None:
     loop = compiled.load()
     mix_uint8 = blend.mix_uint8 if loop is None else loop[1]
     mix_uint8(images, masks, output.numpy())

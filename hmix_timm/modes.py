@@ -87,7 +87,7 @@ def mixer_arguments(mix_mode: str, preset: str = 'imagenet') -> dict[str, Any]:
     family = FAMILIES[mode.family or 'bbox']
     arguments = {
         'mixup_alpha': mode.mixup_alpha.get(preset, 0.0),
-        'cutmix_alpha': family.presets[preset]['alpha'] if mode.family else 0.0,
+        'cutmix_alpha': family.presets[preset]['alpha'] or 1.0 if mode.family else 0.0,
         'cutmix_minmax': None,
         'switch_prob': 0.5,  # section 4: Stochastic Mixup & CutMix chooses with q = 0.5
         'cutmix_mode': family.name,

@@ -153,9 +153,10 @@ class NaFlexMixup(Slot, SharedSwitch, timm_naflex.NaFlexMixup):
 def _mix_overlap(own: torch.Tensor, other: torch.Tensor, lam: float, slot: Slot) -> tuple[torch.Tensor, float]:
     """A copy of `own` with `other` mixed in over the central region that both cover, and its label weight."""
     size = min(own.shape[-2], other.shape[-2]), min(own.shape[-1], other.shape[-1])
-    mask, weight = slot.draw_mask(size, lam, NAFLEX_DRAWS)
     mixed = own.clone()
-    blend.blend_(_central(mixed, size), _central(other, size), mask)
+    images = _central(mixed, size), _central(other, size)
+    mask, weight = slot.draw_mask(size, lam, NAFLEX_DRAWS, images=images)
+    blend.blend_(*images, mask)
     return mixed, 1.0 - (1.0 - weight) * (size[0] * size[1]) / (own.shape[-2] * own.shape[-1])
 
 

@@ -89,12 +89,16 @@ class Mix(Slot, v2.MixUp):
         """Draws λ, then a mask: one of both for the batch, or for each of its images."""
         size, count = v2.query_size(flat_inputs), len(flat_inputs[0])
         lams = self._dist.sample((1 if self.mode == 'batch' else count,)).flatten().tolist()
-        masks, weights = zip(*(self._draw(size, lam) for lam in lams), strict=True)
+        images = next(inpt for inpt in flat_inputs if inpt.ndim >= 4)
+        pairs = ((images[i], images[i - 1]) for i in range(count))
+        masks, weights = zip(
+            *(self._draw(size, lam, pair) for lam, pair in zip(lams, pairs, strict=False)), strict=True
+        )
         return {'masks': masks * (count if self.mode == 'batch' else 1), 'weights': weights}
 
-    def _draw(self, size: Size, lam: float) -> tuple[Mask, float]:
+    def _draw(self, size: Size, lam: float, pair: tuple[Any, Any]) -> tuple[Mask, float]:
         mixup = torch.rand(()).item() < self._mixups if 0.0 < self._mixups < 1.0 else self._mixups
-        return (mixup_mask(lam), lam) if mixup else self.draw_mask(size, lam, DRAWS)
+        return (mixup_mask(lam), lam) if mixup else self.draw_mask(size, lam, DRAWS, images=pair)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Mixes the images or the labels of a batch; returns anything else as it is."""

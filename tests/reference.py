@@ -81,6 +81,15 @@ def draw_mask(size, lam, use_cutmix, options, draw_for_unmixed=False):
     return mask, (mask.mean() if correct_lam else float(lam))
 
 
+def resized(partner, box):
+    """The partner (C, H, W) with all of itself in the box, each pixel the nearest one above and to the left."""
+    (height, width), (yl, yh, xl, xh) = partner.shape[-2:], box
+    shown = partner.copy()
+    for y, x in itertools.product(range(yl, yh), range(xl, xh)):
+        shown[..., y, x] = partner[..., (y - yl) * height // (yh - yl), (x - xl) * width // (xh - xl)]
+    return shown
+
+
 def cutmix(size, lam, options):
     """M = 0 in timm's box, 1 outside."""
     yl, yh, xl, xh = rand_bbox(size, lam)

@@ -208,9 +208,9 @@ def _grid_figure(options: argparse.Namespace, line: list[str], name: str | None,
     from .drawing.samples import record_batches
 
     (batch,), _ = record_batches(args, mixing, options.seed, 1)
-    own, other = map(to_rgb, batch.images)
     lam = 0.65 if options.lam is None else options.lam
-    return mix_grid(own, other, grid_masks(mixings, lam, own.shape[:2], options.seed), f'λ = {lam:g}')
+    own, other = map(to_rgb, batch.images)
+    return mix_grid(own, other, grid_masks(mixings, lam, (own, other), options.seed), f'λ = {lam:g}')
 
 
 def _require() -> None:

@@ -6,18 +6,17 @@ compiled when the first one comes.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..masks import BoxMask, DenseMask, Mask
+from .uint8_samples import MixUint8, with_partners
 
 PIXEL = np.dtype([('r', np.uint8), ('g', np.uint8), ('b', np.uint8)])
 """Three channels side by side, as timm's loader hands them over. Named fields let the compiler know the distance."""
-
-MixUint8 = Callable[[Sequence[np.ndarray], Sequence[Mask | None], np.ndarray], None]
 
 
 @lru_cache(maxsize=1)
@@ -30,11 +29,16 @@ def load() -> tuple[str, MixUint8] | None:
     """
     try:
         import numba
-    except ImportError as error:
-        if error.name != 'numba':  # it is there, but not for this numpy, or without its own parts
-            warnings.warn(f'numba cannot be imported, so uint8 samples are mixed by torch: {error}', stacklevel=2)
+
+        return f'numba {numba.__version__}', _compiled(numba)
+    except Exception as error:
+        if not isinstance(error, ImportError) or error.name != 'numba':  # it is there, but not for this numpy or Python
+            warnings.warn(f'numba cannot be used, so uint8 samples are mixed by torch: {error}', stacklevel=2)
         return None
 
+
+def _compiled(numba: Any) -> MixUint8:
+    """The loops over the product masks of both memory layouts, compiled; those of dense masks wait for the first."""
     to_integer = np.float32(1.5 * 2**23)  # float32 has no fractions there
     inlined, jit = numba.njit(inline='always'), numba.njit(nogil=True, error_model='numpy')
 
@@ -52,7 +56,11 @@ def load() -> tuple[str, MixUint8] | None:
     def dense(mask: Any, row: Any, column: Any) -> Any:
         return mask[0][row, column]
 
-    def loops(keep: Any) -> tuple[Any, Any]:
+    @inlined
+    def chosen(own: Any, other: Any, keep: Any) -> Any:
+        return own if keep else other
+
+    def loops(keep: Any, mixed: Any = mixed) -> tuple[Any, Any]:
         """The loops over both memory layouts for a kind of mask, whose value at a pixel `keep` reads."""
 
         @jit
@@ -77,7 +85,7 @@ def load() -> tuple[str, MixUint8] | None:
 
         return planar, interleaved
 
-    of_product, of_dense = loops(product), loops(dense)
+    of_product, of_dense, of_binary = loops(product), loops(dense), loops(dense, chosen)
     profile = numba.float32[::1]
     factors_type = numba.types.Tuple((numba.float32, profile, profile))
     for loop, pixel, dimensions in zip(of_product, (numba.uint8, numba.from_dtype(PIXEL)), (3, 2), strict=True):
@@ -90,7 +98,9 @@ def load() -> tuple[str, MixUint8] | None:
         for i, mask in enumerate(masks[: len(out)]):
             own, other = images[i], images[len(images) - 1 - i]
             pixels = _interleaved(own), _interleaved(other)
-            planar, interleaved = of_dense if isinstance(mask, DenseMask) else of_product
+            planar, interleaved = of_product
+            if isinstance(mask, DenseMask):
+                planar, interleaved = of_binary if mask.values.dtype == bool else of_dense
             if mask is None:
                 out[i] = own
             elif pixels[0] is not None and pixels[1] is not None:
@@ -104,14 +114,15 @@ def load() -> tuple[str, MixUint8] | None:
                 channels = (np.ascontiguousarray(image).reshape(-1, *size) for image in (own, other))
                 planar(*channels, factors(mask), out[i].reshape(-1, *size))
 
-    return f'numba {numba.__version__}', mix_uint8
+    return with_partners(mix_uint8)
 
 
 def _factors(mask: Mask, size: tuple[int, int]) -> tuple[Any, ...]:
     """A mask as the loops read it."""
     if isinstance(mask, DenseMask):
-        return (np.ascontiguousarray(mask.values, dtype=np.float32),)
-    c, y, x = mask.factors(size)
+        values = mask.values
+        return (np.ascontiguousarray(values, None if values.dtype == bool else np.float32),)
+    c, y, x = mask.factors(size)  # type: ignore[misc]
     return np.float32(c), y.astype(np.float32), x.astype(np.float32)
 
 

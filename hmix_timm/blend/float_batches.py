@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..masks import BoxMask, DenseMask, Mask
-from .plan import Masks, Plan, blocks, make_plan, planner
+from ..masks import BoxMask, DenseMask, Mask, Mix
+from .plan import Masks, Plan, blocks, make_plan, planner, shown, to_device
 
 SMALL = 1 << 14
 """Images of fewer values than this (about 3×74×74) are mixed faster by whole batches, on the CPU too."""
@@ -51,7 +51,7 @@ def blend_(own: torch.Tensor, other: torch.Tensor, mask: Mask) -> torch.Tensor:
 
 def mix_pairs_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
     """`mix_` pair by pair, through scratch for one block."""
-    images, repeat = _as_stored(x)
+    images, repeat = (x, 1) if any(isinstance(mask, Mix) for mask in masks) else _as_stored(x)
     plan = planner(x.dtype, repeat)
     scratch = torch.empty_like(blocks(images[0])[0])
     for i in range(len(x) // 2):
@@ -88,7 +88,12 @@ def mix_whole_(x: torch.Tensor, masks: Masks, rolled: bool = False) -> torch.Ten
     out = torch.empty_like(x) if rolled else x
     same = all(mask is masks[0] for mask in masks)
     if not (same and isinstance(masks[0], BoxMask)) or not x.is_floating_point():
-        return _lerp_whole(x, turned(x), _batch_weight(masks[:1] if same else masks, x), out)
+        masks = masks[:1] if same else masks
+        plain = [mask.mask if isinstance(mask, Mix) else mask for mask in masks]
+        partners = _shown_whole(turned(x), masks)
+        if len(x) % 2 and not rolled:  # the middle one is its own partner as it is
+            partners[len(x) // 2] = x[len(x) // 2]
+        return _lerp_whole(x, partners, _batch_weight(plain, x), out)
     plan = make_plan(masks[0], x.dtype)
     if plan.weight is None:
         if rolled:
@@ -103,23 +108,19 @@ def mix_whole_(x: torch.Tensor, masks: Masks, rolled: bool = False) -> torch.Ten
     return out
 
 
-def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A small host array on the device, without making the host wait for it."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == 'cuda':
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
 def _mix_pair_(image_i: torch.Tensor, image_j: torch.Tensor, plan_i: Plan, plan_j: Plan, scratch: torch.Tensor) -> None:
     for own, other in zip(blocks(image_i), blocks(image_j), strict=True):
-        if plan_j.reads is not None:
+        kept = scratch
+        if plan_j.resized is not None:
+            kept = shown(own, plan_j)
+        elif plan_j.reads is not None:
             scratch[plan_j.reads] = own[plan_j.reads]
         _apply_(own, other, plan_i)
-        _apply_(other, scratch, plan_j)
+        _apply_(other, kept, plan_j._replace(resized=None))
 
 
 def _apply_(own: torch.Tensor, other: torch.Tensor, plan: Plan) -> None:
+    other = shown(other, plan)
     if plan.weight is not None:
         if own.dtype in (torch.float32, torch.float64):
             own.lerp_(other, plan.weight)
@@ -136,6 +137,14 @@ def _as_stored(x: torch.Tensor) -> tuple[torch.Tensor, int]:
     if x.ndim == 4 and x.stride(1) == 1 and x.stride(3) == x.shape[1] > 1:
         return x.permute(0, 2, 3, 1).flatten(2), x.shape[1]
     return x, 1
+
+
+def _shown_whole(partners: torch.Tensor, masks: Masks) -> torch.Tensor:
+    """Shows each partner as its mask, or one for all, says; in place."""
+    for partner, mask in zip([partners] if len(masks) == 1 else partners.unbind(), masks, strict=True):
+        if isinstance(mask, Mix):
+            partner.copy_(shown(partner, Plan(resized=mask.partner)))
+    return partners
 
 
 def _lerp_whole(x: torch.Tensor, partner: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
@@ -163,7 +172,7 @@ def _batch_weight(masks: Masks, x: torch.Tensor) -> torch.Tensor:
             row[1 + yl : 1 + yh] = -mask.outside
             row[1 + height + xl : 1 + height + xh] = 1.0
         elif mask is not None and not isinstance(mask, DenseMask):
-            row[0], row[1 : 1 + height], row[1 + height :] = mask.factors((height, width))
+            row[0], row[1 : 1 + height], row[1 + height :] = mask.factors((height, width))  # type: ignore[misc]
     if not rows[:, 1:].any():
         keep = to_device(rows[:, :1], x.device).reshape(len(masks), *([1] * (x.ndim - 1)))
         return 1.0 - keep

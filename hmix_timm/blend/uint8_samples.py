@@ -1,16 +1,38 @@
 """Blending uint8 samples while they are collated, by numpy and torch."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from .plan import NOTHING, Masks, Plan, blocks, planner
+from ..masks import Mix
+from .plan import NOTHING, Masks, Plan, blocks, planner, shown
 
 TO_INTEGER = torch.tensor(1.5 * 2**23, device='cpu')
 """float32 has no fractions there: added to a small number it leaves the nearest integer in the low bits."""
 
 
+MixUint8 = Callable[[Sequence[np.ndarray], Masks, np.ndarray], None]
+
+
+def with_partners(mix: MixUint8) -> MixUint8:
+    """`mix_uint8` in one of its two forms, for a `Mix`, too: such a sample is mixed by itself."""
+
+    @functools.wraps(mix)
+    def mix_all(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
+        if not all(isinstance(mask, Mix) for mask in masks):
+            mix(images, [None if isinstance(mask, Mix) else mask for mask in masks], out)
+        for i, mask in enumerate(masks[: len(out)]):
+            if isinstance(mask, Mix):
+                own, other = images[i], images[len(images) - 1 - i]
+                pair = [own, shown(other, Plan(resized=mask.partner))]
+                mix(pair, [None if own is other else mask.mask], out[i : i + 1])
+
+    return mix_all
+
+
+@with_partners
 def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
     """Mixes uint8 samples with their partners into `out`, rounding to the nearest grey level.
 
@@ -22,7 +44,7 @@ def mix_uint8(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> No
     if out.ndim == 4 and len(out) < len(images) and all(_pixels(image).flags.c_contiguous for image in images):
         _mix_firsts_interleaved(images, masks, out)
     else:
-        plan = planner(torch.float32)
+        plan = planner(torch.float32, in_bits=True)
         scratch = _FloatPair(out[0])
         for i in range(len(images) // 2):
             j = len(images) - 1 - i
@@ -55,7 +77,7 @@ def _mix_firsts_interleaved(images: Sequence[np.ndarray], masks: Masks, out: np.
     sources = [_pixels(image).reshape(height, width * channels) for image in images]
     mixed = np.empty_like(sources[0])
     planar = mixed.reshape(height, width, channels).transpose(2, 0, 1)
-    plan = planner(torch.float32, channels)
+    plan = planner(torch.float32, channels, in_bits=True)
     scratch = _FloatPair(mixed)
     for i in range(len(images) // 2):
         _mix_pair_uint8(sources[i], sources[-1 - i], mixed, None, plan(masks[i]), NOTHING, scratch)
@@ -72,8 +94,10 @@ def _mix_pair_uint8(
     scratch: _FloatPair,
 ) -> None:
     """Writes an image mixed by plan_i and, unless out_j is None, its partner mixed by plan_j."""
-    if plan_i.weight is not None or plan_j.weight is not None:
+    blends = plan_i.weight is not None or plan_j.weight is not None
+    if blends or plan_i.bits is not None or plan_j.bits is not None:
         own, other = _planar(own), _planar(other)
+    if blends:
         # with nothing to write for j, out_i only stands in for it
         parts = map(blocks, (own, other, out_i, out_i if out_j is None else out_j))
         for own_, other_, out_i_, out_j_ in zip(*parts, strict=True):
@@ -85,7 +109,11 @@ def _mix_pair_uint8(
 
 def _copy_uint8(own: np.ndarray, other: np.ndarray, out: np.ndarray, plan: Plan) -> None:
     """Copies the pixels that a plan does not lerp."""
-    if plan.weight is None:
+    if plan.bits is not None:
+        np.bitwise_xor(own, other, out=out)
+        np.bitwise_and(out, plan.bits, out=out)
+        np.bitwise_xor(out, own, out=out)
+    elif plan.weight is None:
         out[...] = own
     if plan.box is not None:
         out[plan.box] = other[plan.box]

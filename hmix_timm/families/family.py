@@ -7,17 +7,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 from ..checks import check_choice, check_number
-from ..draws import Draws
-from ..masks import Mask, Size
+from ..masks import Mask
 
-DrawMask = Callable[[Size, float, SimpleNamespace, Draws], Mask]
+DrawMask = Callable[..., Mask]
 """(height and width, λ, options, source of random numbers) → mask.
 
-The options are the family's own by name, and `correct_lam` and `cutmix_minmax` of the mixer.
+The options are the family's own by name, and `correct_lam` and `cutmix_minmax` of the mixer. λ is None for a family
+that draws none of its own. One that sees the images gets them, too: own and partner, read-only arrays (C, H, W).
 """
 
 PRESETS = ('imagenet', 'cifar100')
@@ -80,8 +79,10 @@ class Family:
         draw: λ → mask.
         mix_mode: value of `--mix-mode` that trains with it alone.
         options: its options.
-        presets: preset → 'alpha', and options that differ from their defaults (paper, section 5).
+        presets: preset → 'alpha', and options that differ from their defaults (paper, section 5). Alpha is None for a
+            family that draws no λ: any `cutmix_alpha` > 0 turns it on.
         colour: in plots.
+        sees: 'images' if its masks depend on the images that are mixed.
         timms_own: whether it is timm's own CutMix, with `cutmix_minmax` and in NaFlex.
         source: the file that registers it; '' for the families of this package.
     """
@@ -93,8 +94,14 @@ class Family:
     options: tuple[Option, ...] = ()
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     colour: str = '#0072B2'
+    sees: str = ''
     timms_own: bool = False
     source: str = ''
+
+    @property
+    def takes_lam(self) -> bool:
+        """Whether its masks depend on λ."""
+        return all(values.get('alpha', 1.0) is not None for values in self.presets.values())
 
     def outside(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values by the options' names outside the family: arguments of constructors, keys of recipes."""

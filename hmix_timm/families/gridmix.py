@@ -18,7 +18,7 @@ from .family import Family, Option
 def grid_mask(size: Size, kept: np.ndarray) -> DenseMask:
     """1 in those cells of a grid over the image that are kept, (rows, columns) bool."""
     rows, columns = (np.arange(pixels) * cells // pixels for pixels, cells in zip(size, kept.shape, strict=True))
-    return DenseMask(kept[rows][:, columns])
+    return DenseMask(kept.take(columns, 1).take(rows, 0))
 
 
 def draw(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:

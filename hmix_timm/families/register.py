@@ -5,14 +5,15 @@ import functools
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from ..checks import check_number
+from ..checks import check_choice, check_number
 from ..draws import NUMPY_DRAWS, Draws, numpy_seed
 from ..masks import Mask, Size, WrongMask, problem_with
 from .family import FAMILIES, PRESETS, DrawMask, Family, Option
@@ -28,8 +29,9 @@ def register_family(
     name: str,
     *,
     title: str | None = None,
-    alpha: float = 1.0,
-    options: Mapping[str, Any] = MappingProxyType({}),
+    alpha: float | None = 1.0,
+    options: Mapping[str, Any] | Sequence[Option] = (),
+    sees: str = '',
     colour: str | None = None,
 ) -> Callable[[DrawMask], DrawMask]:
     """Decorates a function λ → mask, and makes it a family that every part of this package knows by `name`.
@@ -42,27 +44,40 @@ def register_family(
 
     The function gets the image's (height, width), λ, its options as attributes, and a `Draws`: every random number must
     come from there, so that seeds, loader workers and NaFlex behave. It returns a `BoxMask`, `ProductMask` or
-    `DenseMask` with values in [0, 1]; the label weight is the mean of that mask. Every mask is looked at,
-    and a wrong one raises.
+    `DenseMask` with values in [0, 1], or a `Mix` of one of them; the label weight is the mean of that mask. Every mask
+    is looked at, and a wrong one raises.
 
     Args:
         name: value of `cutmix_mode` and of `--mix-mode`, and the prefix of its options; lower-case letters and digits.
         title: for people; the name with a capital letter if None.
-        alpha: λ ~ Beta(alpha, alpha) under `--mix-mode`.
-        options: option → default, a number or a text. `period` becomes `stripes_period=` of the mixers' constructors,
-            `--stripes-period` and `stripes_period:` in a recipe.
+        alpha: λ ~ Beta(alpha, alpha) under `--mix-mode`. None for a family that draws no λ: the function gets None,
+            any `cutmix_alpha` > 0 turns it on, and `--mix-alpha` and `correct_lam=False` are refused.
+        options: option → default, a number or a text; or a list of `Option`, which have a range or choices, too.
+            `period` becomes `stripes_period=` of the mixers' constructors, `--stripes-period` and `stripes_period:` in
+            a recipe.
+        sees: 'images' if the mask depends on the images. The function then gets, after `draws`, own image and partner
+            as they are blended: read-only arrays (C, H, W), uint8 in collate and normalized floats in `Mixup`. Where
+            one mask serves a whole batch they are the batch's first and last one.
         colour: in plots, '#rrggbb'.
 
     Raises:
-        ValueError: the name is taken or is not a lower-case word, or a default is neither number nor text.
+        ValueError: the name is taken or is not a lower-case word, or a default is wrong.
     """
     if not (name.isidentifier() and name.isalnum() and name == name.lower()):
         raise ValueError(f'a family needs a name of lower-case letters and digits, got {name!r}')
-    check_number('alpha', alpha, open_low=True)
+    if alpha is not None:
+        check_number('alpha', alpha, open_low=True)
+    check_choice('sees', sees, ('', 'images'))
     title = title or name.capitalize()
-    for option, default in options.items():
-        if isinstance(default, bool) or not isinstance(default, (int, float, str)) or not option.isidentifier():
-            raise ValueError(f'option {option!r} of family {name!r} must have a number or a text, got {default!r}')
+    plain = isinstance(options, Mapping)
+    declared = [Option(*item) for item in options.items()] if isinstance(options, Mapping) else list(options)
+    for index, option in enumerate(declared):
+        shown, default = f'option {option.name!r} of family {name!r}', option.default
+        number_or_text = isinstance(default, (int, float, str)) or (default is None and not plain)
+        if isinstance(default, bool) or not number_or_text or not option.name.isidentifier():
+            raise ValueError(f'{shown} must have a number or a text, got {default!r}')
+        option.check(shown, default)
+        declared[index] = replace(option, help=option.help or f'{option.name} of {title}')
 
     def decorate(function: DrawMask) -> DrawMask:
         source = str(Path(inspect.getfile(function)).resolve())
@@ -78,9 +93,10 @@ def register_family(
             title=title,
             draw=_examined(name, function),
             mix_mode=name,
-            options=tuple(Option(option, default, f'{option} of {title}') for option, default in options.items()),
+            options=tuple(declared),
             presets={preset: {'alpha': alpha} for preset in PRESETS},
             colour=colour or COLOURS[sum(1 for family in FAMILIES.values() if family.source) % len(COLOURS)],
+            sees=sees,
             source=source,
         )
         return function
@@ -93,21 +109,22 @@ def _examined(name: str, function: DrawMask) -> DrawMask:
     repeatable = False
 
     @functools.wraps(function)
-    def draw(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
+    def draw(size: Size, lam: float | None, options: SimpleNamespace, draws: Draws, *images: Any) -> Mask:
         nonlocal repeatable
-        mask = function(size, lam, options, draws)
+        mask = function(size, lam, options, draws, *images)
         problem = problem_with(mask, size)
         if problem is None and not repeatable:
-            if not np.array_equal(seeded(size, lam, options), seeded(size, lam, options)):
+            if not np.array_equal(seeded(size, lam, options, *images), seeded(size, lam, options, *images)):
                 problem = 'the same draws gave another mask: it has random numbers from elsewhere than `draws`'
             repeatable = True
         if problem is not None:
-            raise WrongMask(f'family {name!r} drew no mask for λ = {float(lam):g}: {problem}')
+            where = '' if lam is None else f' for λ = {float(lam):g}'
+            raise WrongMask(f'family {name!r} drew no mask{where}: {problem}')
         return mask
 
-    def seeded(size: Size, lam: float, options: SimpleNamespace) -> np.ndarray:
+    def seeded(size: Size, lam: float | None, options: SimpleNamespace, *images: Any) -> np.ndarray:
         with numpy_seed(0):
-            return function(size, lam, options, NUMPY_DRAWS).array(size)
+            return function(size, lam, options, NUMPY_DRAWS, *images).array(size)
 
     return draw
 
@@ -133,7 +150,13 @@ def load_families(path: str | Path) -> list[str]:
         if spec is None or spec.loader is None:
             raise ValueError(f'{path}: not a Python file')
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        before = {*FAMILIES}
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            for added in FAMILIES.keys() - before:
+                del FAMILIES[added]
+            raise
     names = [family.name for family in FAMILIES.values() if family.source == source]
     if not names:
         raise ValueError(f'{path} registers no family: it needs a function under @register_family')

@@ -22,7 +22,7 @@ import numpy as np
 from ..checks import check_choice, check_count, check_number
 from ..draws import NotEnumerable, numpy_seed
 from ..families import Slot, make_slot
-from ..masks import DenseMask, Mask, Size
+from ..masks import Mask, Size
 from ..modes import mix_modes
 from .laws import PARTS, placements
 
@@ -83,7 +83,7 @@ def coefficient_map(
         **options: the mask's options and `correct_lam`, as of the mixers (`hmix_ratio`, `gmix_kernel`, …).
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or the masks depend on the images.
     """
     modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
     check_choice('mix_mode', mix_mode, modes)
@@ -95,6 +95,8 @@ def coefficient_map(
         check_count('samples', samples, low=PARTS)
     mode = modes[mix_mode]
     slot = make_slot(mode.family or 'bbox', **options)
+    if slot.family.sees:
+        raise ValueError(f'mix_mode {mix_mode!r} has no coefficients of its own: its masks depend on the images')
     mixup = np.full((2 * size[0] - 1, 2 * size[1] - 1), (1.0 - lam) ** 2)
     if not mode.family:
         return CoefficientMap(mixup, None, 1)
@@ -131,10 +133,10 @@ def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
     while chunk := list(islice(masks, _CHUNK)):
         factored = []
         for mask in chunk:
-            if isinstance(mask, DenseMask):
+            if (factors := mask.factors(size)) is None:
                 spectrum += np.abs(np.fft.rfft2(1.0 - mask.array(size), (2 * size[0], 2 * size[1]))) ** 2
             else:
-                factored.append(mask.factors(size))
+                factored.append(factors)
         if factored:
             offsets, columns, rows = map(np.array, zip(*factored, strict=True))
             # 1 − M = r − y xᵀ, and (r − y_i x_i)(r − y_j x_j) is a sum of products along one axis each

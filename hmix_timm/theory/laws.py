@@ -17,7 +17,7 @@ import torch
 from ..checks import check_count, check_number
 from ..draws import NotEnumerable, PlacedDraws, numpy_seed
 from ..families import Slot
-from ..masks import BoxMask, Mask, Size, mixup_mask
+from ..masks import BoxMask, Mask, Mix, Size, mixup_mask
 from ..mixup import Mixup
 
 EXACT_VALUES = 2**25
@@ -101,6 +101,7 @@ def jumps(slot: Slot, size: Size) -> list[float]:
 
     def drawn(lam: float) -> object:
         mask, _ = slot.draw_mask(size, lam, PlacedDraws((size[0] // 2, size[1] // 2)))
+        mask = mask.mask if isinstance(mask, Mix) else mask
         return mask.box if isinstance(mask, BoxMask) else getattr(mask, 'offset', None)
 
     def between(low: float, high: float) -> list[float]:

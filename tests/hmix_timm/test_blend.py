@@ -6,12 +6,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from reference import resized
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hmix_timm import blend
 from hmix_timm.blend import blend_, compiled, mix_, mix_pairs_, mix_whole_
 from hmix_timm.families import gmix_mask, hmix_mask
-from hmix_timm.masks import BoxMask, DenseMask, ProductMask, mixup_mask
+from hmix_timm.masks import BoxMask, DenseMask, Mix, ProductMask, Resized, mixup_mask
 from train_patch.benching.timing import extra_memory
 
 SIZE = (13, 9)
@@ -30,6 +31,16 @@ def mix_uint8(request):
 
 
 def random_mask(rng, size=SIZE):
+    mask = plain_mask(rng, size)
+    if mask is None or rng.random() < 0.7:
+        return mask
+    yl, yh = np.sort(rng.integers(0, size[0] + 1, 2)).tolist()
+    xl, xh = np.sort(rng.integers(0, size[1] + 1, 2)).tolist()
+    same = isinstance(mask, BoxMask) and rng.random() < 0.5
+    return Mix(mask, Resized(mask.box if same else (yl, yh, xl, xh)))
+
+
+def plain_mask(rng, size=SIZE):
     lam = float(rng.choice([rng.random(), rng.random(), 0.0, 0.5, 1.0]))
     yl, yh = np.sort(rng.integers(0, size[0] + 1, 2)).tolist()
     xl, xh = np.sort(rng.integers(0, size[1] + 1, 2)).tolist()
@@ -60,6 +71,15 @@ def arrays(masks, size=SIZE):
     return np.stack([np.ones(size) if mask is None else mask.array(size) for mask in masks])[:, None]
 
 
+def partners(images, masks):
+    """What each image is mixed with, as the reference shows it; the middle one is mixed with itself as it is."""
+    shown = images[::-1].copy()
+    for i, mask in enumerate(masks):
+        if isinstance(mask, Mix) and 2 * i + 1 != len(images):
+            shown[i] = resized(shown[i], mask.partner.box)
+    return shown
+
+
 def make_batch(count, dtype, layout, seed=0, size=SIZE, channels=3):
     """A batch and the tensor that it is a part of."""
     generator = torch.Generator().manual_seed(seed)
@@ -83,7 +103,8 @@ def test_batches_are_mixed_exactly_and_rounded_once(mix, layout, dtype, count):
         x, whole = make_batch(count, dtype, layout, seed)
         before, whole_before, strides = x.clone(), whole.clone(), x.stride()
         assert mix(x, masks) is x and x.stride() == strides
-        partner, m = before.flip(0), torch.from_numpy(arrays(masks)).expand(x.shape)
+        partner = torch.from_numpy(partners(before.double().numpy(), masks)).to(dtype)
+        m = torch.from_numpy(arrays(masks)).expand(x.shape)
         exact = before.double() * m + partner.double() * (1 - m)
         # one rounding to the dtype, after arithmetic in float32 (float64 for float64)
         arithmetic = 1e-14 if dtype == torch.float64 else 1e-4 if dtype in INTEGERS else 1e-6
@@ -107,16 +128,16 @@ def test_large_images_are_mixed_as_small_ones_are(channels, layout, mix_uint8):
         hmix_mask(size, 0.6, 0.5, (100, 300, 50, 400)),
         gmix_mask(size, 0.3, (200, 100)),
         BoxMask(1.0, (0, 500, 9, 20)),
-        gmix_mask(size, 0.8, (0, 529)),
+        Mix(gmix_mask(size, 0.8, (0, 529)), Resized((3, 300, 5, 402))),
     ]
     m = arrays(masks, size)
     x = make_batch(4, torch.float32, layout, size=size, channels=channels)[0]
-    exact = x.double().numpy() * m + x.double().flip(0).numpy() * (1 - m)
+    exact = x.double().numpy() * m + partners(x.double().numpy(), masks) * (1 - m)
     np.testing.assert_allclose(mix_pairs_(x, masks).numpy(), exact, rtol=0, atol=1e-6)
     images = np.random.default_rng(0).integers(0, 256, (4, channels, *size), dtype=np.uint8)
     out = np.zeros_like(images)
     mix_uint8(images, masks, out)
-    assert np.abs(out - (images * m + images[::-1] * (1 - m))).max() <= 0.5 + 1e-3
+    assert np.abs(out - (images * m + partners(images, masks) * (1 - m))).max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize('mix', [mix_pairs_, mix_whole_])
@@ -155,7 +176,7 @@ def test_uint8_samples_are_rounded_to_the_nearest_grey_level(layout, half, count
             out = np.full((length, 3, *SIZE), 77, np.uint8)
             mix_uint8(images, masks[:length], out)
             assert np.array_equal(np.stack(images), before)
-            m, own, partner = (part[:length] for part in (arrays(masks), before, before[::-1]))
+            m, own, partner = (part[:length] for part in (arrays(masks), before, partners(before, masks)))
             assert np.abs(out - (own * m + partner * (1 - m))).max() <= 0.5 + 1e-3
             assert (out >= np.minimum(own, partner)).all() and (out <= np.maximum(own, partner)).all()
             m = np.broadcast_to(m, out.shape)
@@ -183,7 +204,8 @@ def test_one_image_is_blended_in_place(dtype):
         mask = random_mask(rng) or mixup_mask(0.4)
         own, other = (make_batch(1, dtype, 'contiguous', seed + k)[0][0] for k in (0, 1))
         m, other_before = torch.from_numpy(mask.array(SIZE)), other.clone()
-        exact = own.double() * m + other.double() * (1 - m)
+        partner = torch.from_numpy(partners(torch.stack([own, other]).double().numpy(), [mask, None])[0])
+        exact = own.double() * m + partner * (1 - m)
         assert blend_(own, other, mask) is own
         assert torch.equal(other, other_before)
         bound = 0.5 if dtype == torch.uint8 else torch.finfo(dtype).eps / 2 * exact.abs()

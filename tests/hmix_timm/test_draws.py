@@ -1,5 +1,7 @@
 """Sources of random numbers by themselves: what they give, and placements that cannot be enumerated."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +16,16 @@ SOURCES = pytest.mark.parametrize('source', [NUMPY_DRAWS, NAFLEX_DRAWS], ids=['n
 def test_numbers_are_double_precision(source):
     assert source.uniform(5).shape == (5,) and source.uniform(5).dtype == np.float64
     assert source.normal((2, 3)).shape == (2, 3) and source.normal(4).dtype == np.float64
-    assert isinstance(source.beta(2.0), float)
+    assert isinstance(source.beta(2.0), float) and isinstance(source.scalar(), float)
     # a float32 in double precision has its last 29 bits empty
     assert any(float(np.float32(value)) != value for value in source.uniform(20))
+
+
+@SOURCES
+def test_a_beta_has_both_its_parameters_and_a_permutation_each_number_once(source):
+    assert np.mean([source.beta(1.0, 9.0) for _ in range(400)]) == pytest.approx(0.1, abs=0.03)
+    orders = {tuple(source.permutation(3).tolist()) for _ in range(200)}
+    assert orders == set(itertools.permutations(range(3)))
 
 
 @SOURCES
@@ -69,6 +78,8 @@ def test_a_second_placement_cannot_be_enumerated(first, second):
         (lambda draws: draws.box((4, 6), 0.3, (0.2, 0.8)), 'cutmix_minmax'),
         (lambda draws: draws.beta(1.0), 'numbers besides'),
         (lambda draws: draws.uniform(2), 'numbers besides'),
+        (lambda draws: draws.scalar(), 'numbers besides'),
+        (lambda draws: draws.permutation(2), 'numbers besides'),
         (lambda draws: draws.normal(2), 'numbers besides'),
         (lambda draws: draws.integers(0, 2), 'numbers besides'),
     ],

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from reference import resized
 
 import hmix_timm
-from hmix_timm import BoxMask, DenseMask, FastCollateMixup, Mixup, ProductMask, register_family
+from hmix_timm import BoxMask, DenseMask, FastCollateMixup, Mix, Mixup, Option, ProductMask, Resized, register_family
 from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS
 from hmix_timm.families import FAMILIES, load_families, make_slot
 from hmix_timm.modes import mix_modes, mixer_arguments
@@ -227,6 +228,17 @@ def test_a_file_that_registers_nothing_is_named(table, tmp_path, name, text, mes
         load_families(tmp_path / name)
 
 
+def test_a_file_that_registers_and_then_raises_is_not_loaded(table, tmp_path):
+    path = tmp_path / 'my_masks.py'
+    path.write_text(f'{STRIPES}\nnot_defined\n')
+    for _ in range(2):
+        with pytest.raises(NameError):
+            load_families(path)
+        assert 'stripes' not in FAMILIES
+    path.write_text(STRIPES)
+    assert load_families(path) == ['stripes']
+
+
 def test_a_name_is_one_files(table, tmp_path):
     for file in ('a.py', 'b.py'):
         (tmp_path / file).write_text(
@@ -284,3 +296,113 @@ def test_titles_colours_and_help_of_families_of_ones_own(table):
         register_family(f'number{number}')(lambda size, lam, options, draws: BoxMask(lam))
     colours = [FAMILIES[f'number{number}'].colour for number in range(8)]
     assert len(set(colours[:6])) == 6 and colours[6:] == colours[:2]
+
+
+def test_a_family_that_draws_no_lam_gets_none_and_leaves_timms_stream_as_it_is(table):
+    """timm's coin and λ are drawn and dropped; `cutmix_alpha` turns the slot on, and what names λ is refused."""
+    register_family('still', alpha=None)(
+        lambda size, lam, options, draws: BoxMask(draws.scalar() if lam is None else 9)
+    )
+    mixer = Mixup.from_mode('still', num_classes=2, label_smoothing=0.0)
+    assert repr(mixer).startswith('Mixup(Still(), mode=batch')
+    np.random.seed(0)
+    target = mixer(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))[1]
+    np.random.seed(0)
+    np.random.rand(), np.random.beta(1.0, 1.0)
+    assert target[0, 0].item() == pytest.approx(np.random.random_sample())
+    message = "^correct_lam must be True with cutmix_mode='still', which draws no λ, got False$"
+    for make in (lambda **given: Mixup(0.0, 1.0, **given), make_slot):
+        with pytest.raises(ValueError, match=message):
+            make(cutmix_mode='still', correct_lam=False)
+
+
+@pytest.fixture
+def brighter(table):
+    """A family that keeps the brighter of two pixels, so that the mix is the maximum of both images."""
+
+    @register_family('brighter', alpha=None, sees='images')
+    def function(size, lam, options, draws, images):
+        own, partner = images
+        assert not (own.flags.writeable or partner.flags.writeable) and own.shape == (1, *size)
+        return DenseMask((own >= partner)[0])
+
+
+MODES = ['batch', 'pair', 'elem', 'half']
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('kind', ['float32', 'float64', 'bfloat16', 'collate'])
+def test_a_family_that_sees_the_images_gets_each_pair_and_in_batches_the_first(brighter, mode, kind):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 1, 6, 4), dtype=np.uint8)
+    collate = kind == 'collate'
+    mixer = (FastCollateMixup if collate else Mixup)(0.0, 1.0, mode=mode, cutmix_mode='brighter', num_classes=5)
+    mixer.label_smoothing = 0.0
+    if collate:
+        mixed, target = mixer([(image, label) for label, image in enumerate(images)])
+    else:
+        mixed, target = mixer(torch.from_numpy(images).to(getattr(torch, kind)), torch.arange(5))
+    mode = 'batch' if mode == 'half' and not collate else mode
+    for i in range(len(mixed)):
+        j = 4 - i
+        first = {'batch': 0, 'pair': min(i, j)}.get(mode, i)
+        keeps = images[first] >= images[4 - first]
+        np.testing.assert_array_equal(mixed[i].double().numpy(), np.where(keeps, images[i], images[j]))
+        assert i == j or target[i, i].item() == pytest.approx(keeps.mean(), abs=1e-6)
+
+
+def test_a_family_that_sees_the_images_draws_nothing_without_them(brighter):
+    with pytest.raises(ValueError, match='Brighter sees the images that are mixed: without them it draws no mask'):
+        make_slot('brighter').draw_mask((6, 4), 0.5)
+    with pytest.raises(ValueError, match="'brighter' has no coefficients of its own: its masks depend on the images"):
+        coefficient_map('brighter', 0.5)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('collate', [False, True])
+def test_a_partner_is_resized_before_either_image_is_written(table, mode, collate):
+    box = (1, 5, 0, 3)
+    register_family('pasted', alpha=None)(lambda *given: Mix(BoxMask(1.0, box), Resized(box)))
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 9, 8), dtype=np.uint8)
+    mixer = (FastCollateMixup if collate else Mixup)(0.0, 1.0, mode=mode, cutmix_mode='pasted', num_classes=4)
+    if collate:
+        mixed, target = mixer([(image, label) for label, image in enumerate(images)])
+    else:
+        mixed, target = mixer(torch.from_numpy(images).float(), torch.arange(4))
+    for i, image in enumerate(mixed):
+        expected = images[i].copy()
+        expected[:, 1:5, 0:3] = resized(images[3 - i], box)[:, 1:5, 0:3]
+        np.testing.assert_array_equal(image.numpy(), expected)
+        assert target[i].sum().item() == pytest.approx(1.0) and target[i].argmax() == i
+
+
+def test_naflex_shows_and_resizes_what_both_images_cover(table):
+    pytest.importorskip('timm.data.naflex_mixup', reason='timm has no NaFlex before 1.0.20')
+
+    @register_family('quarter', alpha=None, sees='images')
+    def quarter(size, lam, options, draws, images):
+        assert [image.shape for image in images] == [(1, 4, 4)] * 2
+        return Mix(BoxMask(1.0, (0, 2, 0, 2)), Resized((0, 2, 0, 2)))
+
+    images = [torch.rand(1, 4, 6), torch.rand(1, 4, 4)]
+    mixer = hmix_timm.NaFlexMixup(num_classes=2, mixup_alpha=0.0, cutmix_mode='quarter', local_shuffle=1)
+    (wide, square), targets = mixer([image.clone() for image in images], torch.tensor([0, 1]))
+    assert torch.equal(wide[0, :2, 1:3], images[1][0, ::2, ::2]) and torch.equal(wide[0, 2:], images[0][0, 2:])
+    assert torch.equal(square[0, :2, :2], images[0][0, ::2, 1:5:2])
+    assert [targets[0][0].item(), targets[1][1].item()] == pytest.approx([1 - 4 / 24, 1 - 4 / 16])
+
+
+def test_options_of_ones_own_have_ranges_and_choices(table):
+    ways = Option('way', 'rows', choices=('rows', 'columns'))
+    options = [Option('count', 2, low=1, high=9), ways, Option('gamma', None, 'its γ')]
+    register_family('concat', options=options)(lambda size, lam, o, draws: BoxMask(o.count / 9))
+    assert make_slot('concat', concat_count=9).draw_mask((2, 2), 0.5)[1] == 1.0
+    assert [option.help for option in FAMILIES['concat'].options] == ['count of Concat', 'way of Concat', 'its γ']
+    for given, message in (
+        ({'concat_way': 'diagonal'}, "concat_way must be one of rows, columns, got 'diagonal'"),
+        ({'concat_count': 10}, 'concat_count must be a finite number between 1 and 9, got 10'),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            make_slot('concat', **given)
+    with pytest.raises(ValueError, match="option 'count' of family 'wrong' must be a finite number >= 1, got 0"):
+        register_family('wrong', options=[Option('count', 0, low=1)])

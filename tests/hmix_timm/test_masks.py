@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hmix_timm.families import gmix_mask, hmix_mask
-from hmix_timm.masks import BoxMask, DenseMask, ProductMask, problem_with
+from hmix_timm.masks import BoxMask, DenseMask, Mix, ProductMask, Resized, problem_with
 
 SIZE = (3, 4)
 BOX = BoxMask(0.6, (1, 3, 2, 4))
@@ -19,15 +19,16 @@ PRODUCT = ProductMask(0.1, np.array([0.5, 0.25, 0.0]), np.array([1.0, 0.0, 0.5, 
         (BOX, [[0.6, 0.6, 0.6, 0.6], [0.6, 0.6, 0, 0], [0.6, 0.6, 0, 0]]),
         (PRODUCT, [[0.6, 0.1, 0.35, 0.5], [0.35, 0.1, 0.225, 0.3], [0.1, 0.1, 0.1, 0.1]]),
         (DenseMask(np.eye(3, 4, dtype=bool)), np.eye(3, 4)),
+        (Mix(BOX, Resized((0, 1, 0, 1))), BOX.array(SIZE)),
     ],
-    ids=['box', 'product', 'dense'],
+    ids=['box', 'product', 'dense', 'mix'],
 )
 def test_arrays_and_means(mask, expected):
     np.testing.assert_allclose(mask.array(SIZE), expected, atol=1e-15)
     assert mask.array(SIZE).dtype == np.float64
     assert mask.mean(SIZE) == pytest.approx(np.mean(expected))
-    if not isinstance(mask, DenseMask):
-        c, y, x = mask.factors(SIZE)
+    if factors := mask.factors(SIZE):
+        c, y, x = factors
         np.testing.assert_allclose(c + np.outer(y, x), expected, atol=1e-15)
 
 
@@ -86,7 +87,7 @@ def test_values_from_0_to_1_are_sound_up_to_rounding(value):
         (product_with(1.1), 'it has values from 0.5 to 1.1, outside [0, 1]'),
         (dense_with(np.nan), 'it has values that are not finite'),
         (dense_with(np.inf), 'it has values that are not finite'),
-        (0.5, 'it is a float, neither BoxMask nor ProductMask nor DenseMask'),
+        (0.5, 'it is a float, no BoxMask, ProductMask, DenseMask or Mix'),
         (DenseMask([[0.5]]), 'its values are a list, not a numpy array'),
         (DenseMask(np.zeros((4, 3))), 'its shape is (4, 3), not (3, 4)'),
         (ProductMask(0.0, np.zeros(3), np.zeros(3)), 'its shape is (3, 3), not (3, 4)'),
@@ -95,7 +96,10 @@ def test_values_from_0_to_1_are_sound_up_to_rounding(value):
         (BoxMask(np.nan), 'it has values that are not finite'),
         (ProductMask(0.5, np.array([0.0, np.inf, 0.0]), np.zeros(4)), 'it has values that are not finite'),
         (ProductMask(0.0, [1.0, 1.0, 1.0], np.ones(4)), 'its values are a list, not a numpy array'),
-        (BOX, None),
+        (Mix(BOX, Resized((0, 4, 0, 1))), 'its box (0, 4, 0, 1) does not lie in 3×4 pixels'),
+        (Mix(BOX, (0, 1, 0, 1)), 'its partner is a tuple, neither Resized nor None'),
+        (Mix(DenseMask(np.zeros((4, 3))), Resized((0, 3, 0, 4))), 'its shape is (4, 3), not (3, 4)'),
+        (Mix(BOX), None),
     ],
 )
 def test_a_problem_is_named(mask, problem):

@@ -6,25 +6,28 @@ import numpy as np
 
 from hmix_timm import Mixup
 from hmix_timm.draws import numpy_seed
-from hmix_timm.masks import Mask, Size, mixup_mask
+from hmix_timm.masks import Mask, mixup_mask
 from hmix_timm.modes import mix_modes
 
 from ..mixing import Mixing
 
 
-def grid_masks(mixings: Mapping[str, Mixing], lam: float, size: Size, seed: int) -> dict[str, Mask]:
+def grid_masks(
+    mixings: Mapping[str, Mixing], lam: float, images: tuple[np.ndarray, np.ndarray], seed: int
+) -> dict[str, Mask]:
     """Draws a mask of each mix mode at the same λ and from the same seed: boxes and bumps have the same centre.
 
     Args:
         mixings: mix mode → how it mixes.
         lam: λ.
-        size: height and width in pixels.
+        images: own and partner, (H, W, 3) uint8.
         seed: of numpy's generator, which is left as it was found.
 
     Returns:
         Title → mask.
     """
     masks: dict[str, Mask] = {}
+    pair = images[0].transpose(2, 0, 1), images[1].transpose(2, 0, 1)
     for name, mixing in mixings.items():
         mode = mix_modes()[name]
         title, use_cutmix = mode.title, bool(mode.family)
@@ -36,7 +39,7 @@ def grid_masks(mixings: Mapping[str, Mixing], lam: float, size: Size, seed: int)
         mask: Mask = mixup_mask(lam if mode.mixes else 1.0)
         if use_cutmix:
             with numpy_seed(seed):
-                mask, _ = mixer.draw_mask(size, lam)
+                mask, _ = mixer.draw_mask(images[0].shape[:2], lam, images=pair)
             title = '\n'.join(filter(None, [title, mixer.family.describe(vars(mixer)).replace(', ', ',\n')]))
         masks[f'{title}\n({name})' if title in masks else title] = mask
     return masks

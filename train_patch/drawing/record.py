@@ -47,6 +47,7 @@ class RecordingMixup(Recording, FastCollateMixup):
     def __call__(self, batch: Any, _: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixes as `FastCollateMixup` does, from the same random numbers."""
         before = np.random.get_state()
+        self.seen = [image for image, _ in batch]
         result = super().__call__(batch)
         np.random.set_state(before)
         # draws the same numbers once more, and so leaves the generator where mixing left it
@@ -54,6 +55,9 @@ class RecordingMixup(Recording, FastCollateMixup):
         masks, weights = self._replay(len(images), images.shape[-2:])
         self.records.append(Batch(images, [int(target) for _, target in batch], masks, weights))
         return result
+
+    def _pair(self, images: Any, index: int = 0) -> Any:
+        return super()._pair(self.seen, index)
 
     def _replay(self, batch_size: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Mixes white images with black partners and two classes, which gives masks and label weights."""

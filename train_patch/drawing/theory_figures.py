@@ -127,10 +127,11 @@ def figure2() -> Plotted:
 def figure3(mixings: Mapping[str, Mixing], lam: float = 0.65, seed: int = 9) -> Plotted:
     """Mixes of two photographs and their masks, of each of the mix modes."""
     size = (224, 224)
-    masks = grid_masks(mixings, lam, size, seed)
+    photos = photographs(size)
+    masks = grid_masks(mixings, lam, photos, seed)
     means = {name: mask.mean(size) for name, mask in zip(mixings, masks.values(), strict=True)}
     options = {name: value for mixing in mixings.values() for name, value in mask_options(mixing).items()}
-    figure = mix_grid(*photographs(size), masks, rf'$\lambda = {lam:g}$')
+    figure = mix_grid(*photos, masks, rf'$\lambda = {lam:g}$')
     return figure, {'lam': lam, 'options': options, 'mask_mean': means}
 
 
@@ -153,13 +154,15 @@ class Panel(NamedTuple):
 
 
 def coefficient_maps(mixings: Mapping[str, Mixing], lam: float, size: tuple[int, int]) -> dict[str, Panel]:
-    """The maps of mix modes.
+    """The maps of mix modes whose masks do not depend on the images.
 
     A family whose option is a choice of words has a map for each of them, under a name of both.
     """
     maps = {}
     for name, mixing in mixings.items():
         mode, values = mix_modes()[name], mask_options(mixing)
+        if mode.family and FAMILIES[mode.family].sees:
+            continue
         variants = {name: values}
         for keyword, option in FAMILIES[mode.family].keywords.items() if mode.family else ():
             others = [choice for choice in option.choices if choice != values.get(keyword)]

@@ -57,9 +57,11 @@ def mixing_keys() -> tuple[str, ...]:
 def read_by(selector: str, name: str) -> set[str]:
     """The other options of the group that a mix mode ('mix_mode') or a mask ('cutmix_mode') reads."""
     mode = mix_modes()[name if selector == 'mix_mode' else FAMILIES[name].mix_mode]
-    alpha = {'mix_alpha'} if selector == 'mix_mode' and mode.mixes else set()
-    mask = {'mix_literal', *FAMILIES[mode.family].keywords} if mode.family else set()
-    return {'mix_preset', 'mix_families', 'mix_digest'} | alpha | mask
+    family = FAMILIES.get(mode.family)
+    takes_lam = family.takes_lam if family else mode.mixes
+    alpha = {'mix_alpha'} if selector == 'mix_mode' and takes_lam else set()
+    literal = {'mix_literal'} if family and takes_lam else set()
+    return {'mix_preset', 'mix_families', 'mix_digest'} | alpha | literal | {*(family.keywords if family else ())}
 
 
 def has_use_for(selector: str, name: str, dest: str) -> bool:
@@ -165,7 +167,8 @@ def resolve(typed: Mapping[str, Any], recipe: Mapping[str, Any]) -> Mixing:
     if selector == 'cutmix_mode':
         return Mixing(values, mask=mask)
     if mix_modes()[mode].mixes:
-        alpha = values['mix_alpha'] = given.get('mix_alpha', max(slots['mixup_alpha'], slots['cutmix_alpha']))
+        alpha = given.get('mix_alpha', max(slots['mixup_alpha'], slots['cutmix_alpha']))
+        values['mix_alpha'] = alpha if 'mix_alpha' in read_by(selector, name) else None
         slots |= {name: alpha for name in ('mixup_alpha', 'cutmix_alpha') if slots[name]}
         values |= {dest: slots[option.name] for dest, option in TIMMS.items()}
     else:

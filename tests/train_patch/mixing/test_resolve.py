@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hmix_timm import FastCollateMixup, Mixup
 from train_patch.mixing import mixing_keys, resolve, share_options, side_by_side
-from train_patch.mixing.asked import check_mixing
+from train_patch.mixing.asked import check_mixing, option_name
 
 TIMMS = ('mixup', 'cutmix', 'cutmix_minmax', 'mixup_switch_prob')
 
@@ -356,3 +356,17 @@ def test_literal_label_weights_are_the_drawn_lambda(mode):
         np.random.seed(seed)
         np.random.rand()  # whether to mix
         assert target[0, 0] == pytest.approx(np.random.beta(1.0, 1.0), abs=1e-6)
+
+
+def test_what_names_lam_is_refused_for_a_family_that_draws_none(stripes):
+    stripes.write_text(stripes.read_text().replace('alpha=0.7', 'alpha=None').replace('< lam', '< 0.5'))
+    chosen = {'mix_mode': 'stripes', 'mix_families': str(stripes)}
+    mixing = resolve(chosen, {})
+    assert (mixing.values['mix_alpha'], mixing.values['cutmix']) == (None, 1.0)
+    assert resolve({}, mixing.values).values == mixing.values, 'as it is recorded'
+    assert repr(mixing.mixer(Mixup, 2)).startswith('Mixup(Stripes(period=8, kind=hard), ')
+    for name, value in (('mix_alpha', 1.0), ('mix_literal', True)):
+        with pytest.raises(ValueError, match=rf'^{option_name(name)} is for --mix-mode .*, not for stripes$'):
+            resolve({**chosen, name: value}, {})
+    with pytest.raises(ValueError, match=r'^--mix-literal is for --cutmix-mode bbox or hmix .*, not for stripes$'):
+        resolve({'cutmix_mode': 'stripes', 'mix_families': str(stripes), 'mix_literal': True}, {'cutmix': 0.5})

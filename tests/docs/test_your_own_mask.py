@@ -17,12 +17,12 @@ DOCUMENT = Path(__file__).parents[2] / 'docs' / 'your_own_mask.md'
 
 @pytest.fixture(scope='module')
 def my_masks(tmp_path_factory):
-    """Both examples in one file, as the document says."""
+    """All examples in one file, as the document says."""
     blocks = re.findall(r'^```python\n(.*?)^```', DOCUMENT.read_text(encoding='utf-8'), re.M | re.S)
     path = tmp_path_factory.mktemp('masks') / 'my_masks.py'
     path.write_text('\n'.join(blocks))
     before = dict(FAMILIES)
-    assert load_families(path) == ['waves', 'fade']
+    assert load_families(path) == ['waves', 'fade', 'inset']
     yield path
     FAMILIES.clear()
     FAMILIES.update(before)
@@ -36,7 +36,7 @@ def test_waves_keep_the_share_lam_of_the_pixels_and_fade_is_a_soft_step(my_masks
     assert any(np.allclose(fade, np.tile(profile, (24, 1)), atol=1e-12) for profile in (step, step[::-1]))
 
 
-@pytest.mark.parametrize('name', ['waves', 'fade'])
+@pytest.mark.parametrize('name', ['waves', 'fade', 'inset'])
 @pytest.mark.parametrize('mode', ['batch', 'elem'])
 def test_label_weights_are_the_means_of_the_masks(my_masks, name, mode):
     labels = torch.tensor([1, 1, 0, 0])

@@ -48,9 +48,17 @@ def test_without_numba_nothing_is_named_and_the_images_are_the_same(fresh, monke
     assert (mixed(pickle.loads(pickle.dumps(mixer))).int() - with_what_is_installed.int()).abs().max() <= 1
 
 
-def test_a_numba_that_cannot_be_imported_is_said(fresh, monkeypatch, tmp_path):
-    (tmp_path / 'numba.py').write_text("raise ImportError('Numba needs another NumPy')\n")
+@pytest.mark.parametrize(
+    ('module', 'reason'),
+    [
+        ("raise ImportError('Numba needs another NumPy')\n", 'Numba needs another NumPy'),
+        ("__version__ = '0'\ndef njit(**how): raise OSError('no LLVM')\n", 'no LLVM'),
+    ],
+)
+def test_a_numba_that_cannot_be_imported_or_cannot_compile_is_said(fresh, monkeypatch, tmp_path, module, reason):
+    (tmp_path / 'numba.py').write_text(module)
     monkeypatch.delitem(sys.modules, 'numba', raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.warns(UserWarning, match='mixed by torch: Numba needs another NumPy'):
-        assert compiled.load() is None
+    with pytest.warns(UserWarning, match=f'mixed by torch: {reason}'):
+        mixer = hmix_timm.FastCollateMixup(0.0, 1.0, cutmix_mode='gmix', mode='elem', num_classes=6)
+    assert mixed(mixer).shape == (6, 3, 17, 12) and 'compiled' not in repr(mixer)

@@ -12,7 +12,10 @@ SIZE = (64, 64)
 
 def drawn(modes, lam=0.8, seed=4, recipe=None, size=SIZE, **typed):
     mixings = {mode: resolve({**typed, 'mix_mode': mode}, recipe or {}) for mode in modes}
-    return {title: mask.array(size) for title, mask in grid_masks(mixings, lam, size, seed).items()}
+    return {
+        title: mask.array(size)
+        for title, mask in grid_masks(mixings, lam, [np.zeros((*size, 3), np.uint8)] * 2, seed).items()
+    }
 
 
 def test_all_modes_have_one_lambda_and_one_centre():

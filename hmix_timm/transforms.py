@@ -89,7 +89,7 @@ class Mix(Slot, v2.MixUp):
         """Draws λ, then a mask: one of both for the batch, or for each of its images."""
         size, count = v2.query_size(flat_inputs), len(flat_inputs[0])
         lams = self._dist.sample((1 if self.mode == 'batch' else count,)).flatten().tolist()
-        images = next(inpt for inpt in flat_inputs if inpt.ndim >= 4)
+        images = max(flat_inputs, key=lambda inpt: inpt.ndim)
         pairs = ((images[i], images[i - 1]) for i in range(count))
         masks, weights = zip(
             *(self._draw(size, lam, pair) for lam, pair in zip(lams, pairs, strict=False)), strict=True

@@ -12,7 +12,18 @@ import torch
 from reference import resized
 
 import hmix_timm
-from hmix_timm import BoxMask, DenseMask, FastCollateMixup, Mix, Mixup, Option, ProductMask, Resized, register_family
+from hmix_timm import (
+    BoxMask,
+    DenseMask,
+    FastCollateMixup,
+    Mix,
+    Mixup,
+    Option,
+    ProductMask,
+    Resized,
+    register_family,
+    transforms,
+)
 from hmix_timm.draws import NAFLEX_DRAWS, NUMPY_DRAWS
 from hmix_timm.families import FAMILIES, load_families, make_slot
 from hmix_timm.modes import mix_modes, mixer_arguments
@@ -349,6 +360,17 @@ def test_a_family_that_sees_the_images_gets_each_pair_and_in_batches_the_first(b
         keeps = images[first] >= images[4 - first]
         np.testing.assert_array_equal(mixed[i].double().numpy(), np.where(keeps, images[i], images[j]))
         assert i == j or target[i, i].item() == pytest.approx(keeps.mean(), abs=1e-6)
+
+
+def test_torchvisions_transforms_show_the_images_and_resize_the_partner(brighter):
+    register_family('pasted', alpha=None)(lambda *given: Mix(BoxMask(1.0, (0, 2, 0, 2)), Resized((0, 2, 0, 2))))
+    images, labels = torch.rand(3, 1, 6, 4), torch.arange(3)
+    mixed, _ = transforms.Mix('brighter', num_classes=3, mode='elem')(images, labels)
+    assert torch.equal(mixed, torch.maximum(images, images.roll(1, 0)))
+    mixed, _ = transforms.Mix('pasted', num_classes=3)(images, labels)
+    assert torch.equal(mixed[..., :2, :2], images.roll(1, 0)[..., ::3, ::2]) and torch.equal(
+        mixed[..., 2:], images[..., 2:]
+    )
 
 
 def test_a_family_that_sees_the_images_draws_nothing_without_them(brighter):

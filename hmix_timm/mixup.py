@@ -80,7 +80,8 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         label_smoothing (float): label smoothing of the mixed target, 0 to 1.
         num_classes (int): number of classes of the target.
         *timm_args: what newer versions of timm take after these, such as `multi_label`.
-        cutmix_mode (str): mask of the CutMix slot: 'bbox', 'hmix', 'gmix', or a family of your own.
+        cutmix_mode (str): mask of the CutMix slot: 'bbox', 'hmix', 'gmix', a published method of docs/methods.md, or a
+            family of your own.
         soft_labels (bool): take rows of class probabilities (B, num_classes), such as one-hot labels, in place of
             class indices; smoothing makes (1 − ε) y + ε / num_classes of them.
         **options: the family's options, and further keyword arguments of the installed timm's `Mixup`.
@@ -139,8 +140,8 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         """A row of the paper's tables, with the hyper-parameters of its section 5.
 
         Args:
-            mix_mode: 'none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', or a family of your own. 'none' never
-                mixes.
+            mix_mode: 'none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', another published method, or a family of
+                your own. 'none' never mixes.
             preset: 'imagenet' or 'cifar100'.
             **overrides: constructor arguments that replace the row's or add to them.
 

@@ -3,14 +3,15 @@
 To add a method here, write a file like `gmix.py` and name it below; a user's own enters by `register_family`.
 """
 
-from . import cutmix, fmix, gmix, gridmix, hmix, maskmix
+from . import cutmix, fmix, gmix, gridmix, hmix, maskmix, resizemix, saliencymix, smoothmix
 from .family import FAMILIES, PRESETS, DrawMask, Family, Option
 from .gmix import gmix_mask
 from .hmix import hmix_mask
 from .register import load_families, register_family
 from .slot import Slot, make_slot
 
-FAMILIES |= {method.FAMILY.name: method.FAMILY for method in (cutmix, hmix, gmix, fmix, gridmix, maskmix)}
+_PUBLISHED = fmix, gridmix, smoothmix, resizemix, saliencymix, maskmix
+FAMILIES |= {method.FAMILY.name: method.FAMILY for method in (cutmix, hmix, gmix, *_PUBLISHED)}
 
 __all__ = [
     'FAMILIES',

@@ -21,7 +21,7 @@ from .gridmix import grid_mask
 def draw(size: Size, lam: float, options: SimpleNamespace, draws: Draws) -> Mask:
     """Draws an order of the cells."""
     kept = np.zeros(options.cells**2, bool)
-    kept[draws.uniform(kept.size).argsort()[: math.ceil(kept.size * float(lam))]] = True
+    kept[draws.permutation(kept.size)[: math.ceil(kept.size * float(lam))]] = True
     return grid_mask(size, kept.reshape(options.cells, -1))
 
 

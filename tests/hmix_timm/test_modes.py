@@ -5,7 +5,8 @@ import pytest
 from hmix_timm import Mixup
 from hmix_timm.modes import mix_modes, mixer_arguments, puzzle_arguments
 
-METHODS = {'fmix': 'FMix', 'gridmix': 'GridMix', 'maskmix': 'MaskMix'}
+METHODS = {'fmix': 'FMix', 'gridmix': 'GridMix', 'smoothmix': 'SmoothMix', 'resizemix': 'ResizeMix'}
+METHODS |= {'saliencymix': 'SaliencyMix', 'maskmix': 'MaskMix'}
 
 
 def test_mix_modes_stand_in_the_order_of_the_papers_tables():

@@ -15,8 +15,8 @@ from train_patch.figures import read_arguments
 
 from ...hmix_timm.theory.oracles import brute_force_map
 
-NAMES = ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'fmix', 'fmix_paper', 'gridmix', 'maskmix']
-NAMES += ['gmix_eq11']
+NAMES = ['mixup', 'cutmix', 'stochastic', 'hmix', 'gmix', 'gmix_paper', 'fmix', 'fmix_paper', 'gridmix']
+NAMES += ['smoothmix', 'resizemix', 'maskmix', 'gmix_eq11']
 """The maps of Figure 4."""
 
 

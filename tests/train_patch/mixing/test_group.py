@@ -14,7 +14,7 @@ from train_patch.mixing.resolve import code_digest
 
 from .conftest import read, timm_like_parser
 
-METHODS = 'fmix,gridmix,maskmix'
+METHODS = 'fmix,gridmix,smoothmix,resizemix,saliencymix,maskmix'
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,10 @@ def test_the_help_names_values_and_defaults_of_every_option():
         'fmix_decay': ('D', '3.0'),
         'fmix_noise': ('{reference,paper}', 'reference'),
         'gridmix_cells': ('C', '4'),
+        'smoothmix_low': ('L', '0.25'),
+        'smoothmix_high': ('H', '0.5'),
+        'resizemix_low': ('L', '0.1'),
+        'resizemix_high': ('H', '0.8'),
         'maskmix_cells': ('C', '4'),
     }
 

@@ -89,6 +89,15 @@ def folder(tmp_path_factory, image_folder):
     (root / 'package' / 'module.py').write_text(
         'import torch\nfrom timm.data import Mixup\nMixup(num_classes=5)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
     )
+    (root / 'path/to/vision').mkdir()
+    (root / 'path/to/vision/transforms.py').write_text(
+        (LAUNCHER / 'scripts' / 'mixing' / 'copied.py').read_text() + '\n\nRandomCutMix = RandomMixUp\n'
+    )
+    (root / 'path/to/vision/train.py').write_text(
+        'import sys\nimport torch\nimport transforms\nfrom torchvision.transforms import v2\n'
+        "kind = v2.MixUp if '--use-v2' in sys.argv else transforms.RandomMixUp\n"
+        'kind(num_classes=5)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
+    )
     (root / 'my_masks.py').write_text('\n'.join(blocks(ROOT / 'docs' / 'your_own_mask.md', 'python')))
     return root
 

@@ -19,6 +19,7 @@ DOCUMENT = Path(__file__).parents[2] / 'docs' / 'other_trainers.md'
 EXAMPLES = {
     'A plain loop': 'torch',
     'A plain loop that mixes in the loader': 'torch',
+    'A loop that mixes by hand': 'torch',
     'accelerate': 'accelerate',
     'Lightning': 'lightning',
     "Hugging Face's Trainer": 'transformers',

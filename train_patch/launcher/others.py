@@ -104,8 +104,13 @@ def _kind(copy: type) -> str:
 def _is_transform(copy: type) -> bool:
     """Whether a class takes the arguments of torchvision's `MixUp`, or those that its reference scripts have."""
     names = {*inspect.signature(copy).parameters}
-    known = {'alpha', 'num_classes', 'num_categories', 'labels_getter', 'p', 'inplace'}
-    return hasattr(copy, 'forward') and 'alpha' in names <= known
+    return hasattr(copy, 'forward') and {'alpha', 'num_classes'} <= names <= {
+        'alpha',
+        'num_classes',
+        'labels_getter',
+        'p',
+        'inplace',
+    }
 
 
 def difference(copy: type) -> str:

@@ -34,35 +34,30 @@ def launch_transform(
     selector, _, name = (asked or '--mix-mode mixup').partition(' ')
     mix_mode = name if selector == '--mix-mode' else family.mix_mode
     options = {keyword: overrides[keyword] for keyword in family.keywords if keyword in overrides}
-    off = overrides.get('prob') == 0.0
 
     def in_place_of(theirs: type) -> type:
         signature = inspect.signature(theirs)
+        defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
 
         class LaunchMix(Mix):
-            witness, mixup_enabled, _mixed = '', True, False
+            witness, mixup_enabled = '', True
             correct_lam = overrides.get('correct_lam', True)
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 if check:
                     raise RunError(f'--mix-check cannot look at {theirs.__module__}.{theirs.__name__}')
-                bound = signature.bind(*args, **kwargs)
-                bound.apply_defaults()
-                given = bound.arguments
+                given = {'labels_getter': 'default', 'p': 1.0, **defaults, **signature.bind(*args, **kwargs).arguments}
                 alpha = overrides.get('cutmix_alpha') or overrides.get('mixup_alpha') or given['alpha']
-                classes = given.get('num_classes', given.get('num_categories'))
-                getter = given.get('labels_getter', 'default')
-                super().__init__(mix_mode, alpha=alpha, num_classes=classes, labels_getter=getter, **options)
-                self.p = 0.0 if off else given.get('p', 1.0)
+                common = {name: given[name] for name in ('num_classes', 'labels_getter')}
+                super().__init__(mix_mode, alpha=alpha, **common, **options)
+                self.p = 0.0 if overrides.get('prob') == 0.0 else given['p']
                 made(self, repr(self))
 
             def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
                 drawn = super().make_params(flat_inputs)
                 if self.p < 1.0 and torch.rand(()).item() >= self.p:
                     return {'masks': [None] * len(drawn['masks']), 'weights': [1.0]}
-                if not self._mixed:
-                    self._mixed = True
-                    leave(self.witness, MIXED)
+                leave(self.witness, MIXED)
                 return drawn
 
         # the name by which every process finds its own

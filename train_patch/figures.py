@@ -16,7 +16,7 @@ import json
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ def draw(args: argparse.Namespace) -> None:
     """Draws the figures, and writes each, after the numbers behind it, as soon as it is there."""
     from .drawing import digit_networks, theory_figures
 
-    figures: dict[int, Callable[[], tuple[Any, Any]]] = {
+    figures: dict[int, Callable[[], Iterator[Any]]] = {
         1: theory_figures.figure1,
         2: theory_figures.figure2,
         3: lambda: theory_figures.figure3(args.mixings[3]),
@@ -224,12 +224,13 @@ def draw(args: argparse.Namespace) -> None:
     }
     for number in args.figures:
         start = time.perf_counter()
-        figure, found = figures[number]()
+        steps = figures[number]()
+        found = next(steps)
         with locked_folder(args.output):  # another call may write other figures there
             numbers = {**read_numbers(args.output / NUMBERS), f'figure{number}': found}
             write_json(args.output / NUMBERS, dict(sorted(numbers.items())))
         path = args.output / f'figure{number}.png'
-        save_figure(figure, path)
+        save_figure(next(steps), path)
         print(f'{path} ({time.perf_counter() - start:.1f} s)', flush=True)
     print(args.output / NUMBERS)
 

@@ -1,9 +1,9 @@
 """Writing files and folders atomically: under its name one is the old or the new, never half of either."""
 
-import fcntl
 import json
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -77,12 +77,19 @@ def write_json(path: str | Path, value: Any) -> None:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Holds a lock of a folder, which it makes where it is missing; waits for another process that holds it."""
+    """Holds a lock of a folder, which it makes where it is missing; waits for another process that holds it.
+
+    Says on standard error where the file system has no lock for a folder, as a network's may not.
+    """
+    import fcntl  # Windows has none, and most of this module needs none
+
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a network's file system may have no lock for a folder
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            print(f'{folder} cannot be locked ({first_line(error)}): let no other command write there', file=sys.stderr)
         yield
     finally:
         os.close(descriptor)

@@ -1,7 +1,6 @@
 """Keeps one comparison in its folder, and ends its training processes with it."""
 
 import contextlib
-import fcntl
 import os
 import platform
 import signal
@@ -49,6 +48,8 @@ def locked(path: Path) -> Iterator[IO[str]]:
 
 
 def _try_lock(file: IO[str]) -> bool:
+    import fcntl  # Windows has none
+
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True

@@ -97,4 +97,5 @@ def figure5_digits(mixings: Mapping[str, Mixing], epochs: int = 15, seeds: int =
         'Normalized partial gradient products (Eq. 12): small CNNs trained for seconds '
         f"on scikit-learn's digits, 16×16, mean of {seeds} seeds"
     )
-    return figure5(maps, title), numbers
+    yield numbers
+    yield figure5(maps, title)

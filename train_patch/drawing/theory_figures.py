@@ -1,7 +1,7 @@
 """The plots of `hmix-figures`, and the numbers behind them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,8 +27,8 @@ from .grid import grid_masks
 from .pictures import blended, mix_grid, new_figure
 
 Numbers = dict[str, Any]
-Plotted = tuple[Any, Numbers]
-"""A matplotlib `Figure` and the numbers behind it."""
+Plotted = Iterator[Any]
+"""The numbers behind a figure, and then, so that a plot that fails costs no numbers, the matplotlib `Figure`."""
 
 
 def train_logistic_regression(
@@ -92,20 +92,23 @@ def figure1() -> Plotted:
         'mixup': (r'Mixup: $M = \lambda\vec{1}$', mixup_law),
         'cutmix': (r'CutMix variant: $M = (m_1, m_2)$, $m_i \sim$ Bernoulli($\lambda$)', bernoulli_law),
     }
+    found = {name: moons_curves(law, steps=100) for name, (_, law) in panels.items()}
+    yield {
+        name: {kind: {str(step): curve[step] for step in (0, 10, 50, 100)} for kind, curve in curves.items()}
+        for name, curves in found.items()
+    }
     figure = new_figure((9, 3.6))
-    numbers = {}
-    for ax, (name, (title, law)) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
-        curves = moons_curves(law, steps=100)
-        ax.plot(curves['original'], label='original loss (Eq. 4)', color='C0')
-        ax.plot(curves['approximate'], label=r'approximate loss $L_m + R_1 + R_2 + R_3$', color='C1', linestyle='--')
+    for ax, (name, (title, _)) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
+        ax.plot(found[name]['original'], label='original loss (Eq. 4)', color='C0')
+        label = r'approximate loss $L_m + R_1 + R_2 + R_3$'
+        ax.plot(found[name]['approximate'], label=label, color='C1', linestyle='--')
         ax.set_title(title, fontsize=11)
         ax.set(xlabel='gradient step', ylim=(0.0, 0.75))
         ax.grid(alpha=0.3)
-        numbers[name] = {kind: {str(step): curve[step] for step in (0, 10, 50, 100)} for kind, curve in curves.items()}
     figure.axes[0].set_ylabel('training loss')
     figure.axes[0].legend(loc='lower left')
     figure.suptitle(r'Logistic regression on two moons, $\lambda \sim$ Beta(1, 1)', fontsize=12)
-    return figure, numbers
+    yield figure
 
 
 def figure2() -> Plotted:
@@ -113,15 +116,16 @@ def figure2() -> Plotted:
 
     The masks themselves are normally distributed noise (`construction`) and are not plotted, as in the paper.
     """
-    flower, temple = photographs((192, 192))
     lams = [-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75]
+    yield {'lam': lams}
+    flower, temple = photographs((192, 192))
     figure = new_figure((14, 2.6))
     for ax, lam in zip(figure.subplots(1, len(lams)), lams, strict=True):
         ax.imshow(blended(flower, temple, mixup_mask(lam)))
         ax.set_title(rf'$\lambda = {lam:g}$', fontsize=11)
         ax.set_axis_off()
     figure.suptitle(r'$\lambda\cdot$flower $+ (1-\lambda)\cdot$temple, values clipped to 0 to 255', fontsize=12)
-    return figure, {'lam': lams}
+    yield figure
 
 
 def figure3(mixings: Mapping[str, Mixing], lam: float = 0.65, seed: int = 9) -> Plotted:
@@ -131,8 +135,8 @@ def figure3(mixings: Mapping[str, Mixing], lam: float = 0.65, seed: int = 9) -> 
     masks = grid_masks(mixings, lam, photos, seed)
     means = {name: mask.mean(size) for name, mask in zip(mixings, masks.values(), strict=True)}
     options = {name: value for mixing in mixings.values() for name, value in mask_options(mixing).items()}
-    figure = mix_grid(*photos, masks, rf'$\lambda = {lam:g}$')
-    return figure, {'lam': lam, 'options': options, 'mask_mean': means}
+    yield {'lam': lam, 'options': options, 'mask_mean': means}
+    yield mix_grid(*photos, masks, rf'$\lambda = {lam:g}$')
 
 
 def mask_options(mixing: Mixing) -> dict[str, Any]:
@@ -181,6 +185,7 @@ def figure4(mixings: Mapping[str, Mixing]) -> Plotted:
     maps = coefficient_maps(mixings, lam, size)
     eq11 = 'GMix, Eq. 11:\nformula without borders'
     maps['gmix_eq11'] = Panel(eq11, CoefficientMap(formula, None, 0), mix_modes()['none'].colour)
+    yield {name: along_x(panel.map.values, (0, 16, 32)) for name, panel in maps.items()}
     columns = 5
     rows = math.ceil(len(maps) / columns)
     figure = new_figure((13, 2.9 * rows + 4.5))
@@ -207,7 +212,7 @@ def figure4(mixings: Mapping[str, Mixing]) -> Plotted:
         'masks as the mixers draw them, and Eq. 11 beside them',
         fontsize=12,
     )
-    return figure, {name: along_x(panel.map.values, (0, 16, 32)) for name, panel in maps.items()}
+    yield figure
 
 
 def figure5(maps: Mapping[str, np.ndarray], title: str) -> Any:
@@ -257,30 +262,34 @@ def figure6(steps: int = 100) -> Plotted:
     x, y = moons()
     epsilons = np.linspace(0.0, 0.6, 121)
     supports = {'none': mixup_law(1.0)} | {name: mask_support(law, nodes=8) for name, law in two_feature_laws().items()}
-    figure = new_figure((11, 4.4))
-    left, right = figure.subplots(1, 2)
     numbers: Numbers = {}
-    curves: list[list[float]] = []
+    curves: dict[str, list[float]] = {}
     for name, support in supports.items():
         moments = partner_moments(support)
         parameters, losses = train_logistic_regression(partial(approximate_loss, x=x, y=y, moments=moments), steps)
         adversarial = [adversarial_loss(parameters[:2], parameters[2], x, y, epsilon).item() for epsilon in epsilons]
-        curves.append(adversarial)
+        curves[name] = adversarial
         bounded = float(np.interp(losses[-1], adversarial, epsilons))
-        colour, title = mix_modes()[name].colour, mix_modes()[name].title
-        left.plot(epsilons, adversarial, color=colour, label=title)
-        left.plot([0.0, bounded], [losses[-1]] * 2, '--', color=colour, marker='o', markevery=[1])
-        right.plot(epsilons, np.subtract(adversarial, curves[0]), color=colour)
         at = {f'{epsilon:g}': float(np.interp(epsilon, epsilons, adversarial)) for epsilon in (0.0, 0.1, 0.3, 0.5)}
         numbers[name] = {'approximate_loss': losses[-1], 'bounded_epsilon': bounded, 'adversarial_loss': at}
-    left.set(ylabel='adversarial loss', title='dashed: approximate loss, up to the ε that it bounds', ylim=(0.2, 1.2))
+    yield numbers
+    figure = new_figure((11, 4.4))
+    left, right = figure.subplots(1, 2)
+    for name, adversarial in curves.items():
+        colour, title = mix_modes()[name].colour, mix_modes()[name].title
+        loss, bounded = numbers[name]['approximate_loss'], numbers[name]['bounded_epsilon']
+        left.plot(epsilons, adversarial, color=colour, label=title)
+        left.plot([0.0, bounded], [loss] * 2, '--', color=colour, marker='o', markevery=[1])
+        right.plot(epsilons, np.subtract(adversarial, curves['none']), color=colour)
+    dashed = 'dashed: approximate loss, up to the ε that it bounds'
+    left.set(ylabel='adversarial loss', title=dashed, ylim=(0.2, 1.2))
     left.legend(loc='upper left')
     right.set(ylabel='difference', title='adversarial loss, less that without mixing')
     for ax in (left, right):
         ax.set(xlabel=r'size $\epsilon$ of the $\ell_2$ attack')
         ax.grid(alpha=0.3)
     figure.suptitle(r'Theorem 3: logistic regression on two moons, $\lambda \sim$ Beta(1, 1)', fontsize=12)
-    return figure, numbers
+    yield figure
 
 
 def along_x(values: np.ndarray, displacements: Sequence[int] = (0, 1, 2, 4, 8, 16, 32)) -> dict[str, float]:

@@ -5,7 +5,7 @@ torch and timm are imported where they are used: options are checked before.
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,8 @@ def load_images(settings: Settings, config: Mapping[str, Any], args: argparse.Na
     return DataLoader(Subset(dataset, picked.tolist()), batch_size=args.batch_size, num_workers=args.workers)
 
 
-def figure5_checkpoints(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """Eq. 12 for checkpoints, a panel each: a matplotlib `Figure` and the numbers behind it.
+def figure5_checkpoints(args: argparse.Namespace) -> Iterator[Any]:
+    """Eq. 12 for checkpoints, a panel each: the numbers, and then the matplotlib `Figure`.
 
     Args:
         args: `runs` from `read_runs`, `device`, and those of `load_images`.
@@ -209,5 +209,5 @@ def figure5_checkpoints(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
                 maps[name] = gradient_map(model, (images.to(args.device) for images, _ in progress))
             except FloatingPointError as error:
                 raise RunError(f'{name}: {error}') from error
-    figure = figure5(maps, 'Normalized partial gradient products (Eq. 12) of trained networks')
-    return figure, {name: along_x(values) for name, values in maps.items()}
+    yield {name: along_x(values) for name, values in maps.items()}
+    yield figure5(maps, 'Normalized partial gradient products (Eq. 12) of trained networks')

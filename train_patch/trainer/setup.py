@@ -1,6 +1,7 @@
 """Builds the parts of a run (process, model, mixer, loss, optimizer, schedule), and checks first that it can."""
 
 import argparse
+import copy
 import difflib
 import importlib.util
 import inspect
@@ -195,6 +196,12 @@ def check_images_fit(args: argparse.Namespace, model: nn.Module, size: tuple[int
         WrongArguments: the model cannot take such images, or gives no score for each class.
     """
     image = torch.zeros(1, *size, device=next(model.parameters()).device)
+    if args.batch_size == 1:
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                copy.deepcopy(model).train()(image)
+        except ValueError as error:  # of batch norm
+            raise WrongArguments(f'--batch-size 1: the model cannot train on one image: {_one_line(error)}') from error
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             scores = model.eval()(image)

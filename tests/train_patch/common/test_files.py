@@ -1,13 +1,14 @@
 """Files are written whole, in bytes that are known, or not at all."""
 
 import errno
+import fcntl
 import os
 from contextlib import suppress
 
 import pytest
 
 from train_patch.common.errors import RunError
-from train_patch.common.files import first_line, write_atomically, write_bytes, write_json
+from train_patch.common.files import first_line, locked_folder, write_atomically, write_bytes, write_json
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -97,3 +98,13 @@ def test_the_reason_is_the_error_itself_not_one_that_came_before_it():
         assert first_line(raised(kind('depth must be 18'), FileNotFoundError(2, 'no file'))) == 'depth must be 18'
     assert first_line(OSError('of no number')) == 'of no number'
     assert first_line(KeyboardInterrupt()) == 'KeyboardInterrupt'
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path, monkeypatch, capsys):
+    def flock(*given):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(fcntl, 'flock', flock)  # as on some file systems of a network
+    with locked_folder(tmp_path / 'new'):
+        said = f'{tmp_path}/new cannot be locked (No locks available): let no other command write there\n'
+        assert capsys.readouterr().err == said

@@ -60,7 +60,7 @@ def test_figure_5_has_the_mean_over_seeds_for_each_mix_mode(monkeypatch):
     images, labels = digit_images()
     monkeypatch.setattr(digit_networks, 'digit_images', lambda: (images[:400], labels[:400]))
     monkeypatch.setattr(digit_networks, 'TRAIN_IMAGES', 200)
-    figure, numbers = figure5_digits(MIXINGS, epochs=1, seeds=2)
+    numbers, figure = figure5_digits(MIXINGS, epochs=1, seeds=2)
     assert [ax.get_title() for ax in figure.axes[:3]] == ['No mixing', 'Mixup, α = 1', 'CutMix, α = 1']
     assert list(numbers) == ['none', 'mixup', 'cutmix'] and list(numbers['mixup']) == ['0', '1', '2', '4', '8', 'top1']
     trained = [train_digits(MIXINGS['mixup'], seed, 1, tqdm(disable=True)) for seed in (0, 1)]

@@ -6,6 +6,7 @@ import resource
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import timm
@@ -179,6 +180,12 @@ def test_a_disk_that_fills_up_ends_in_one_line(tmp_path, capsys):
     assert error == f'hmix-figures: error: cannot write {tmp_path}/out/figure2.png: File too large'
     assert list(numbers(tmp_path / 'out')) == ['figure2'], 'a figure that fails costs no numbers'
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['figures.json']
+
+
+def test_a_plot_that_fails_costs_no_numbers(tmp_path):
+    with matplotlib.rc_context({'figure.subplot.left': 0.8, 'figure.subplot.right': 0.7}), pytest.raises(ValueError):
+        figures('--output', tmp_path, '--figures', '2')
+    assert list(numbers(tmp_path)) == ['figure2']
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')

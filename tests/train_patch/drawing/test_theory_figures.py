@@ -66,7 +66,7 @@ def test_gradient_descent_step_by_step():
 
 
 def test_figure_1_draws_the_losses_whose_numbers_it_gives():
-    figure, numbers = plots.figure1()
+    numbers, figure = plots.figure1()
     assert list(numbers) == ['mixup', 'cutmix']
     for ax, found in zip(figure.axes, numbers.values(), strict=True):
         for line, (kind, values) in zip(ax.lines, found.items(), strict=True):
@@ -75,7 +75,7 @@ def test_figure_1_draws_the_losses_whose_numbers_it_gives():
 
 
 def test_figure_2_mixes_with_the_lambdas_that_it_names():
-    figure, numbers = plots.figure2()
+    numbers, figure = plots.figure2()
     assert numbers == {'lam': [-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75]}
     flower, temple = (image.astype(float) for image in plots.photographs((192, 192)))
     for ax, lam in zip(figure.axes, numbers['lam'], strict=True):
@@ -84,7 +84,7 @@ def test_figure_2_mixes_with_the_lambdas_that_it_names():
 
 
 def test_figure_3_shows_mixup_and_every_family(dim):
-    figure, numbers = plots.figure3(mixings(3))
+    numbers, figure = plots.figure3(mixings(3))
     titles = [ax.get_title().replace('\n', ' ') for ax in figure.axes]
     assert {'Mixup', 'CutMix', 'HMix ratio=0.5', 'GMix kernel=reference', 'Dimmed power=2'} <= {*titles}
     assert 'FMix decay=3, noise=reference' in titles
@@ -134,7 +134,7 @@ def test_maps_are_those_of_the_options_that_are_given(dim, monkeypatch):
 
 def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis(monkeypatch):
     monkeypatch.setattr(coefficients, 'SAMPLES', 128)
-    figure, numbers = plots.figure4(mixings(4))
+    numbers, figure = plots.figure4(mixings(4))
     assert list(numbers) == NAMES
     for d in (0, 16, 32):
         assert numbers['mixup'][str(d)] == 0.25
@@ -184,7 +184,7 @@ def test_the_methods_on_two_features_keep_lambda_and_hmix_lies_between_its_paren
 
 
 def test_figure_6_says_up_to_which_attack_the_approximate_loss_is_the_larger_one():
-    figure, numbers = plots.figure6(steps=20)
+    numbers, figure = plots.figure6(steps=20)
     left, right = figure.axes
     assert list(numbers) == ['none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix']
     for curve, mark, difference, found in zip(

@@ -108,11 +108,13 @@ def test_a_model_that_cannot_take_the_images_is_named(model, message):
         setup.check_images_fit(arguments(SMALL), model, (3, 32, 40))
 
 
-def test_a_look_at_one_image_changes_nothing():
+def test_a_look_at_one_image_changes_nothing_and_says_where_batch_norm_needs_two():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.BatchNorm1d(3072), nn.Linear(3072, 4))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(0)
     setup.check_images_fit(arguments(SMALL), model, (3, 32, 32))
+    with pytest.raises(WrongArguments, match=r'^--batch-size 1: the model cannot train on one image: Expected more'):
+        setup.check_images_fit(arguments(f'{SMALL} -b 1'), model, (3, 32, 32))
     drawn = torch.rand(())
     torch.manual_seed(0)
     assert drawn == torch.rand(())

@@ -30,7 +30,7 @@ from .common.start import command
 from .common.tables import markdown
 from .common.timm_version import OLDEST_FOR_MIXING, timm_version
 from .common.weights import only_weights
-from .mixing import declare_parameters, read_recipes, side_by_side, typed_options
+from .mixing import declare_parameters, read_parameters, side_by_side, typed_options
 
 PARTS = ('mixers', 'loader', 'puzzle')
 
@@ -83,7 +83,7 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
         WrongArguments: a value is wrong, or arguments cannot go together.
     """
     with wrong_arguments():
-        recipes = read_recipes(argv)  # before the parser: their families have options
+        recipes = read_parameters(argv)
         parser = build_parser()
     args = parser.parse_args(argv)
     if args.batch_size % 2:

@@ -30,7 +30,7 @@ from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, timm_ve
 from .common.weights import only_weights
 from .drawing.pictures import save_figure
 from .drawing.trained import OPTIONS, figure5_checkpoints, read_runs
-from .mixing import Mixing, declare_parameters, read_recipes, side_by_side, typed_options
+from .mixing import Mixing, declare_parameters, read_parameters, side_by_side, typed_options
 from .mixing.asked import option_name
 
 PROGRAM = 'hmix-figures'
@@ -133,7 +133,7 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
         WrongArguments: options contradict each other, or a path is not there or cannot be written.
     """
     with wrong_arguments():
-        recipes = read_recipes(argv)  # before the parser: their families have options
+        recipes = read_parameters(argv)
         parser = make_parser()
     args = parser.parse_args(argv)
     args.figures = sorted(set(args.figures))
@@ -148,7 +148,7 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name in (*(f'figure{number}.png' for number in args.figures), NUMBERS):
         check_output('--output', args.output / name)
     args.runs = read_runs(args) if args.checkpoint else {}
-    args.mixings = mixings_of(args, recipes or [*args.runs.values()])
+    args.mixings = mixings_of(args, recipes if args.config else [*args.runs.values()])
     return args
 
 

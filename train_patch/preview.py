@@ -26,8 +26,8 @@ from .common.start import command
 from .common.timm_version import require_timm_for_training
 from .common.weights import only_weights
 from .data.digits import digits_folder
-from .mixing import Mixing, declare, load_mix_families, side_by_side, typed_options
-from .recipes.reader import RECIPE_FOLDER, find_recipe, read_recipe, shipped_recipes
+from .mixing import Mixing, declare, peek_recipes, side_by_side, typed_options
+from .recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .trainer.arguments import parse_arguments
 
 PROGRAM = 'hmix-preview'
@@ -116,11 +116,7 @@ def _modes_of_grid() -> list[str]:
 def main(argv: list[str]) -> None:
     """Writes the picture that the command line asks for."""
     with wrong_arguments():
-        peek = argparse.ArgumentParser(add_help=False)
-        peek.add_argument('-c', '--config')
-        name = peek.parse_known_args(argv)[0].config
-        recipe = read_recipe(name) if name else {}
-        load_mix_families(argv, recipe)  # their options and modes are in the help, too
+        (name,), (recipe,) = peek_recipes(argv, PROGRAM, USAGE)
         options, line = build_parser().parse_known_args(argv)
         _check_options(options)
     figure = _samples_figure(options, line, name) if options.grid is None else _grid_figure(options, line, name, recipe)
@@ -154,9 +150,9 @@ def parse_training(options: argparse.Namespace, line: list[str], name: str | Non
         Training's arguments and how it mixes.
     """
     images = options.images
-    if images is None and not options.data_dir and name is not None and find_recipe(name) == DIGITS_RECIPE:
+    if images is None and not options.data_dir and name and find_recipe(name) == DIGITS_RECIPE:
         images = 'digits'
-    line = ['-c', str(DIGITS_RECIPE), *line] if images == 'digits' and name is None else line
+    line = ['-c', str(DIGITS_RECIPE), *line] if images == 'digits' and not name else line
     line = line if options.data_dir is None else [*line, '--data-dir', options.data_dir]
     args, mixing = parse_arguments(line, PROGRAM, USAGE, strict=False)
     if mixing.replaced:
@@ -173,7 +169,7 @@ def _samples_figure(options: argparse.Namespace, line: list[str], name: str | No
     with wrong_arguments():
         args, mixing = parse_training(options, line, name)
         if mixing.mode is None and not mixing.active:
-            if name is not None:
+            if name:
                 raise ValueError('nothing is mixed: the recipe does not mix, and --mix-mode is not given')
             args, mixing = parse_training(options, [*line, '--mix-mode', 'hmix'], name)
     _require()

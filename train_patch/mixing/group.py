@@ -37,17 +37,39 @@ def load_mix_families(argv: Sequence[str], recipe: Mapping[str, Any]) -> None:
     load_file(peek.parse_known_args(list(argv))[0].mix_families or recipe.get('mix_families'))
 
 
-def read_recipes(argv: Sequence[str]) -> list[dict[str, Any]]:
+def peek_recipes(
+    argv: Sequence[str], program: str | None = None, usage: str | None = None, nargs: str | None = None
+) -> tuple[list[str], list[dict[str, Any]]]:
     """Reads the recipes that `-c` names, and executes the files of families that they and the command line name.
+
+    A parser is made after this, since families have options.
+
+    Args:
+        argv: command line.
+        program: name of the command.
+        usage: of that command.
+        nargs: argparse's, of `-c`.
+
+    Returns:
+        Names and contents of the recipes; without one a single '' and {}.
 
     Raises:
         ValueError: a recipe or a file of families cannot be used; the message names it.
     """
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument('-c', '--config', nargs='*', default=[])
-    recipes = [read_recipe(name) for name in peek.parse_known_args(list(argv))[0].config]
-    for recipe in recipes or [{}]:
+    peek = argparse.ArgumentParser(program, usage, add_help=False)
+    peek.add_argument('-c', '--config', nargs=nargs, default='')
+    named = peek.parse_known_args(list(argv))[0].config
+    names = named if isinstance(named, list) else [named]
+    recipes = [read_recipe(name) if name else {} for name in names]
+    for recipe in recipes:
         load_mix_families(argv, recipe)
+    return names, recipes
+
+
+def read_parameters(argv: Sequence[str]) -> list[dict[str, Any]]:
+    """The recipes whose parameters of mixing a command with `declare_parameters` takes."""
+    recipes = peek_recipes(argv, nargs='*')[1]
+    for recipe in recipes:
         check_recipe_keys(recipe)
     return recipes
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..common.errors import is_users_bug
 from ..data.crop import check_padding
-from ..mixing import Mixing, check_recipe_keys, load_mix_families, mixing_keys, read_mixing, remember_typed
+from ..mixing import Mixing, check_recipe_keys, mixing_keys, peek_recipes, read_mixing, remember_typed
 from ..mixing.asked import option_name
-from ..recipes.reader import check_keys, read_recipe
+from ..recipes.reader import check_keys
 from .options import AUGMENTATION, NOT_TAKEN, OTHER_IMAGES, PROGRAM, USAGE, Keywords, build_parser
 
 _UNTYPED = object()
@@ -34,11 +34,8 @@ def parse_arguments(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(program, usage, add_help=False)
-    parser.add_argument('-c', '--config')
-    name = parser.parse_known_args(argv)[0].config
     try:
-        recipe = read_recipe(name) if name else {}
-        load_mix_families(argv, recipe)  # before the parser, which declares their options
+        (name,), (recipe,) = peek_recipes(argv, program, usage)
         parser = build_parser(program, usage)
         known = {action.dest: action for action in parser._actions if action.dest not in ('help', 'version', 'config')}
         if strict:

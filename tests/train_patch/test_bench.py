@@ -144,7 +144,7 @@ def test_a_training_step_with_puzzlemix_is_timed_beside_one_with_cutmix(report):
         ('--data-dir no/such/folder', '--data-dir must be a folder of class folders with at least 64 images'),
         ('--data-dir {images} --batch-size 34', '--data-dir must be a folder of class folders with at least 34 images'),
         ('--model resnet19', '--model must be a model of timm, got resnet19'),
-        ('--device cuda', '--device cuda cannot be used here: '),
+        ('--device cuda', '--device cuda: there are 0 CUDA devices'),
         ('--json tests', '--json: tests is a folder'),
     ],
 )

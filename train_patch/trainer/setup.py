@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 import hmix_timm
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 
+from ..common.command import check_device
 from ..common.errors import WrongArguments
 from ..common.processes import raise_on_sigterm
 from ..data import cifar_networks  # noqa: F401  # registers the CIFAR networks with timm
@@ -38,7 +39,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         WrongArguments: one of them cannot work; the message names the option.
     """
     if args.device is not None:
-        _check_device(args.device)
+        check_device(args.device)
     if args.aug_repeats and not utils.is_distributed_env():
         raise WrongArguments(f'--aug-repeats {args.aug_repeats:g} works on several processes only: start with torchrun')
     if args.log_wandb and importlib.util.find_spec('wandb') is None:
@@ -50,17 +51,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     _check_channels(args)
     check_augmentation(args)
     _check_schedule(args)
-
-
-def _check_device(name: str) -> None:
-    try:
-        device = torch.device(name)
-        if device.type != 'cuda':  # there each process takes a GPU of its own, and none before
-            torch.zeros(1, device=device).item()
-    except Exception as error:  # an unknown name; each backend has its own
-        raise WrongArguments(f'--device {name}: cannot be used here: {_one_line(error)}') from error
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise WrongArguments(f'--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0')
 
 
 def _check_channels(args: argparse.Namespace) -> None:

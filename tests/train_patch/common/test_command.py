@@ -58,7 +58,7 @@ def test_an_output_that_cannot_be_written_is_named_with_its_option(tmp_path, mon
 
 def test_a_device_that_torch_does_not_have_is_told_in_one_line():
     command.check_device('cpu')
-    with pytest.raises(WrongArguments, match=r'^--device abacus cannot be used here: [^\n]*abacus[^\n]*$'):
+    with pytest.raises(WrongArguments, match=r'^--device abacus: cannot be used here: [^\n]*abacus[^\n]*$'):
         command.check_device('abacus')
 
 

@@ -132,7 +132,7 @@ def given(tmp_path, checkpoints, image_folder):
         (['--figures', '3', '4', '--mix-alpha', '1'], 2, '--mix-alpha has no effect on --figures 3 4'),
         (['--figures', '2', '-c', 'digits'], 2, '--config has no effect on --figures 2'),
         (['--figures', '5', '--hmix-ratio', '1'], 2, '--hmix-ratio has no effect on any of --figures 5'),
-        (['--device', 'cuda:99'], 2, '--device cuda:99 cannot be used here: '),
+        (['--device', 'cuda:99'], 2, '--device cuda:99: there are '),
         (['--output', 'CHECKPOINT'], 2, '--output must be a folder, got '),
         (['--checkpoint', 'x.pth'], 2, '--checkpoint must be a file, got x.pth'),
         (OWN, 2, '--checkpoint needs --model: no args.yaml beside '),

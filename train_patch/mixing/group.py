@@ -200,8 +200,9 @@ def check_recipe_keys(keys: Iterable[str], known: Collection[str] = ()) -> None:
         known: keys that the script knows.
     """
     known, own = {*known, *mixing_keys(), *KEPT}, {*group_options(), 'train_padding'}
+    known |= own
     unknown = [key for key in keys if key not in known]
-    near = {key: difflib.get_close_matches(key, known | own, n=1, cutoff=0.8) for key in unknown}
+    near = {key: difflib.get_close_matches(key, known, n=1, cutoff=0.8) for key in unknown}
     check_keys([key for key in unknown if is_own_name(key) or own.intersection(near[key])], own)
 
 

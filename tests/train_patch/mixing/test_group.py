@@ -11,6 +11,8 @@ import yaml
 from hmix_timm.families import FAMILIES
 from train_patch.mixing import check_recipe_keys, declare, load_mix_families, mixing_keys
 from train_patch.mixing.resolve import code_digest
+from train_patch.trainer.arguments import parse_arguments
+from train_patch.trainer.options import NOT_TAKEN
 
 from .conftest import read, timm_like_parser
 
@@ -148,6 +150,11 @@ def test_a_misspelt_key_of_the_group_is_refused(key):
     with pytest.raises(ValueError, match=f"^unknown keys in the recipe: (?=.*'{key}').*'mix_zz'"):
         check_recipe_keys([key, 'mix_zz'])
     check_recipe_keys(['lr', 'mixup_mode', *mixing_keys(), key], known=['mixup_mode', key])
+
+
+def test_no_key_of_a_runs_args_yaml_is_taken_for_a_misspelt_one():
+    check_recipe_keys(vars(parse_arguments(['--mix-mode', 'hmix'])[0]))
+    check_recipe_keys(NOT_TAKEN)
 
 
 def test_no_abbreviation_of_a_scripts_options_means_something_else():

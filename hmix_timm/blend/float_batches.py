@@ -110,13 +110,13 @@ def mix_whole_(x: torch.Tensor, masks: Masks, rolled: bool = False) -> torch.Ten
 
 def _mix_pair_(image_i: torch.Tensor, image_j: torch.Tensor, plan_i: Plan, plan_j: Plan, scratch: torch.Tensor) -> None:
     for own, other in zip(blocks(image_i), blocks(image_j), strict=True):
-        kept = scratch
+        kept, plan = scratch, plan_j
         if plan_j.resized is not None:
-            kept = shown(own, plan_j)
+            kept, plan = shown(own, plan_j), plan_j._replace(resized=None)
         elif plan_j.reads is not None:
             scratch[plan_j.reads] = own[plan_j.reads]
         _apply_(own, other, plan_i)
-        _apply_(other, kept, plan_j._replace(resized=None))
+        _apply_(other, kept, plan)
 
 
 def _apply_(own: torch.Tensor, other: torch.Tensor, plan: Plan) -> None:

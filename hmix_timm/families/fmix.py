@@ -61,7 +61,7 @@ FAMILY = Family(
     draw=draw,
     mix_mode='fmix',
     options=(
-        Option('decay', 3.0, "FMix's δ: its noise has frequencies f weighted by f^-δ", 0.0),
+        Option('decay', 3.0, "FMix's δ: its noise has frequencies f weighted by f^-δ", 0.0, 20.0),
         Option(
             'noise',
             'reference',

@@ -31,7 +31,7 @@ FAMILY = Family(
     title='GridMix',
     draw=draw,
     mix_mode='gridmix',
-    options=(Option('cells', 4, 'cells of GridMix along each side of the image', 1),),
+    options=(Option('cells', 4, 'cells of GridMix along each side of the image', 1, 256),),
     presets={'imagenet': {'alpha': 1.0}, 'cifar100': {'alpha': 1.0}},
     colour='#117733',
 )

@@ -30,7 +30,7 @@ FAMILY = Family(
     title='MaskMix',
     draw=draw,
     mix_mode='maskmix',
-    options=(Option('cells', 4, 'cells of MaskMix along each side: 4 are patches of 56 pixels of 224', 1),),
+    options=(Option('cells', 4, 'cells of MaskMix along each side: 4 are patches of 56 pixels of 224', 1, 256),),
     presets={'imagenet': {'alpha': 1.0}, 'cifar100': {'alpha': 1.0}},
     colour='#AA4499',
 )

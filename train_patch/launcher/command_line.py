@@ -11,6 +11,7 @@ import symtable
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NoReturn
 
@@ -156,15 +157,13 @@ def _refuse_options_behind(line: CommandLine, like_timms: bool) -> None:
 
 
 def check_module(name: str) -> None:
-    """Raises WrongArguments if `python -m name` would find nothing to run; imports the packages that it is in."""
-    try:
-        found = importlib.util.find_spec(name)
-        if found is not None and found.submodule_search_locations is not None:
-            found = importlib.util.find_spec(f'{name}.__main__')
-    except ModuleNotFoundError as error:
-        if not f'{name}.'.startswith(f'{error.name}.'):  # a package's own import has failed
-            raise
-        found = None
+    """Raises WrongArguments if `python -m name` would find nothing to run; imports no package: mixers come first."""
+    top, *inner = name.split('.')
+    found = importlib.util.find_spec(top)
+    for part in [*inner, '__main__']:
+        if found is None or (part == '__main__' and found.submodule_search_locations is None):
+            break
+        found = PathFinder.find_spec(f'{found.name}.{part}', found.submodule_search_locations or [])
     if found is None:
         raise WrongArguments(f'-m {name}: there is no such module, or it is a package without a module __main__')
 

@@ -62,10 +62,13 @@ class InLoopMixing:
             if values['is_training']:
                 values['collate_fn'] = None
                 self.mixer = self.mixing.puzzle(None, values['std'], self.args.num_classes)
+                choices = values.get('input_size_choices')  # of a newer timm
                 try:
-                    self.mixer.check_size(*values['input_size'][-2:])
+                    for size in [(side, side) for side in choices or ()] or [values['input_size'][-2:]]:
+                        self.mixer.check_size(*size)
                 except ValueError as error:
-                    raise RunError(f'{self.mixing.asked}: {error}') from error
+                    asked = f'{self.mixing.asked} with --train-img-sizes' if choices else self.mixing.asked
+                    raise RunError(f'{asked}: {error}') from error
                 self.made(self.mixer)
             return create_loader(*bound.args, **bound.kwargs)
 

@@ -128,6 +128,10 @@ def check_mixing(mixing: Mixing, args: argparse.Namespace) -> None:
             f'{splits} compares augmentations of one image and cannot go with mixing; '
             'use --mix-mode none, or no augmentation splits',
         ),
+        (
+            puzzle and given('task') == 'multilabel',
+            f'{asked} cannot go with --task multilabel: it takes one class for each image',
+        ),
         (puzzle and naflex, f'{asked} cannot go with --naflex-loader: it cuts images of one size into blocks'),
         (puzzle and mode != 'batch', f'--mixup-mode must be batch with {asked}, got {mode!r}'),
         (

@@ -4,9 +4,11 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from train_patch.common.errors import RunError
 from train_patch.launcher.in_loop import InLoopMixing
 from train_patch.mixing import resolve
 
@@ -19,7 +21,7 @@ def test_the_bare_model_is_asked_in_the_scripts_precision_and_validation_is_left
     batch = images.clone(), torch.arange(8) % 4
     collated, contexts = [], []
 
-    def create_loader(dataset, input_size, is_training=False, collate_fn=None, std=None):
+    def create_loader(dataset, input_size, is_training=False, collate_fn=None, std=None, input_size_choices=None):
         collated.append(collate_fn)
         return [batch]
 
@@ -35,6 +37,8 @@ def test_the_bare_model_is_asked_in_the_scripts_precision_and_validation_is_left
     loader = create('images', (3, 32, 32), is_training=True, collate_fn='mixing', std=(0.5, 0.5, 0.5))
     create('images', (3, 32, 32), collate_fn='own')
     assert collated == [None, 'own']
+    with pytest.raises(RunError, match=r'^--mix-mode puzzlemix with --train-img-sizes: .* 36×36 into'):
+        create('images', (3, 32, 32), is_training=True, std=(0.5, 0.5, 0.5), input_size_choices=[32, 36])
     assert create.__wrapped__ is create_loader  # so that others still find the script's signature
 
     model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))

@@ -44,6 +44,7 @@ def timm_like_parser(**recipe):
     parser.add_argument('--jsd-loss', action='store_true')
     parser.add_argument('--naflex-loader', action='store_true')
     parser.add_argument('--kd-model-name')
+    parser.add_argument('--task', default='classification')
     parser.add_argument('--kd-distill-type', default='logit')
     declare(parser)
     parser.set_defaults(**recipe)

@@ -154,6 +154,7 @@ def test_a_family_of_ones_own_is_known_to_every_command(stripes, tmp_path):
         ('--mix-mode hmix --mix-literal --naflex-loader', '--mix-literal cannot go with --naflex-loader'),
         ('--mix-mode puzzlemix --naflex-loader', '--mix-mode puzzlemix cannot go with --naflex-loader'),
         ('--mix-mode puzzlemix --mixup-mode pair', "--mixup-mode must be batch with --mix-mode puzzlemix, got 'pair'"),
+        ('--mix-mode puzzlemix --task multilabel', '--mix-mode puzzlemix cannot go with --task multilabel'),
         (
             '--mix-mode puzzlemix --kd-model-name a --kd-distill-type feature',
             '--mix-mode puzzlemix cannot go with --kd-distill-type feature',

@@ -4,8 +4,8 @@ import argparse
 
 import numpy as np
 import torch
-from timm.data import FastCollateMixup
 
+from . import FastCollateMixup
 from .mixing import Collate, Turns
 
 

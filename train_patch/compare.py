@@ -61,6 +61,7 @@ def _tabulate(options: argparse.Namespace, passed: Sequence[str]) -> int:
     if given or passed or options.recipe != str(DIGITS_RECIPE):
         other = [*(f'--{name.replace("_", "-")}' for name in given), *passed, options.recipe][0]
         raise WrongArguments(f'--table reads runs and trains none; it cannot go with {other}')
+    require_packages('scipy')
     several = read_results(options)
     print(screen_text(several) if options.format == 'md' else table_text(several, options.format))
     if options.format != 'md':

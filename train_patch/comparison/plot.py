@@ -81,14 +81,20 @@ def _plot_over(axes: Any, results: Results, rows: Sequence[Row], number: str) ->
     """The metric over a setting, a line for each mode, with 95 % intervals of the mean; a row without it is level."""
     from scipy.special import stdtrit
 
-    places = sorted({float(value) for row in rows for _, value in row.settings})
     for mode in dict.fromkeys(row.mode for row in rows):
-        own = {float(dict(row.settings).get(number, 'nan')): row for row in rows if row.mode == mode}
-        own = dict.fromkeys(places, *own.values()) if not any(row.settings for row in own.values()) else own
-        values = [[run.value for run in results.of(own[place]).values()] for place in sorted(own)]
+        own = [(float(dict(row.settings).get(number, 0)), row) for row in rows if row.mode == mode]
+        own.sort(key=lambda pair: pair[0])
+        places, values = (
+            [place for place, _ in own],
+            [[run.value for run in results.of(row).values()] for _, row in own],
+        )
         half = [stdtrit(len(v) - 1, 0.975) * np.std(v, ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0 for v in values]
-        mean, colour = [np.mean(value) for value in values], [*own.values()][-1].colour
-        axes.errorbar(sorted(own), mean, yerr=half, fmt='o-', capsize=3, color=colour, label=mode)
+        mean, colour = [np.mean(value) for value in values], own[-1][1].colour
+        if own[0][1].settings:
+            axes.errorbar(places, mean, yerr=half, fmt='o-', capsize=3, color=colour, label=mode)
+        else:
+            axes.axhline(mean[0], linestyle='--', color=colour, label=mode)
+            axes.axhspan(mean[0] - half[0], mean[0] + half[0], color=colour, alpha=0.1, linewidth=0)
     axes.set(xlabel=number, ylabel=TITLES.get(results.metric, results.metric), title='last epoch, 95 % interval')
     axes.grid(alpha=0.3)
     axes.legend()

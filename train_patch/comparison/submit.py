@@ -1,10 +1,11 @@
 """Hands the runs of a comparison over to a cluster, or to processes of this machine, by submitit: one job a run."""
 
+import contextlib
 import json
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -109,7 +110,7 @@ def submit(comparison: Comparison) -> str:
     for run in missing:
         run.folder.mkdir(parents=True, exist_ok=True)
     if missing:
-        with executor.batch():
+        with _output_apart(), executor.batch():
             jobs = [executor.submit(TrainingJob(run)) for run in missing]
         for run, job in zip(missing, jobs, strict=True):
             write_json(run.folder / RECORD, {'cluster': cluster, 'job': job.job_id, 'folder': str(folder / '%j')})
@@ -117,6 +118,21 @@ def submit(comparison: Comparison) -> str:
         f'{len(missing)} of {len(comparison.runs)} runs submitted; {len(waiting) - len(missing)} have a job already; '
         f'{len(comparison.runs) - len(waiting)} are finished\nhmix-compare --table {comparison.output} shows them'
     )
+
+
+@contextlib.contextmanager
+def _output_apart() -> Iterator[None]:
+    """Gives what is started in the block no part in this process's output, whose reader would wait for its end."""
+    kept = {number: os.dup(number) for number in (1, 2)}
+    with open(os.devnull, 'wb') as nowhere:
+        for number in kept:
+            os.dup2(nowhere.fileno(), number)
+    try:
+        yield
+    finally:
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def has_job(run: Run) -> bool:

@@ -68,17 +68,22 @@ def _results(name: str, found: Found, options: argparse.Namespace) -> Results:
             notes.append(f'{run.variant} seed {run.seed} is there twice: {run.folder} is used, and not {twin.folder}')
         runs[run.variant, run.seed] = run
     metric = next((run.metric for run in runs.values() if run.state == 'finished'), '')
-    alike = [
-        replace(run, problem=f'has {run.metric} and not {metric}')
-        if run.metric != metric and run.state == 'finished'
-        else run
-        for run in runs.values()
-    ]
+    firsts: dict[str, RunResult] = {}
+    for place, run in runs.items():
+        first = firsts.setdefault(run.variant, run)
+        ignored = {'seed', 'device', 'mix_mode', 'mix_preset'}  # no mixing may be a mode, or no mode
+        unlike = differences(first.arguments, run.arguments, ignored)
+        said = [f'{key} is {other!r} in seed {first.seed}, and {own!r} here' for key, (other, own) in unlike.items()]
+        if run.state == 'finished' and run.metric != metric:
+            said.append(f'it has {run.metric} and not {metric}')
+        runs[place] = replace(run, problem=f'of another training: {", ".join(said)}') if said else run
     places = {mode: place for place, mode in enumerate(mix_modes())}
     ordered = sorted(dict.fromkeys(rows.values()), key=lambda row: places.get(row.mode.split()[0], len(places)))
-    records = {read_arguments(folder.parents[1] / RECORD).get('images') for folder in found}
+    records = {read_arguments(folder.parents[1] / RECORD).get('images') for folder in found} - {None}
     images = records.pop() if len(records) == 1 else None
-    return Results(name, ordered, alike, options.baseline, images, options.last, options.holm, notes=notes)
+    return Results(
+        name, ordered, list(runs.values()), options.baseline, images, options.last, options.holm, notes=notes
+    )
 
 
 def _rows(found: Found) -> dict[Path, Row]:

@@ -21,7 +21,8 @@ from .comparison import Comparison
 
 USAGE = (
     'hmix-compare [RECIPE] [--modes MODE[:KEY=VALUE,...] ...] [--vary KEY=VALUE,... ...] [--seeds K ...] '
-    '[--output DIR] [--script TRAIN.PY] [--jobs N] [--nproc-per-node N] [--dry-run] [any training argument]\n'
+    '[--output DIR] [--script TRAIN.PY] [--jobs N | --nproc-per-node N | --submit slurm|local] [--dry-run] '
+    '[any training argument]\n'
     '       hmix-compare --table DIR [DIR ...] [--metric COLUMN] [--baseline ROW ...] [--format FORM]'
 )
 

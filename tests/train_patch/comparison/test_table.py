@@ -109,6 +109,23 @@ def test_a_run_that_diverged_has_failed(run, table, tmp_path):
     assert f'none seed 42: diverged: train_loss is nan in epoch 1, see {tmp_path / "a" / "train.log"}' in table.said
 
 
+def test_a_row_holds_runs_of_one_training_alone(run, table, tmp_path):
+    """Also of one version of the code of a family."""
+    for seed, digest in enumerate(('12ab', '12ab', '34cd')):
+        arguments = {'mix_mode': 'stripes', 'mix_families': f'/{seed}/masks.py', 'mix_digest': digest}
+        run(f'nets/stripes/seed{seed}', 10, 50 + seed, seed=seed, **arguments)
+    (tmp_path / 'nets' / 'comparison.yaml').write_text(RECORD)
+    row = table(tmp_path / 'nets')['stripes']
+    assert (row['runs'], row['failed'], row['top1_mean']) == ('2', '1', '50.5')
+    assert "stripes seed 2: of another training: mix_digest is '12ab' in seed 0, and '34cd' here, see" in table.said
+
+
+def test_runs_with_another_metric_are_left_out(run, table, tmp_path):
+    run('a', 10, 60, mix_mode='none', seed=1)
+    (run('b', mix_mode='none', seed=2) / 'summary.csv').write_text('epoch,eval_map\n0,10\n1,20\n')
+    assert table(tmp_path)['none']['runs'] == '1' and 'it has eval_map and not eval_top1' in table.said
+
+
 def test_a_seed_that_is_there_twice_is_said_and_the_finished_run_counts(run, table, tmp_path):
     run('a', 10, mix_mode='none')
     run('b', 10, 60, mix_mode='none')

@@ -17,7 +17,6 @@ Image = TypeVar('Image', torch.Tensor, np.ndarray)
 BLOCK_VALUES = 1 << 18
 """Images of up to this many values are one block, of larger ones every channel is: 1 MiB of float32, near the cache."""
 
-
 Pixels = tuple[EllipsisType, slice, slice]
 
 

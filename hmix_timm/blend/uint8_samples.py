@@ -12,7 +12,6 @@ from .plan import NOTHING, Masks, Plan, blocks, planner, shown
 TO_INTEGER = torch.tensor(1.5 * 2**23, device='cpu')
 """float32 has no fractions there: added to a small number it leaves the nearest integer in the low bits."""
 
-
 MixUint8 = Callable[[Sequence[np.ndarray], Masks, np.ndarray], None]
 
 
@@ -25,9 +24,9 @@ def with_partners(mix: MixUint8) -> MixUint8:
             mix(images, [None if isinstance(mask, Mix) else mask for mask in masks], out)
         for i, mask in enumerate(masks[: len(out)]):
             if isinstance(mask, Mix):
-                own, other = images[i], images[len(images) - 1 - i]
-                pair = [own, shown(other, Plan(resized=mask.partner))]
-                mix(pair, [None if own is other else mask.mask], out[i : i + 1])
+                j = len(images) - 1 - i
+                pair = [images[i], shown(images[j], Plan(resized=mask.partner))]
+                mix(pair, [None if i == j else mask.mask], out[i : i + 1])
 
     return mix_all
 

@@ -18,6 +18,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import hmix_timm
+from hmix_timm.blend.plan import Plan
+from hmix_timm.blend.plan import shown as as_shown
 
 from . import mixers
 from .others import stop
@@ -96,7 +98,9 @@ def _look(mixer: Any, before: torch.Tensor, after: torch.Tensor, lam: Any) -> No
     mixer._images_seen += len(shown)
     masks = [masks[index] for index in shown]
     drawn = np.stack([mask.array(before.shape[-2:]) for mask in masks])
-    found, error = find_masks(before[shown], before.flip(0)[shown], after[shown], drawn)
+    resized = [Plan(resized=getattr(mask, 'partner', None)) for mask in masks]
+    partners = [as_shown(image, plan) for image, plan in zip(before.flip(0)[shown], resized, strict=True)]
+    found, error = find_masks(before[shown], torch.stack(partners), after[shown], drawn)
     weights = torch.as_tensor(lam).cpu().double().reshape(-1, 1).expand(len(before), 1)[shown, 0].numpy()
     gap = abs(found.mean((1, 2)) - weights).max()
     wrong = [

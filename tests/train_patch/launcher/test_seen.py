@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from hmix_timm import BoxMask, Mix, Resized
+from hmix_timm.families import FAMILIES, Family
 from train_patch.launcher import seen
 
 from .conftest import SCRIPTS
@@ -15,9 +17,15 @@ from .test_timm_script import LIKE
 MIXING = SCRIPTS / 'mixing' / 'main.py'
 
 
+BOX = (3, 20, 1, 9)
+PASTED = Family('pasted', 'Pasted', lambda *given: Mix(BoxMask(1.0, BOX), Resized(BOX)), 'pasted')
+
+
 @pytest.fixture
-def look(tmp_path):
+def look(tmp_path, monkeypatch):
     """Makes a mixer that is looked at; returns it and a function that gives the one fact that it has left."""
+
+    monkeypatch.setitem(FAMILIES, 'pasted', PASTED)
 
     def make(kind=seen.Mixup, **options):
         np.random.seed(0)
@@ -34,7 +42,7 @@ def look(tmp_path):
 
 
 @pytest.mark.parametrize('mode', ['batch', 'pair', 'elem', 'half'])
-@pytest.mark.parametrize('cutmix_mode', ['bbox', 'hmix', 'gmix'])
+@pytest.mark.parametrize('cutmix_mode', ['bbox', 'hmix', 'gmix', 'pasted'])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8])
 def test_what_was_drawn_is_found_in_the_pixels(look, mode, cutmix_mode, dtype):
     images = torch.rand(9, 3, 24, 17, generator=torch.Generator().manual_seed(0)) * 255

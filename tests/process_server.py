@@ -78,12 +78,19 @@ def serve():
     gc.disable()
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
+    import PIL.Image
     import sklearn.datasets  # noqa: F401
     import torch
+    import torch.utils.serialization.config
 
     import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
     import train_patch.__main__
     import train_patch.train  # noqa: F401
+
+    launcher = [f'train_patch.launcher.{name}' for name in ('any_script', 'timm_script', 'in_loop')]
+    for name in (*launcher, 'tests.train_patch.launcher.launching', 'tests.train_patch.lean'):
+        importlib.import_module(name)
+    PIL.Image.init()
 
     gc.freeze()
     gc.enable()

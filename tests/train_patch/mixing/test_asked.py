@@ -112,7 +112,7 @@ OPTIONS = st.lists(st.sampled_from(list(VALUES)), unique=True, max_size=4).flatm
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(typed=OPTIONS, recipe=OPTIONS)
 def test_every_command_makes_the_same_mixer_of_anything(typed, recipe, tmp_path_factory):
     path = tmp_path_factory.mktemp('recipes') / 'recipe.yaml'

@@ -305,7 +305,7 @@ OPTIONS = sorted(build_parser()._option_string_actions.keys() - {'-h', '--help',
 ODD_WORDS = ['0', '1', '-1', '3', '.5', '1e9', 'nan', 'inf', '1e999', '', 'x', 'a=1', 'sgd', 'hmix', 'cpu']
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     content=st.dictionaries(st.sampled_from(DESTS), ODD_VALUES, max_size=3),
     line=st.lists(st.tuples(st.sampled_from(OPTIONS), st.lists(st.sampled_from(ODD_WORDS), max_size=3)), max_size=3),

@@ -81,44 +81,31 @@ def make_parser() -> argparse.ArgumentParser:
     own = parser.add_argument_group(
         'Figure 5 from your own runs', 'Settings that args.yaml beside a checkpoint holds need not be given.'
     )
-    own.add_argument(
-        '--checkpoint', nargs='+', type=Path, metavar='PATH', help='checkpoints, a panel each (default: none)'
-    )
-    own.add_argument('--model', metavar='NAME', help="timm model of the checkpoints (default: args.yaml's)")
-    own.add_argument(
-        '--model-module', metavar='MODULE', help='Python module that registers the model with timm (default: none)'
-    )
-    own.add_argument(
-        '--num-classes',
-        type=at_least(1),
-        metavar='N',
-        help="classes of the checkpoints (default: args.yaml's, the model's)",
-    )
-    own.add_argument(
-        '--dataset', metavar='NAME', help="data set by its name in timm (default: args.yaml's, a folder of images)"
-    )
-    own.add_argument(
-        '--data-dir', type=Path, metavar='DIR', help="folder of images, or of splits of images (default: args.yaml's)"
-    )
-    own.add_argument(
-        '--split',
-        metavar='NAME',
-        help='split to look at (default: validation, or the folder itself if it has no splits)',
-    )
-    own.add_argument(
-        '--img-size',
-        type=at_least(1),
-        metavar='N',
-        help="image size; the cost grows with its 4th power (default: args.yaml's, the model's)",
-    )
-    own.add_argument(
-        '--max-images', type=at_least(1), metavar='N', help='evenly spaced images of the data (default: all)'
-    )
-    own.add_argument(
-        '-b', '--batch-size', type=at_least(1), default=64, metavar='N', help='images at a time (default: 64)'
-    )
-    own.add_argument('-j', '--workers', type=at_least(0), default=2, metavar='N', help='loader workers (default: 2)')
-    own.add_argument('--device', default='cpu', help='device of the model, as torch names it (default: cpu)')
+    number: dict[str, Any] = {'type': at_least(1), 'metavar': 'N'}
+    rows: list[tuple[str, str, dict[str, Any]]] = [
+        ('--checkpoint', 'checkpoints, a panel each (default: none)', {'nargs': '+', 'type': Path, 'metavar': 'PATH'}),
+        ('--model', "timm model of the checkpoints (default: args.yaml's)", {'metavar': 'NAME'}),
+        ('--model-module', 'Python module that registers the model with timm (default: none)', {'metavar': 'MODULE'}),
+        ('--num-classes', "classes of the checkpoints (default: args.yaml's, the model's)", number),
+        ('--dataset', "data set by its name in timm (default: args.yaml's, a folder of images)", {'metavar': 'NAME'}),
+        (
+            '--data-dir',
+            "folder of images, or of splits of images (default: args.yaml's)",
+            {'type': Path, 'metavar': 'DIR'},
+        ),
+        (
+            '--split',
+            "split to look at (default: args.yaml's, validation, or the folder itself if it has no splits)",
+            {'metavar': 'NAME'},
+        ),
+        ('--img-size', "image size; the cost grows with its 4th power (default: args.yaml's, the model's)", number),
+        ('--max-images', 'evenly spaced images of the data (default: all)', number),
+        ('-b --batch-size', 'images at a time (default: 64)', {**number, 'default': 64}),
+        ('-j --workers', 'loader workers (default: 2)', {'type': at_least(0), 'metavar': 'N', 'default': 2}),
+        ('--device', 'device of the model, as torch names it (default: cpu)', {'default': 'cpu'}),
+    ]
+    for flags, text, more in rows:
+        own.add_argument(*flags.split(), help=text, **more)
     return parser
 
 

@@ -14,6 +14,7 @@ from hmix_timm.families import FAMILIES
 
 CLASSES = 9
 OWN = ['MixUp', 'CutMix', 'HMix', 'GMix']
+EVERY = ['MixUp', *(family.title for family in FAMILIES.values())]
 
 
 def batch(count=7, size=(13, 22), dtype=torch.float32):
@@ -43,7 +44,7 @@ def test_from_a_seed_they_return_what_torchvisions_return(name, alpha, size):
 
 @pytest.mark.parametrize('mode', ['batch', 'elem'])
 @pytest.mark.parametrize('size', [(9, 7), (75, 80)])
-@pytest.mark.parametrize('name', OWN)
+@pytest.mark.parametrize('name', EVERY)
 def test_label_weights_are_the_means_of_masks_between_an_image_and_the_one_before_it(name, size, mode):
     x, labels = marked(4, size)
     transform = getattr(transforms, name)(num_classes=4, mode=mode)

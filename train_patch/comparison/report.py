@@ -71,7 +71,6 @@ def left_out(several: Sequence[Results], below: str = '') -> list[str]:
         for run in results.runs:
             if run.state != 'finished':
                 lines['Failed' if run.problem else 'Unfinished'].append(f'{run}')
-        lines['Not compared'] += results.notes
         for row, name in itertools.product(results.rows, results.baselines):
             if said := results.pairs(row, name)[1]:
                 lines['Not compared'].append(f'{row.name} with {name}: {", ".join(sorted(said))}')

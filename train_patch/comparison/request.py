@@ -3,7 +3,7 @@
 import argparse
 import itertools
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,6 @@ def build_parser() -> argparse.ArgumentParser:
     varied.add_argument(
         '--modes',
         nargs='+',
-        type=_with_settings(mix_modes()),
         metavar='MODE',
         help=f'mix modes to train: {", ".join(mix_modes())} (default: {" ".join(PAPER_MODES)}); '
         'a mode may have settings of its own: hmix:hmix_ratio=0.5,mix_alpha=0.2',
@@ -70,14 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
     varied.add_argument(
         '--cutmix-modes',
         nargs='+',
-        type=_with_settings(FAMILIES),
         metavar='MASK',
         help=f"masks to train in place of the recipe's CutMix, with the recipe's mixing: {', '.join(FAMILIES)}",
     )
     add(
         '--vary',
         action='append',
-        type=_key_and_values,
         default=[],
         metavar='KEY=VALUE,VALUE,...',
         help='train the modes that have a use for an argument with each of its values; several make a grid',
@@ -111,7 +108,6 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         '--submit-option',
         nargs='+',
-        type=_setting,
         default=[],
         metavar='KEY=VALUE',
         help="parameters of submitit's AutoExecutor: slurm_partition=… nodes=… gpus_per_node=… timeout_min=… "
@@ -154,28 +150,11 @@ def _variant_actions() -> list[argparse.Action]:
     return [action for action in scratch._actions if action.dest not in _SHARED_MIXING]
 
 
-def _with_settings(names: Collection[str]) -> Callable[[str], tuple[str, Mapping[str, str]]]:
-    """Returns an argparse type: 'hmix:hmix_ratio=0.5,mix_alpha=0.2' → ('hmix', its settings)."""
-
-    def read(text: str) -> tuple[str, Mapping[str, str]]:
-        name, colon, settings = text.partition(':')
-        if name not in names:
-            raise argparse.ArgumentTypeError(f'{name!r} is none of {", ".join(names)}')
-        return name, dict(_setting(part) for part in settings.split(',')) if colon else {}
-
-    return read
-
-
 def _setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition('=')
     if not (key and equals):
-        raise argparse.ArgumentTypeError(f'must be KEY=VALUE, got {text!r}')
+        raise WrongArguments(f'{text!r} must be KEY=VALUE (--modes MODE:KEY=VALUE, --vary, --submit-option)')
     return key.lstrip('-').replace('-', '_'), value
-
-
-def _key_and_values(text: str) -> tuple[str, list[str]]:
-    key, values = _setting(text)
-    return key, values.split(',')
 
 
 def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Comparison:
@@ -190,7 +169,7 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     """
     if options.submit_option and not options.submit:
         raise WrongArguments('--submit-option needs --submit')
-    options.submit_option = job = job_parameters(options.submit_option)
+    options.submit_option = job = job_parameters(dict(map(_setting, options.submit_option)))
     options.nodes = job['nodes']
     if job['tasks_per_node'] * options.nodes > 1:
         options.nproc_per_node = job['tasks_per_node']
@@ -201,12 +180,14 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     option, asked, colours = '--mix-mode', '--modes', {name: mode.colour for name, mode in mix_modes().items()}
     if options.cutmix_modes:
         option, asked, colours = '--cutmix-mode', '--cutmix-modes', {n: f.colour for n, f in FAMILIES.items()}
-    modes = options.cutmix_modes or options.modes or [(name, {}) for name in PAPER_MODES]
+    modes = [text.partition(':')[::2] for text in options.cutmix_modes or options.modes or PAPER_MODES]
+    if unknown := [name for name, _ in modes if name not in colours]:
+        raise WrongArguments(f'{asked} {unknown[0]}: must be one of {", ".join(colours)}')
     selector, names = option[2:].replace('-', '_'), list(dict.fromkeys(name for name, _ in modes))
     given = {action.dest: getattr(options, action.dest) for action in _variant_actions()}
     typed = {dest: value for dest, value in given.items() if value is not None}
     used = share_options(typed, selector, names, asked)
-    rows = _grid(modes, share_options(dict(options.vary), selector, names, asked))
+    rows = _grid(modes, share_options(dict(map(_setting, options.vary)), selector, names, asked))
     _check_passed([*passed, *(f'--{key.replace("_", "-")}' for _, settings in rows for key in settings)])
     data = ['--data-dir', str(digits_path())] if recipe == DIGITS_RECIPE else []
     lines = [
@@ -239,13 +220,12 @@ def _from_anywhere(line: Sequence[str], resolved: Mapping[str, Any]) -> tuple[tu
     return (*words, *more), {**resolved, **paths}
 
 
-def _grid(
-    modes: Sequence[tuple[str, Mapping[str, str]]], varied: Mapping[str, Mapping[str, Sequence[str]]]
-) -> list[tuple[str, dict[str, str]]]:
-    """Every mode with every combination of the values that vary for it; a mode's own settings do not vary."""
+def _grid(modes: Sequence[Sequence[str]], varied: Mapping[str, Mapping[str, str]]) -> list[tuple[str, dict[str, str]]]:
+    """Each (mode, its own settings) with each combination of the values that vary for it besides."""
     rows = []
-    for name, own in modes:
-        axes = [[(key, value) for value in values] for key, values in varied[name].items() if key not in own]
+    for name, settings in modes:
+        own = dict(_setting(part) for part in settings.split(',') if part)
+        axes = [[(key, one) for one in values.split(',')] for key, values in varied[name].items() if key not in own]
         rows += [(name, {**own, **dict(point)}) for point in itertools.product(*axes)]
     return [row for place, row in enumerate(rows) if row not in rows[:place]]
 

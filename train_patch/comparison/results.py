@@ -63,7 +63,6 @@ class Results:
         last: each value is the mean over so many epochs.
         holm: whether a difference must be clear with Holm's correction over the rows, too.
         published: name of a row → top-1 in percent as the paper prints it.
-        notes: what else a reader has to know.
     """
 
     name: str
@@ -74,7 +73,6 @@ class Results:
     last: int = 1
     holm: bool = False
     published: Mapping[str, float] = field(default_factory=dict)
-    notes: Sequence[str] = ()
 
     @property
     def finished(self) -> list[RunResult]:

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -79,9 +79,9 @@ class TrainingJob:
         return DelayedSubmission(TrainingJob(self.run))
 
 
-def job_parameters(given: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def job_parameters(given: Mapping[str, str]) -> dict[str, Any]:
     """Parameters of submitit's AutoExecutor; one task for each GPU of a node."""
-    parameters = {key: yaml.safe_load(value) for key, value in given}
+    parameters = {key: yaml.safe_load(value) for key, value in given.items()}
     return {**DEFAULTS, 'tasks_per_node': parameters.get('gpus_per_node') or 1, **parameters}
 
 

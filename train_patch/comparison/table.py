@@ -58,32 +58,26 @@ def read_results(options: argparse.Namespace) -> list[Results]:
 
 
 def _results(name: str, found: Found, options: argparse.Namespace) -> Results:
-    rows, notes = _rows(found), []
-    runs: dict[tuple[str, int], RunResult] = {}
-    for folder, arguments in found.items():
-        run = read_run(folder, rows[folder].name, arguments, options.metric, options.last)
-        twin = runs.get((run.variant, run.seed))
-        if twin:
-            twin, run = sorted((twin, run), key=lambda one: one.done / (one.epochs or 1))
-            notes.append(f'{run.variant} seed {run.seed} is there twice: {run.folder} is used, and not {twin.folder}')
-        runs[run.variant, run.seed] = run
-    metric = next((run.metric for run in runs.values() if run.state == 'finished'), '')
+    rows = _rows(found)
+    read = [read_run(folder, rows[folder].name, found[folder], options.metric, options.last) for folder in found]
+    read.sort(key=lambda run: -run.done / (run.epochs or 1))  # of runs that are there twice, the one further on counts
+    metric = next((run.metric for run in read if run.state == 'finished'), '')
     firsts: dict[str, RunResult] = {}
-    for place, run in runs.items():
-        first = firsts.setdefault(run.variant, run)
+    seeds: dict[tuple[str, int], RunResult] = {}
+    runs = []
+    for run in read:
+        first, twin = firsts.setdefault(run.variant, run), seeds.setdefault((run.variant, run.seed), run)
         ignored = {'seed', 'device', 'mix_mode', 'mix_preset'}  # no mixing may be a mode, or no mode
         unlike = differences(first.arguments, run.arguments, ignored)
         said = [f'{key} is {other!r} in seed {first.seed}, and {own!r} here' for key, (other, own) in unlike.items()]
-        if run.state == 'finished' and run.metric != metric:
-            said.append(f'it has {run.metric} and not {metric}')
-        runs[place] = replace(run, problem=f'of another training: {", ".join(said)}') if said else run
+        said += [f'it has {run.metric} and not {metric}'] * (run.state == 'finished' and run.metric != metric)
+        said += [f'{twin.folder} has the same seed'] * (twin is not run)
+        runs.append(replace(run, problem=f'left out: {", ".join(said)}') if said else run)
     places = {mode: place for place, mode in enumerate(mix_modes())}
     ordered = sorted(dict.fromkeys(rows.values()), key=lambda row: places.get(row.mode.split()[0], len(places)))
     records = {read_arguments(folder.parents[1] / RECORD).get('images') for folder in found} - {None}
     images = records.pop() if len(records) == 1 else None
-    return Results(
-        name, ordered, list(runs.values()), options.baseline, images, options.last, options.holm, notes=notes
-    )
+    return Results(name, ordered, runs, options.baseline, images, options.last, options.holm)
 
 
 def _rows(found: Found) -> dict[Path, Row]:

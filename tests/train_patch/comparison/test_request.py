@@ -204,7 +204,7 @@ def test_a_dry_run_says_that_missing_data_were_not_checked(elsewhere, capsys, da
 
 
 WRONG = [
-    (['--modes', 'hmixx'], "'hmixx'"),
+    (['--modes', 'hmixx'], '--modes hmixx: must be one of none, mixup'),
     (['--modes', 'none', '--cutmix-modes', 'bbox'], 'not allowed with argument'),
     (['--cutmix-modes', 'bbox', 'hmix'], '--cutmix-mode bbox needs CutMix to be on'),
     (['--seeds', '-1'], '-1'),
@@ -214,7 +214,7 @@ WRONG = [
     (['--jobs', '2', '--nproc-per-node', '2'], 'not allowed with argument --jobs'),
     (['--jobs', '2', '--device', 'cuda:1'], '--device cuda:1 is one device'),
     (['--submit-option', 'nodes=2'], '--submit-option needs --submit'),
-    (['--submit', 'local', '--submit-option', 'nodes'], "must be KEY=VALUE, got 'nodes'"),
+    (['--submit', 'local', '--submit-option', 'nodes'], "'nodes' must be KEY=VALUE"),
     (['--submit', 'local', '--jobs', '2'], 'not allowed with argument --submit'),
     (['--script', 'nowhere/train.py'], '--script nowhere/train.py: no such file'),
     # options of each run, and their abbreviations
@@ -239,7 +239,7 @@ WRONG = [
     (['--vary', 'seed=0,1'], '--seed cannot be passed through: --seeds'),
     (['--vary', 'wandb_proj=a'], "training has no option 'wandb_proj'"),
     (['--modes', 'none', '--vary', 'no_aug=false'], 'the recipe turns no_aug on, and no option turns it off'),
-    (['--vary', 'lr'], "must be KEY=VALUE, got 'lr'"),
+    (['--vary', 'lr'], "'lr' must be KEY=VALUE"),
     (['--vary', 'lr=1e-1,0.1'], "rows 'none lr=1e-1' and 'none lr=0.1' would train the same"),
     (['--modes', 'hmix', 'hmix:hmix_ratio=0.75'], "rows 'hmix' and 'hmix hmix_ratio=0.75' would train the same"),
     (['--modes', 'hmix:gmix_kernel=paper'], '--gmix-kernel'),

@@ -117,7 +117,7 @@ def test_a_row_holds_runs_of_one_training_alone(run, table, tmp_path):
     (tmp_path / 'nets' / 'comparison.yaml').write_text(RECORD)
     row = table(tmp_path / 'nets')['stripes']
     assert (row['runs'], row['failed'], row['top1_mean']) == ('2', '1', '50.5')
-    assert "stripes seed 2: of another training: mix_digest is '12ab' in seed 0, and '34cd' here, see" in table.said
+    assert "stripes seed 2: left out: mix_digest is '12ab' in seed 0, and '34cd' here, see" in table.said
 
 
 def test_runs_with_another_metric_are_left_out(run, table, tmp_path):
@@ -130,7 +130,7 @@ def test_a_seed_that_is_there_twice_is_said_and_the_finished_run_counts(run, tab
     run('a', 10, mix_mode='none')
     run('b', 10, 60, mix_mode='none')
     assert table(tmp_path)['none']['top1_mean'] == '60.0'
-    assert f'none seed 42 is there twice: {tmp_path / "b"} is used, and not {tmp_path / "a"}' in table.said
+    assert f'none seed 42: left out: {tmp_path / "b"} has the same seed, see {tmp_path / "a"}' in table.said
 
 
 def test_several_comparisons_are_columns_and_runs_below_one_belong_to_it(run, tmp_path, capsys):

@@ -112,8 +112,8 @@ def _look(mixer: Any, before: torch.Tensor, after: torch.Tensor, lam: Any) -> No
         wrong.append(f'a label weight {gap:.2g} off the mean of the mask')
     of_the_slot = {*map(id, mixer._of_the_slot)}
     names = Counter(mixer.family.title if id(mask) in of_the_slot else 'Mixup' for mask in masks)
-    prints = {'mixed': _prints(after[shown]).tolist(), 'plain': _prints(before[shown]).tolist()}
-    leave(mixer.witness or here(), SEEN, json.dumps({'names': names, 'wrong': wrong, 'gap': gap, **prints}))
+    prints = np.stack((_prints(after[shown]), _prints(before[shown])), 1).tolist()
+    leave(mixer.witness or here(), SEEN, json.dumps({'names': names, 'wrong': wrong, 'gap': gap, 'prints': prints}))
 
 
 def find_masks(
@@ -152,15 +152,14 @@ class Check:
     """Reads the facts for a process that trains, and says once what was seen."""
 
     def __init__(self) -> None:
-        self.began = self.told = False
+        self.told = False
         self.steps = 0
         self.read: set[str] = set()
         self.names: Counter[str] = Counter()
         self.gap = 0.0
-        self.mixed: list[Any] = []
-        self.plain: list[Any] = []
-        self.got_mixed: set[int] = set()
-        self.got_plain: set[int] = set()
+        # of each image as it is mixed, and as it was: its prints, and whether a module has got it
+        self.prints: list[Any] = []
+        self.got = np.zeros((0, 2), bool)
         self.listening = register_module_forward_pre_hook(self._before_forward)
         register_optimizer_step_pre_hook(self._before_step)
 
@@ -171,7 +170,7 @@ class Check:
             SystemExit: nothing was seen, or something else than was drawn.
         """
         self._read_facts()
-        if self.began and not self.told:
+        if self.steps and not self.told:
             self._tell()
 
     def _read_facts(self) -> None:
@@ -179,13 +178,13 @@ class Check:
             self.read.add(name)
             fact = json.loads(text_of(here(), name))
             if fact['wrong']:
-                count = f'{len(fact["wrong"])} of {len(fact["mixed"])}'
+                count = f'{len(fact["wrong"])} of {len(fact["prints"])}'
                 stop(f'--mix-check: {count} mixed images have {fact["wrong"][0]}')
-            if len(self.mixed) < ENOUGH:
+            if len(self.prints) < ENOUGH:
                 self.names.update(fact['names'])
                 self.gap = max(self.gap, fact['gap'])
-                self.mixed += fact['mixed']
-                self.plain += fact['plain']
+                self.prints += fact['prints']
+                self.got = np.pad(self.got, ((0, len(fact['prints'])), (0, 0)))
 
     def _before_forward(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
         """Looks for the images among the inputs of a module, the model or one that it hands them on to."""
@@ -194,32 +193,28 @@ class Check:
         for images in inputs:
             # features need a gradient
             if type(images) is torch.Tensor and images.ndim >= 4 and not images.requires_grad and not images.is_meta:
-                self.began = True
                 self._read_facts()
                 got = _prints(images)
-                if self.mixed and len(self.mixed[0]) == got.shape[1]:
-                    mixed, plain = ((np.array(prints) @ got.T).max(1) for prints in (self.mixed, self.plain))
-                    self.got_mixed |= {*np.flatnonzero((mixed > 0.99) & (mixed > plain - 1e-3))}
-                    self.got_plain |= {*np.flatnonzero((plain > 0.99) & (plain > mixed + 1e-3))}
+                if self.prints and len(self.prints[0][0]) == got.shape[1]:
+                    alike = (np.array(self.prints) @ got.T).max(2)
+                    # a mixed image that is nearly its own is taken for mixed
+                    self.got |= (alike > 0.99) & (alike > alike[:, ::-1] + [-1e-3, 1e-3])
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self.began = True
         self.steps += 1
         if not self.told:
             self._read_facts()
-            found = 2 * max(len(self.got_mixed), len(self.got_plain)) >= len(self.mixed)
-            if len(self.mixed) >= ENOUGH and (found or self.steps >= STEPS):
+            if len(self.prints) >= ENOUGH and (self.got.mean(0).max() >= 0.5 or self.steps >= STEPS):
                 self._tell()
 
     def _tell(self) -> None:
         self.told = True
         self.listening.remove()
-        total = len(self.mixed)
-        reached = 2 * len(self.got_mixed) >= total
-        if not reached and 2 * len(self.got_plain) >= total:
-            stop(f'--mix-check: the model gets {len(self.got_plain)} of {total} images unmixed')
+        total, (mixed, plain) = len(self.prints), self.got.sum(0)
+        if 2 * mixed < total <= 2 * plain:
+            stop(f'--mix-check: the model gets {plain} of {total} images unmixed')
         names = ', '.join(f'{count} of {total} images {name}' for name, count in self.names.items())
-        where = 'reached the model' if reached else 'not traced to the model'
+        where = 'reached the model' if 2 * mixed >= total else 'not traced to the model'
         seen = f'{names}, label = mean of the mask to {self.gap:.0e}, {where}' if total else 'no mixed batch'
         sys.stderr.write(f'Mixing: {f"rank {rank()} has " * (rank() > 0)}seen: {seen}\n')
 

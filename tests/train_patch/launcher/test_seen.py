@@ -55,7 +55,7 @@ def test_what_was_drawn_is_found_in_the_pixels(look, mode, cutmix_mode, dtype):
     found = fact()
     assert found['wrong'] == []
     assert 0 <= found['gap'] < 5e-3
-    assert sum(found['names'].values()) == len(found['mixed']) == {'batch': 9, 'half': 4}.get(mode, 8)
+    assert sum(found['names'].values()) == len(found['prints']) == {'batch': 9, 'half': 4}.get(mode, 8)
     assert {*found['names']} <= {'Mixup', mixer.family.title}
 
 

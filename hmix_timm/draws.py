@@ -39,7 +39,7 @@ class Draws:
 
     def scalar(self) -> float:
         """A number, uniform in [0, 1)."""
-        return np.random.random_sample()
+        return float(self.uniform(1)[0])
 
     def beta(self, a: float, b: float | None = None) -> float:
         """A number ~ Beta(a, b), b = a if None."""
@@ -75,9 +75,6 @@ class NaFlexDraws(Draws):
     def centre(self, size: Size) -> tuple[int, int]:
         y = random.randint(0, size[0] - 1)
         return y, random.randint(0, size[1] - 1)
-
-    def scalar(self) -> float:
-        return self.uniform(1).item()
 
     def beta(self, a: float, b: float | None = None) -> float:
         import torch
@@ -140,7 +137,7 @@ class PlacedDraws(Draws):
     def _refuse(self, *given: Any) -> Any:
         raise NotEnumerable('numbers besides a box or a centre')
 
-    scalar = beta = uniform = normal = integers = permutation = _refuse  # type: ignore[assignment]
+    beta = uniform = normal = integers = permutation = _refuse  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

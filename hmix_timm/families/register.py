@@ -52,7 +52,8 @@ def register_family(
         title: for people; the name with a capital letter if None.
         alpha: λ ~ Beta(alpha, alpha) under `--mix-mode`. None for a family that draws no λ: the function gets None,
             any `cutmix_alpha` > 0 turns it on, and `--mix-alpha` and `correct_lam=False` are refused.
-        options: option → default, a number or a text; or a list of `Option`, which have a range or choices, too.
+        options: option → default, a number or a text, None for a number that is not set; or a list of `Option`, which
+            have a range or choices, too.
             `period` becomes `stripes_period=` of the mixers' constructors, `--stripes-period` and `stripes_period:` in
             a recipe.
         sees: 'images' if the mask depends on the images. The function then gets, after `draws`, own image and partner
@@ -69,15 +70,14 @@ def register_family(
         check_number('alpha', alpha, open_low=True)
     check_choice('sees', sees, ('', 'images'))
     title = title or name.capitalize()
-    plain = isinstance(options, Mapping)
-    declared = [Option(*item) for item in options.items()] if isinstance(options, Mapping) else list(options)
-    for index, option in enumerate(declared):
+    given = [Option(*item) for item in options.items()] if isinstance(options, Mapping) else options
+    declared = tuple(replace(option, help=option.help or f'{option.name} of {title}') for option in given)
+    for option in declared:
         shown, default = f'option {option.name!r} of family {name!r}', option.default
-        number_or_text = isinstance(default, (int, float, str)) or (default is None and not plain)
-        if isinstance(default, bool) or not number_or_text or not option.name.isidentifier():
+        known = isinstance(default, (int, float, str, type(None))) and not isinstance(default, bool)
+        if not known or not option.name.isidentifier():
             raise ValueError(f'{shown} must have a number or a text, got {default!r}')
         option.check(shown, default)
-        declared[index] = replace(option, help=option.help or f'{option.name} of {title}')
 
     def decorate(function: DrawMask) -> DrawMask:
         source = str(Path(inspect.getfile(function)).resolve())
@@ -93,7 +93,7 @@ def register_family(
             title=title,
             draw=_examined(name, function),
             mix_mode=name,
-            options=tuple(declared),
+            options=declared,
             presets={preset: {'alpha': alpha} for preset in PRESETS},
             colour=colour or COLOURS[sum(1 for family in FAMILIES.values() if family.source) % len(COLOURS)],
             sees=sees,

@@ -200,6 +200,7 @@ def test_repr_says_every_parameter_and_copies_have_a_switch_of_their_own():
         ((224, 224), {'t_size': -1}, r'224×224 .* neigh_size 4.*sides that work: .*192, 256.*neigh_size 1 or 2'),
         ((30, 30), {}, r'30×30 into 2, 4, 8, 16 blocks.*sides that work: 16, 32'),
         ((32, 48), {}, r'32×48'),
+        ((32, 40), {}, r'32×40'),
         ((64, 64), {'t_size': 3}, 't_size 3'),
         ((224, 224), {'neigh_size': 2, 't_size': -1}, None),
         ((32, 64), {}, None),

@@ -185,7 +185,7 @@ def test_a_command_does_what_it_says(commands, command):
     commands(command.split())
 
 
-def test_what_is_not_run_is_there_to_be_run():
+def test_commands_that_are_not_run_are_there_to_be_run():
     assert not set(NOT_RUN) - set(COMMANDS)
     named = [word for command in NOT_RUN for word in command.split() if word.endswith('.py')]
     assert [word for word in named if not (ROOT / word).is_file()] == []

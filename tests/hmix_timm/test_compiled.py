@@ -26,7 +26,7 @@ def fresh():
     load.cache_clear()
 
 
-def test_named_where_it_is_in_use(fresh, monkeypatch):
+def test_numba_is_named_where_it_is_in_use(fresh, monkeypatch):
     numba = pytest.importorskip('numba', reason="the extra 'fast' is not installed")
     mixer = hmix_timm.FastCollateMixup(0.0, 1.0, cutmix_mode='gmix', mode='elem', num_classes=6)
     assert repr(mixer).endswith(f', num_classes=6, compiled by numba {numba.__version__})')

@@ -113,13 +113,13 @@ def test_naflex_mixes_with_its_masks(stripes):
         assert share.mean().item() == pytest.approx(targets[i][i].item(), abs=1e-6)
 
 
-def test_it_is_a_mix_mode_with_its_alpha(stripes):
+def test_a_family_of_ones_own_is_a_mix_mode_with_its_alpha(stripes):
     assert mix_modes()['stripes'].title == 'Stripes'
     assert mixer_arguments('stripes')['cutmix_alpha'] == 0.7
     assert repr(Mixup.from_mode('stripes', stripes_period=3)).startswith('Mixup(Stripes(alpha=0.7, period=3), ')
 
 
-def test_its_coefficients_are_estimated_with_a_standard_error(stripes):
+def test_coefficients_of_ones_own_family_are_estimated_with_a_standard_error(stripes):
     """P(row kept) = λ for a whole number of periods, so a pixel with itself has E[(1 − M)²] = 1 − λ."""
     result = coefficient_map('stripes', 0.3, (16, 4), samples=2048, stripes_period=8)
     assert result.standard_error is not None
@@ -127,7 +127,7 @@ def test_its_coefficients_are_estimated_with_a_standard_error(stripes):
     assert result.at(8, 0) == pytest.approx(result.at(0, 0), abs=0.05), 'rows a period apart go together'
 
 
-def test_its_coefficients_are_exact_where_placements_can_be_enumerated(table):
+def test_coefficients_of_ones_own_family_are_exact_where_placements_can_be_enumerated(table):
     @register_family('dot')
     def dot(size, lam, options, draws):
         y, x = draws.centre(size)
@@ -219,7 +219,7 @@ def test_a_wrong_value_of_its_option_is_named(stripes, value):
 
 
 @pytest.mark.parametrize('alpha', [0, -1.0, 'a'])
-def test_it_needs_an_alpha_above_0(table, alpha):
+def test_a_family_of_ones_own_needs_an_alpha_above_0(table, alpha):
     with pytest.raises(ValueError, match=r'^alpha must be a finite number > 0'):
         register_family('wrong', alpha=alpha)
 

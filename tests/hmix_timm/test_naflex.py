@@ -143,7 +143,7 @@ def test_one_number_chooses_between_mixup_and_the_slot(cutmix_mode, mixup_alpha,
     assert 0 < sum(chosen) < 10
 
 
-def test_it_turns_itself_off_at_its_epoch_and_without_one_stays_as_it_was_set():
+def test_naflex_turns_itself_off_at_its_epoch_and_without_one_stays_as_it_was_set():
     mixer, always = NaFlexMixup(num_classes=CLASSES, mixup_off_epoch=2), NaFlexMixup(num_classes=CLASSES)
     always.mixup_enabled = False
     states = []

@@ -163,7 +163,7 @@ MORE = {
 
 
 @pytest.mark.parametrize('name', MORE)
-def test_more_options(lean, tmp_path, name):
+def test_options_that_no_documented_line_has_train(lean, tmp_path, name):
     line, expected = MORE[name]
     if name == 'plateau':
         try:

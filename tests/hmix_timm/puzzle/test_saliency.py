@@ -32,7 +32,7 @@ def make_model(checkpointing=False):
     return model
 
 
-def test_it_is_the_root_of_the_mean_square_over_channels_of_the_losses_gradient():
+def test_saliency_is_the_root_mean_square_over_channels_of_the_losses_gradient():
     torch.manual_seed(0)
     linear = nn.Linear(3 * 8 * 8, 10).double()
     images, target = make_images(size=8)
@@ -44,7 +44,7 @@ def test_it_is_the_root_of_the_mean_square_over_channels_of_the_losses_gradient(
     assert not saliency.requires_grad
 
 
-def test_it_is_that_of_eval_mode_of_each_image_alone_wherever_it_is_asked_for():
+def test_saliency_is_that_of_eval_mode_of_each_image_alone():
     model = make_model()
     images, target = make_images()
     saliency = input_gradient(model)(images, target)
@@ -57,7 +57,7 @@ def test_it_is_that_of_eval_mode_of_each_image_alone_wherever_it_is_asked_for():
     assert leaf.grad is None
 
 
-def test_it_runs_the_module_below_every_wrapping():
+def test_saliency_runs_the_module_below_every_wrapping():
     def fails(*_):
         raise AssertionError('compiled')
 
@@ -137,7 +137,7 @@ def assert_unnoticed(wrap=lambda model: model, checkpointing=False, **settings):
     [{}, {'checkpointing': True}, {'memory_format': torch.channels_last}, {'autocast': BFLOAT16}],
     ids=['plain', 'gradient checkpointing', 'channels_last', 'bfloat16'],
 )
-def test_a_training_does_not_notice_it(settings):
+def test_a_training_does_not_notice_that_saliency_is_asked_for(settings):
     assert_unnoticed(**settings)
 
 
@@ -152,6 +152,6 @@ def start_two_processes(address):
     multiprocessing.start_processes(_train_in_two_processes, (address,), nprocs=2, start_method='fork')
 
 
-def test_a_training_in_two_processes_does_not_notice_it(tmp_path, processes):
+def test_a_training_in_two_processes_does_not_notice_that_saliency_is_asked_for(tmp_path, processes):
     start = f'{start_two_processes.__module__}:{start_two_processes.__name__}'
     processes.call(start, {'address': str(tmp_path / 'address')}).passed()

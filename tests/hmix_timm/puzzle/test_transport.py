@@ -45,7 +45,7 @@ def solve(saliency, visible, t_eps=0.8):
 @pytest.mark.parametrize(('height', 'width'), [(2, 2), (4, 4), (8, 8), (12, 12), (4, 6)])
 @pytest.mark.parametrize('concentration', [0.03, 1.0])
 @pytest.mark.parametrize('t_eps', [0.05, 0.8])
-def test_it_is_deferred_acceptance_over_all_costs(height, width, concentration, t_eps):
+def test_the_transport_is_deferred_acceptance_over_all_costs(height, width, concentration, t_eps):
     problems = random_problems(
         6 if height == 12 else 25, height, width, seed=height * width, concentration=concentration
     )

@@ -107,7 +107,7 @@ def test_finished_runs_are_not_trained_again(finished, capsys):
     assert '2 of 2 runs are finished already' in capsys.readouterr().out
 
 
-def test_other_arguments_change_nothing(finished, refused):
+def test_a_comparison_that_is_asked_for_other_arguments_is_left_as_it_is(finished, refused):
     output, argv, _ = finished
     before = files_of(output)
     message = refused([*argv, '--epochs', '9'])

@@ -106,7 +106,9 @@ def interrupted_in_time(lean, arguments, output, numbers, more, folders):
 
 
 @pytest.mark.parametrize(('script', 'numbers'), SCRIPTS)
-def test_ended_at_any_moment_it_goes_on_where_it_was(lean, arguments, tmp_path, rows_of, script, numbers):
+def test_a_comparison_that_is_ended_at_any_moment_goes_on_where_it_was(
+    lean, arguments, tmp_path, rows_of, script, numbers
+):
     more = ['--modes', 'gmix', '--seeds', '0', *(['--script', script] if script else [])]
     call = interrupted_in_time(lean, arguments, tmp_path, numbers, more, ['gmix/seed0'])
     (folder,) = call.folders

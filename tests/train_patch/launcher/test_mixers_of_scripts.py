@@ -161,7 +161,7 @@ def test_a_method_that_cannot_reach_ours_is_refused_when_its_mixer_is_made(train
     assert not run.mixing_lines and not trained(run)
 
 
-def test_it_is_the_method_of_the_mixers_mode_that_counts(train):
+def test_the_method_of_the_mixers_mode_is_the_one_that_counts(train):
     assert 'ways.OwnHook._mix_elem mixes' in train('own_hook', '--mode elem').refused(1)
 
 
@@ -196,13 +196,13 @@ def test_a_second_mixer_is_named_with_file_and_line(train):
         pytest.param('own_box', 'ways.CollateOwnBox.__call__ mixes by itself', 'spawn', marks=pytest.mark.slow),
     ],
 )
-def test_the_same_in_loader_workers(train, way, named, method):
+def test_loader_workers_that_mix_without_our_masks_stop_the_run(train, way, named, method):
     run = train(way, f'--start-method {method}')
     assert named in run.refused(1)
     assert not trained(run)
 
 
-def test_others_that_are_meant_are_said_and_left_alone(train):
+def test_other_mixers_that_are_meant_are_said_and_left_alone(train):
     run = train('two', before=f'{HMIX} --mix-others keep').passed()
     check_hmix(run.record()['batches'])
     (line,) = (line for line in run.mixing_lines if 'left alone' in line)

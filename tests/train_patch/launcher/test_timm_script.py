@@ -275,7 +275,7 @@ def test_images_that_puzzlemix_cannot_cut_end_the_run_before_training(train):
     assert re.search('--mix-mode puzzlemix: .*sides that work', run.refused(1))
 
 
-def test_help_shows_both(train):
+def test_help_shows_the_options_of_timm_and_of_mixing(train):
     text = train(LIKE, '--help').passed().log
     for option in (
         '--mixup-off-epoch',

@@ -86,7 +86,7 @@ def test_resume_gives_the_table_and_the_weights_of_an_unbroken_run(lean, statefu
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(lean, stateful, tmp_path):
+def test_a_run_killed_at_random_moments_resumes_as_an_unbroken_one(lean, stateful, tmp_path):
     """Five kills, from the first batch of a run to the middle of an epoch or a write.
 
     A run that ends before its kill has to be right as well, and another one starts for the kills that are left.
@@ -114,7 +114,7 @@ def test_killed_at_random_moments(lean, stateful, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_before_every_touch_of_the_disk(lean, tmp_path):
+def test_a_run_killed_before_every_touch_of_the_disk_resumes_as_an_unbroken_one(lean, tmp_path):
     """Each write, rename, link and removal in turn is the one that a run does not live to see."""
     line = '-j 0 -b 32 --epochs 2 --checkpoint-hist 1 --eval-metric loss --resume auto'
     reference = lean(tmp_path / 'reference', line).folder

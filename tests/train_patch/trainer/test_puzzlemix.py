@@ -38,7 +38,7 @@ def test_batches_are_mixed_until_the_off_epoch(lean, tmp_path, whole):
     assert losses(off)[1] != losses(whole)[1]
 
 
-def test_it_mixes_without_the_prefetcher_and_with_half_the_options(lean, tmp_path):
+def test_puzzlemix_mixes_without_the_prefetcher_in_half_precision(lean, tmp_path):
     line = '--model test_vit --model-kwargs patch_size=8 --amp --amp-dtype bfloat16 --channels-last'
     run = lean(tmp_path / 'run', f'{PUZZLEMIX} {line} --no-prefetcher --grad-accum-steps 2')
     assert len(run.rows) == 2

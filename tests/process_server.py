@@ -81,7 +81,6 @@ def serve():
     import PIL.Image
     import sklearn.datasets  # noqa: F401
     import torch
-    import torch.utils.serialization.config
 
     import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
     import train_patch.__main__

@@ -96,7 +96,9 @@ def folder(tmp_path_factory, image_folder):
     (root / 'path/to/vision/train.py').write_text(
         'import sys\nimport torch\nimport transforms\nfrom torchvision.transforms import v2\n'
         "kind = v2.MixUp if '--use-v2' in sys.argv else transforms.RandomMixUp\n"
-        'kind(num_classes=5)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
+        'mixer = kind(num_classes=5)\n'
+        'for _ in range(64):  # the copy mixes half of its batches\n'
+        '    mixer(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
     )
     (root / 'my_masks.py').write_text('\n'.join(blocks(ROOT / 'docs' / 'your_own_mask.md', 'python')))
     return root

@@ -191,7 +191,7 @@ def figure4(mixings: Mapping[str, Mixing]) -> Plotted:
     figure = new_figure((13, 2.9 * rows + 4.5))
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [1.5])
     axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(len(maps))]
-    curves = figure.add_subplot(grid[rows, :-1])
+    curves = figure.add_subplot(grid[rows, :-2])
     for ax, (name, panel) in zip(axes, maps.items(), strict=True):
         values = panel.map.values
         shown = ax.imshow(values, vmin=0.0, vmax=0.5, cmap='viridis', extent=_extent(values))
@@ -205,8 +205,8 @@ def figure4(mixings: Mapping[str, Mixing]) -> Plotted:
     curves.set_title('Along the x axis', fontsize=11)
     curves.set(xlabel='horizontal displacement (pixels)', ylim=(0.0, 0.55), xlim=(0, size[1] - 1))
     curves.grid(alpha=0.3)
-    # below the last column of maps, whose place it must not take from them
-    curves.legend(fontsize=9, loc='center left', bbox_to_anchor=(1.0, 0.5)).set_in_layout(False)
+    # below the last columns of maps, whose place it must not take from them
+    curves.legend(fontsize=10, loc='center left', bbox_to_anchor=(1.0, 0.5)).set_in_layout(False)
     figure.suptitle(
         r'Regularization coefficients at $\lambda = 0.5$ on $64\times 64$ pixels, by displacement: '
         'masks as the mixers draw them, and Eq. 11 beside them',

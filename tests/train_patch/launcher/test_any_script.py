@@ -117,11 +117,13 @@ def test_torchs_old_launcher_may_put_the_rank_first(launch):
 
 
 @pytest.mark.slow
-def test_two_processes_mix_and_one_speaks(tmp_path, processes):
+def test_two_processes_mix_and_one_speaks_but_each_says_what_was_seen(tmp_path, processes):
     line = '--nproc_per_node 2 --master_port 0 --rdzv_backend c10d --rdzv_endpoint localhost:0'
-    line += f' -m train_patch --mix-mode hmix {DEIT} --output {tmp_path}'
+    line += f' -m train_patch --mix-check --mix-mode hmix {DEIT} --output {tmp_path}'
     done = processes.module('torch.distributed.run', *line.split()).passed()
-    assert done.stderr.count('Mixing: ') == 1
+    seen = '16 of 16 images HMix, '
+    assert f'Mixing: seen: {seen}' in done.stderr and f'Mixing: rank 1 has seen: {seen}' in done.stderr
+    assert done.stderr.count('Mixing: ') == 3
     records = [torch.load(tmp_path / f'record{rank}.pt', weights_only=False) for rank in range(2)]
     for record in records:
         check_hmix(record['batches'])

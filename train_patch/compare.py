@@ -23,9 +23,10 @@ from .common.command import check_output, require_packages
 from .common.errors import WrongArguments, wrong_arguments
 from .common.start import command
 from .comparison.comparison import Comparison
+from .comparison.evaluation import evaluate_all
 from .comparison.guard import locked, noting_signals
 from .comparison.jobs import environments, train_all
-from .comparison.report import collect, left_out, screen_text, settings, table_text, write_picture, write_report
+from .comparison.report import collect, left_out, screen_text, settings, table_text, write_pictures, write_report
 from .comparison.request import DIGITS_RECIPE, build_parser, read_comparison
 from .comparison.submit import has_job, submit
 from .comparison.table import read_results
@@ -56,13 +57,14 @@ def main(argv: list[str]) -> int:
 def _tabulate(options: argparse.Namespace, passed: Sequence[str]) -> int:
     """Prints the table of runs that are there; with --output it is written, too."""
     parser = build_parser()
-    taken = ('recipe', 'table', 'format', 'metric', 'last', 'baseline', 'holm', 'output')
+    taken = {'recipe', 'table', 'format', 'metric', 'last', 'baseline', 'holm', 'output'}
+    taken |= {'evaluate', 'attack_eps', 'evaluate_images'}
     given = [name for name, value in vars(options).items() if name not in taken and value != parser.get_default(name)]
     if given or passed or options.recipe != str(DIGITS_RECIPE):
         other = [*(f'--{name.replace("_", "-")}' for name in given), *passed, options.recipe][0]
         raise WrongArguments(f'--table reads runs and trains none; it cannot go with {other}')
-    require_packages('scipy')
-    several = read_results(options)
+    require_packages('scipy', *(('tqdm',) if options.evaluate else ()))
+    several = [evaluate_all(results, options) for results in read_results(options)]
     print(screen_text(several) if options.format == 'md' else table_text(several, options.format))
     if options.format != 'md':
         print(*left_out(several), sep='\n', file=sys.stderr)
@@ -70,7 +72,7 @@ def _tabulate(options: argparse.Namespace, passed: Sequence[str]) -> int:
         check_output('--output', options.output / 'results.md')
         write_report(several, options.output)
         if len(several) == 1:
-            write_picture(several[0], options.output)
+            write_pictures(several[0], options.output)
     return 0
 
 
@@ -107,10 +109,11 @@ def _compare(comparison: Comparison) -> int:
             raise WrongArguments(f'--output {comparison.output}: jobs train into it: {", ".join(busy)}')
         train_all(comparison, parts, lock, signals)
         if not (signals or comparison.stopped):
-            results = collect(comparison)
+            results = evaluate_all(collect(comparison), comparison.options, signals)
+        if not (signals or comparison.stopped):
             print(write_report([results], comparison.output, settings(comparison)), flush=True)
-            if picture := write_picture(results, comparison.output):  # last: a plot that fails costs no table
-                print(picture)
+            # last: a plot that fails costs no table
+            print(*write_pictures(results, comparison.output), sep='\n')
     if signals:
         name = signal.Signals(signals[0]).name
         print(f'\nhmix-compare: stopped by {name}; the same command resumes it', file=sys.stderr)

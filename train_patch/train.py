@@ -12,7 +12,7 @@ Resume a run that was killed (a fresh folder starts from the beginning):
 DIR holds train/ and validation/ with one folder of images per class. OUTPUT/EXPERIMENT receives
     args.yaml       the arguments; `-c args.yaml` repeats the run
     summary.csv     epoch, train_loss, eval_loss, eval_top1, eval_top5, lr: the same for the same seed on the CPU
-    times.csv       epoch, train_time, eval_time in seconds, which never repeat
+    times.csv       epoch, train_time, eval_time in seconds, peak_memory in MiB, which never repeat
     last.pth.tar, model_best.pth.tar, checkpoint-N.pth.tar: timm's checkpoints
 
 Draws depend on seed, rank, worker and epoch alone, so on the CPU a run that was killed and resumed gives the table of
@@ -225,7 +225,7 @@ def train_and_validate(run: SimpleNamespace, epoch: int) -> float | None:
             metrics = validate(run, run.eval_average, ' (EMA)')
         _check_finite(metrics['loss'], f'in the validation after epoch {epoch}', run)
         row |= {f'eval_{name}': value for name, value in metrics.items()}
-    seconds['eval_time'] = time.perf_counter() - started
+    seconds |= {'eval_time': time.perf_counter() - started, 'peak_memory': setup.peak_memory(run.device)}
     row['lr'] = _learning_rate(run)
     if run.output is not None:
         run.output.record(epoch, row, seconds, {name: part.state_dict() for name, part in run.parts.items()})

@@ -1,18 +1,53 @@
 """What a run's last checkpoint does on other images than those of its own validation: `--evaluate`."""
 
+import argparse
 import contextlib
 import json
-from collections.abc import Collection, Mapping
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import RunError
 from ..common.files import write_json
 from ..trainer.checkpoints import finished_checkpoints, load_parts, read_checkpoint
+from .reading import read_arguments
+from .results import Results
 
 KINDS = ('train', 'fgsm', 'pgd', 'corruption', 'occlusion', 'calibration')
 RECORD = 'evaluation.json'
 """In a run's folder: what was measured there, so that it is measured once."""
+
+
+def evaluate_all(results: Results, options: argparse.Namespace, signals: Sequence[int] = ()) -> Results:
+    """Evaluates the finished runs; notes those that cannot be, and those whose images seem to be others.
+
+    Args:
+        results: the runs.
+        options: `evaluate`, the kinds, `attack_eps`, `evaluate_images` and `last` of the command.
+        signals: from `noting_signals`; the first one ends it.
+    """
+    if not options.evaluate:
+        return results
+    from tqdm import tqdm
+
+    runs, notes = [], list(results.notes)
+    for run in tqdm(results.runs, desc=f'{results.name}: evaluating', unit='run'):
+        if run.state == 'finished' and not signals:
+            named, arguments = f'{run.variant} seed {run.seed}', read_arguments(run.folder / 'args.yaml')
+            try:
+                found = evaluate(run.folder, arguments, options.evaluate, options.attack_eps, options.evaluate_images)
+                run = replace(run, evaluated=found)
+                top1 = found.get('ema_top1', found['top1'])
+                if (run.metric, options.last) == ('eval_top1', 1) and abs(top1 - run.value) > 0.1:
+                    notes.append(
+                        f'{named} is evaluated with a top-1 of {top1:.2f}, and summary.csv has {run.value:.2f}'
+                    )
+            except RunError as error:
+                notes.append(f'{named} is not evaluated: {error}')
+        runs.append(run)
+    return replace(results, runs=runs, notes=notes)
 
 
 def evaluate(
@@ -57,7 +92,7 @@ def _measure(
 
     from ..trainer import data, setup
     from ..trainer.arguments import parse_arguments
-    from .robustness import accuracies, calibration, changes
+    from .robustness import PARTS, accuracies, calibration, changes
 
     checkpoint = read_checkpoint(path)
     args = parse_arguments([])[0]  # an older script of timm's may lack an option
@@ -97,6 +132,11 @@ def _measure(
             if 'train' in kinds:
                 seen = calibration(predict, batches(train, len(validation)))[0]
                 values |= {'train_top1': seen['top1'], 'train_loss': seen['nll'], 'gap': seen['top1'] - values['top1']}
+            if 'calibration' not in kinds:
+                del values['ece'], values['nll']
             values |= accuracies(predict, batches(validation, images), changes(predict, kinds, epsilon))
+            for kind, parts in PARTS.items():
+                if kind in kinds:
+                    values[kind] = statistics.fmean(values[part] for part in parts)
             found |= {prefix + key: value for key, value in {**values, 'bins': bins}.items()}
     return found

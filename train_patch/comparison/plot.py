@@ -36,6 +36,34 @@ def plot_results(results: Results) -> Any:
     return figure
 
 
+def plot_reliability(results: Results) -> Any:
+    """Plots accuracy over confidence on the validation images, the mean over seeds, in intervals with enough images.
+
+    Args:
+        results: with evaluated runs.
+
+    Returns:
+        A matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5.5), layout='constrained')
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color='grey', linewidth=0.8)
+    for row in _shaded(results.rows):
+        bins = [run.evaluated['bins'] for run in results.of(row).values() if 'bins' in run.evaluated]
+        if bins:
+            count, confidence, right = np.sum(bins, axis=0).T
+            there = count >= 10 * len(bins)  # a handful of images say nothing
+            place, height = (100 * part[there] / count[there] for part in (confidence, right))
+            axes.plot(place, height, 'o-', color=row.colour, label=row.name)
+    axes.set(title=f'{results.name}: below the line a model is too sure', xlabel='confidence (%)')
+    axes.set(ylabel='accuracy (%)', xlim=(0, 100), ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(loc='upper left')
+    return figure
+
+
 def _shaded(rows: Sequence[Row]) -> list[Row]:
     """The rows, paler for the earlier ones of a mode that stands there several times."""
     names = [row.mode for row in rows]

@@ -37,6 +37,8 @@ class RunResult:
         metric: the column of `summary.csv` that the curve is.
         folder: its files.
         problem: why it ended without a result, or will; empty if nothing is wrong.
+        memory: MiB that training needed at most; None where no `times.csv` says it.
+        evaluated: what `evaluation.evaluate` measured.
     """
 
     variant: str
@@ -48,6 +50,8 @@ class RunResult:
     metric: str = METRICS[0]
     folder: Path = Path()
     problem: str = ''
+    memory: float | None = None
+    evaluated: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -87,7 +91,7 @@ def read_run(
     Raises:
         RunError: a file is damaged; the message names it.
     """
-    rows, seconds, problem = read_table(folder / 'summary.csv'), None, ''
+    rows, seconds, memory, problem = read_table(folder / 'summary.csv'), None, None, ''
     metric = metric or next((name for name in METRICS if any(row.get(name) for row in rows.values())), METRICS[0])
     try:
         measured = {epoch: float(row[metric]) for epoch, row in rows.items() if row.get(metric)}
@@ -102,8 +106,9 @@ def read_run(
         interval = arguments.get('val_interval') or 1
         # the median, because the first epoch starts the loader's workers
         seconds = statistics.median(float(row['train_time']) + float(row['eval_time']) / interval for row in times)
+        memory = max((float(row['peak_memory']) for row in times if row.get('peak_memory')), default=None)
     curve, epochs = dict(zip(measured, means, strict=True)), number_of_epochs(arguments)
-    return RunResult(variant, arguments['seed'], curve, seconds, arguments, epochs, metric, folder, problem)
+    return RunResult(variant, arguments['seed'], curve, seconds, arguments, epochs, metric, folder, problem, memory)
 
 
 def read_arguments(path: Path) -> dict[str, Any]:

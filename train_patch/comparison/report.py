@@ -10,9 +10,9 @@ from ..common.tables import latex, markdown
 from ..drawing.pictures import save_figure
 from ..recipes.published import PUBLISHED
 from .comparison import Comparison, Variant, varied_options
-from .plot import plot_results
+from .plot import plot_reliability, plot_results
 from .reading import METRICS
-from .results import TITLES, Results, csv_table, make_table, shown_table
+from .results import TITLES, Results, csv_table, evaluated_table, make_table, shown_table
 
 # Arguments that may differ from a recipe of the paper: where it runs, and how fast.
 _NOT_THE_RECIPE = {
@@ -51,9 +51,12 @@ def write_report(several: Sequence[Results], output: Path, about: str = '') -> s
         The table and its explanation, for the screen.
     """
     title = f'# {", ".join(results.name for results in several)}: comparison of mix modes'
-    document = [title, table_text(several), explanation(several), about, *left_out(several, '\n')]
+    document = [title, table_text(several), explanation(several), *_evaluated(several), about]
+    document += left_out(several, '\n')
     if len(several) == 1 and several[0].finished:
         document.append('![validation curves and differences](results.png)')
+        if several[0].evaluated:
+            document.append('![confidence and accuracy](reliability.png)')
     write_bytes(output / 'results.md', '\n\n'.join(filter(None, document)).encode() + b'\n')
     write_bytes(output / 'results.csv', table_text(several, 'csv').encode())
     return '\n\n'.join(['', screen_text(several), f'{output}/results.md, results.csv'])
@@ -61,7 +64,15 @@ def write_report(several: Sequence[Results], output: Path, about: str = '') -> s
 
 def screen_text(several: Sequence[Results]) -> str:
     """The table and its explanation."""
-    return '\n\n'.join(filter(None, [table_text(several), explanation(several), *left_out(several)]))
+    parts = [table_text(several), explanation(several), *_evaluated(several), *left_out(several)]
+    return '\n\n'.join(filter(None, parts))
+
+
+def _evaluated(several: Sequence[Results]) -> list[str]:
+    """The tables of what was measured besides, under the names of the recipes where there are several."""
+    tables = {results.name: evaluated_table(results) for results in several}
+    names = {name: f'{name}:\n\n' * (len(several) > 1) for name in tables}
+    return [names[name] + markdown(table) for name, table in tables.items() if table]
 
 
 def left_out(several: Sequence[Results], below: str = '') -> list[str]:
@@ -77,14 +88,19 @@ def left_out(several: Sequence[Results], below: str = '') -> list[str]:
     return ['\n'.join([f'{title}:{below}', *(f'- {one}' for one in found)]) for title, found in lines.items() if found]
 
 
-def write_picture(results: Results, output: Path) -> str:
-    """Writes the picture if a run has finished; returns its path for the screen, or ''."""
-    picture = output / 'results.png'
-    picture.unlink(missing_ok=True)  # of an earlier call, for other results
-    if not results.finished:
-        return ''
-    save_figure(plot_results(results), picture)
-    return str(picture)
+def write_pictures(results: Results, output: Path) -> list[str]:
+    """Writes the pictures of what has finished, and of what was evaluated; returns their paths for the screen."""
+    pictures = []
+    for name, plot, there in (
+        ('results.png', plot_results, results.finished),
+        ('reliability.png', plot_reliability, results.evaluated),
+    ):
+        picture = output / name
+        picture.unlink(missing_ok=True)  # of an earlier call, for other results
+        if there:
+            save_figure(plot(results), picture)
+            pictures.append(str(picture))
+    return pictures
 
 
 def paper_top1(comparison: Comparison) -> dict[str, float]:

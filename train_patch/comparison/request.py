@@ -4,6 +4,7 @@ import argparse
 import itertools
 import os
 from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..mixing import declare, share_options
 from ..recipes.published import PAPER_MODES, PUBLISHED
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .comparison import Comparison, Variant
+from .evaluation import KINDS
 from .results import check_baselines
 from .submit import job_parameters
 from .training_arguments import USAGE, resolve
@@ -132,6 +134,31 @@ def build_parser() -> argparse.ArgumentParser:
         '--baseline', nargs='+', metavar='ROW', help='modes, or names of rows, to compare with (default: none cutmix)'
     )
     results.add_argument('--holm', action='store_true', help="correct for the number of rows by Holm's method")
+    evaluation = parser.add_argument_group(
+        'evaluation', 'of the last checkpoint of each finished run, also of runs of --table'
+    )
+    evaluation.add_argument(
+        '--evaluate',
+        nargs='+',
+        choices=KINDS,
+        default=[],
+        metavar='WHAT',
+        help=f'measure also {", ".join(KINDS)} (default: nothing)',
+    )
+    evaluation.add_argument(
+        '--attack-eps',
+        type=_size_of_attack,
+        default=8 / 255,
+        metavar='E',
+        help="largest change of a pixel's value, from 0 to 1, by fgsm and pgd (default: 8/255)",
+    )
+    evaluation.add_argument(
+        '--evaluate-images',
+        type=at_least(1),
+        default=1000,
+        metavar='N',
+        help='validation images for fgsm, pgd, corruption and occlusion, evenly spaced (default: 1000)',
+    )
     add('--dry-run', action='store_true', help='print the launch line of each unfinished run; train and write nothing')
     add_version(parser)
     group = parser.add_argument_group('mixing', 'each option goes to the rows that use it')
@@ -141,6 +168,16 @@ def build_parser() -> argparse.ArgumentParser:
             kind = {'action': 'store_const', 'const': 'true'}
         group.add_argument(*action.option_strings, help=action.help, **kind)
     return parser
+
+
+def _size_of_attack(text: str) -> float:
+    try:
+        value = float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        value = -1.0
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f'must be a number or a fraction above 0 and up to 1, got {text!r}')
+    return value
 
 
 def _variant_actions() -> list[argparse.Action]:

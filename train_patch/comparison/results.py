@@ -10,7 +10,8 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ..common.errors import WrongArguments
@@ -21,6 +22,21 @@ from .reading import METRICS, RunResult, differences
 BASELINES = ('none', 'cutmix', 'bbox')
 TITLES = {'eval_top1': 'top-1 (%)', 'eval_top5': 'top-5 (%)', 'eval_map': 'mAP (%)'}
 """Column of `summary.csv` → its title in tables; others have their own names."""
+
+MEASURED = {
+    'train_top1': 'top-1 on training images (%)',
+    'train_loss': 'loss on training images',
+    'gap': 'top-1 on training images, less validation',
+    'fgsm': 'top-1 under FGSM (%)',
+    'pgd': 'top-1 under PGD (%)',
+    'corruption': 'top-1 on corrupted images (%)',
+    'occlusion': 'top-1 on occluded images (%)',
+    'ece': 'calibration error, ECE (%)',
+    'nll': 'negative log-likelihood, NLL',
+}
+"""What `--evaluate` measures → its title; of the moving average under the same name behind `ema_`."""
+_LOWER_IS_BETTER = ('loss', 'gap', 'ece', 'nll')
+_FOUR_DIGITS = ('loss', 'nll')
 
 _ENDS = ('', '_low', '_high', '_p')
 
@@ -85,6 +101,13 @@ class Results:
         return next((run.metric for run in self.finished), METRICS[0])
 
     @property
+    def evaluated(self) -> dict[str, str]:
+        """What was measured of any run besides its metric: name → title."""
+        names = {name for run in self.finished for name in run.evaluated}
+        titles = MEASURED | {f'ema_{name}': f'{title}, averaged weights' for name, title in MEASURED.items()}
+        return {name: title for name, title in titles.items() if name in names}
+
+    @property
     def baselines(self) -> list[str]:
         """What the rows are compared with."""
         return list(self.asked or [name for name in BASELINES if any(row.mode == name for row in self.rows)])
@@ -139,10 +162,19 @@ def make_table(results: Results) -> Table:
         cells |= {'image_error': image_error(cells[f'{metric}_mean'], images), 'runs': len(runs)}
         cells |= {state: states[state] for state in ('failed', 'diverged', 'unfinished')}
         cells['epoch_seconds'] = _mean([run.epoch_seconds for run in runs.values() if run.epoch_seconds is not None])
+        cells['peak_memory'] = _mean([run.memory for run in runs.values() if run.memory is not None])
         cells['published'] = results.published.get(row.name)
         seeds = sorted({run.seed for run in results.finished})
-        table.append(cells | {f'{metric}_seed{seed}': runs[seed].value if seed in runs else None for seed in seeds})
-    for column in [f'difference_to_{name}_p' for name in results.baselines]:
+        cells |= {f'{metric}_seed{seed}': runs[seed].value if seed in runs else None for seed in seeds}
+        for name in results.evaluated:
+            some = replace(results, runs=[run for run in results.runs if name in run.evaluated])
+            cells |= measure(some, row, name, partial(_evaluated_value, name), f'{name}_')
+        table.append(cells)
+    plain: Mapping[str, Any] = next((cells for cells in table if cells['mode'] == 'none'), {})
+    for cells in table:
+        for name in ('epoch_seconds', 'peak_memory'):
+            cells[f'{name}_to_none'] = cells[name] / plain[name] if cells[name] and plain.get(name) else None
+    for column in [name for cells in table[:1] for name in cells if name.endswith('_p')]:
         corrected = holm({place: cells[column] for place, cells in enumerate(table) if cells[column] is not None})
         for place, p in corrected.items():
             table[place][column] = p
@@ -167,6 +199,10 @@ def measure(
         gains = [value(run) - value(other) for run, other in results.pairs(row, baseline)[0]]
         cells |= zip((f'{prefix}difference_to_{baseline}{end}' for end in _ENDS), paired_difference(gains), strict=True)
     return cells
+
+
+def _evaluated_value(name: str, run: RunResult) -> float:
+    return run.evaluated[name]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -210,17 +246,30 @@ def shown_table(several: Sequence[Results]) -> Table:
         metric = results.metric.removeprefix('eval_')
         for row in make_table(results):
             cells, value = rows.setdefault(row['mode'], {'mode': row['mode']}), spread(row, metric)
-            compared = {f'difference to {name}': _difference(row, name, results) for name in results.baselines}
+            compared = {f'difference to {name}': _difference(row, name, results, metric) for name in results.baselines}
             if len(several) > 1:
                 cells[results.name] = ', '.join(filter(None, [value, *list(compared.values())[:1]]))
                 continue
             kinds = [f'{row[kind]} {kind}' for kind in ('failed', 'diverged', 'unfinished') if row[kind]]
             cells |= {TITLES.get(results.metric, results.metric): value, **compared}
             cells |= {'± images': _digits(row['image_error']), 'runs': ', '.join([str(row['runs']), *kinds])}
-            cells |= {'s / epoch': row['epoch_seconds'], 'published (%)': _digits(row['published'])}
+            for name, title in (('epoch_seconds', 's / epoch'), ('peak_memory', 'MiB')):
+                cells |= {title: row[name], f'{title} ÷ none': _digits(row[f'{name}_to_none'])}
+            cells['published (%)'] = _digits(row['published'])
     columns = dict.fromkeys(name for cells in rows.values() for name, cell in cells.items() if cell is not None)
     order = [name for cells in rows.values() for name in cells if name in columns]
     return [{name: cells.get(name) for name in dict.fromkeys(order)} for cells in rows.values()]
+
+
+def evaluated_table(results: Results) -> Table:
+    """What `--evaluate` measured, for readers: a row for each value of each row."""
+    return [
+        {'measured': title, 'mode': row['mode'], 'value': spread(row, name)}
+        | {f'difference to {one}': _difference(row, one, results, name, f'{name}_') for one in results.baselines}
+        for name, title in results.evaluated.items()
+        for row in make_table(results)
+        if row[f'{name}_mean'] is not None
+    ]
 
 
 def _digits(value: float | None, count: int = 2, sign: str = '') -> str | None:
@@ -229,19 +278,18 @@ def _digits(value: float | None, count: int = 2, sign: str = '') -> str | None:
 
 def spread(row: Mapping[str, Any], metric: str) -> str:
     """'75.25 ± 0.50': mean and standard deviation of a row's values; a loss has four digits."""
-    mean, std = (_digits(row[f'{metric}_{end}'], 4 if 'loss' in metric else 2) for end in ('mean', 'std'))
+    mean, std = (_digits(row[f'{metric}_{end}'], 4 if metric.endswith(_FOUR_DIGITS) else 2) for end in ('mean', 'std'))
     return (mean or '–') + (f' ± {std}' if std else '')
 
 
-def _difference(row: Mapping[str, Any], baseline: str, results: Results) -> str | None:
+def _difference(row: Mapping[str, Any], baseline: str, results: Results, metric: str, prefix: str = '') -> str | None:
     """'+5.00 [+0.03, +9.97] better': a row's difference to a baseline, and what its interval says."""
-    loss = 'loss' in results.metric
-    mean, low, high, p = (row[f'difference_to_{baseline}{end}'] for end in _ENDS)
-    shown = [_digits(value, 4 if loss else 2, '+') for value in (mean, low, high)]
+    mean, low, high, p = (row[f'{prefix}difference_to_{baseline}{end}'] for end in _ENDS)
+    shown = [_digits(value, 4 if metric.endswith(_FOUR_DIGITS) else 2, '+') for value in (mean, low, high)]
     if low is None:
         return shown[0]
     clear = low * high > 0 and (not results.holm or p < 0.05)
-    verdict = 'not better' if not clear else 'better' if (high < 0) == loss else 'worse'
+    verdict = 'not better' if not clear else 'better' if (high < 0) == metric.endswith(_LOWER_IS_BETTER) else 'worse'
     return f'{shown[0]} [{shown[1]}, {shown[2]}]{f", p {p:.2g}" * results.holm} {verdict}'
 
 

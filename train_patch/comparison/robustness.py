@@ -65,6 +65,10 @@ CORRUPTIONS: Mapping[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], t
 """Name → what torchvision does to images, and five strengths: σ, σ ÷ the shorter side, quality, and two factors."""
 
 
+PARTS = {'corruption': tuple(CORRUPTIONS), 'occlusion': ('occlusion_centre', 'occlusion_random')}
+"""Kind → the names that its own value is the mean of."""
+
+
 def cover(images: torch.Tensor, area: float, centre: bool) -> torch.Tensor:
     """Greys a part of each image that has its shape and a share `area` of it: in the middle, or anywhere inside."""
     sizes = images.shape[-2:]
@@ -95,7 +99,7 @@ def changes(predict: Predict, kinds: Collection[str], epsilon: float) -> dict[st
         for name, (change, strengths) in CORRUPTIONS.items():
             found[name] = [_unlabelled(change, strength) for strength in strengths]
     if 'occlusion' in kinds:
-        for name, centre in (('occlusion_centre', True), ('occlusion_random', False)):
+        for name, centre in zip(PARTS['occlusion'], (True, False), strict=True):
             found[name] = [_unlabelled(cover, area, centre) for area in AREAS]
     return found
 

@@ -6,6 +6,8 @@ import difflib
 import importlib.util
 import inspect
 import logging
+import resource
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -102,6 +104,13 @@ def join_processes(args: argparse.Namespace) -> torch.device:
     args.prefetcher = not args.no_prefetcher
     utils.random_seed(args.seed, args.rank)
     return device
+
+
+def peak_memory(device: torch.device) -> float:
+    """The memory that this process has needed at most so far, in MiB: what torch took on a GPU, else all of it."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
 
 
 def leave_processes() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from train_patch.common.errors import RunError
 from train_patch.comparison.evaluation import KINDS, evaluate
+from train_patch.comparison.request import build_parser
 from train_patch.trainer.arguments import parse_arguments
 
 MEAN, STD = (0.2, 0.3, 0.4), (0.5, 0.6, 0.7)
@@ -67,6 +68,8 @@ def test_every_number_is_that_of_plain_code_and_the_moving_average_has_its_own(r
         for name in ('pgd', 'noise', 'blur', 'jpeg', 'contrast', 'brightness', 'occlusion_centre', 'occlusion_random'):
             assert 0 <= found[prefix + name] <= 100
         assert sum(count for count, *_ in found[f'{prefix}bins']) == 16
+        parts = [found[prefix + name] for name in ('noise', 'blur', 'jpeg', 'contrast', 'brightness')]
+        assert found[f'{prefix}corruption'] == pytest.approx(sum(parts) / 5)
     assert found['nll'] != found['ema_nll']
 
 
@@ -101,3 +104,14 @@ def test_what_cannot_be_measured_is_said_in_one_line(run, work):
     (folder / 'last.pth.tar').unlink()
     with pytest.raises(RunError, match=f'there is no checkpoint in {folder}'):
         evaluate(folder, arguments, KINDS, 0.1, images=8)
+
+
+def test_the_size_of_an_attack_is_a_number_or_a_fraction(capsys):
+    parser = build_parser()
+    for text, value in (('8/255', 8 / 255), ('0.03', 0.03), ('1', 1.0)):
+        assert parser.parse_args(['digits', '--attack-eps', text]).attack_eps == value
+    assert parser.parse_args(['digits']).attack_eps == 8 / 255
+    for text in ('0', '2', '1/0', 'x'):
+        with pytest.raises(SystemExit):
+            parser.parse_args(['digits', '--attack-eps', text])
+        assert f"above 0 and up to 1, got '{text}'" in capsys.readouterr().err

@@ -9,10 +9,18 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from train_patch.comparison.plot import plot_results
+from train_patch.comparison.plot import plot_reliability, plot_results
 from train_patch.comparison.reading import RunResult
-from train_patch.comparison.report import collect, paper_top1, settings, table_text, write_picture, write_report
-from train_patch.comparison.results import Results, Row, holm, image_error, make_table, paired_difference
+from train_patch.comparison.report import collect, paper_top1, settings, table_text, write_pictures, write_report
+from train_patch.comparison.results import (
+    Results,
+    Row,
+    evaluated_table,
+    holm,
+    image_error,
+    make_table,
+    paired_difference,
+)
 from train_patch.recipes.published import PUBLISHED
 
 NAMES = ('none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix')
@@ -90,7 +98,8 @@ def test_the_csv_table_holds_all_digits(made_up):
     assert ','.join(rows[0]) == (
         'mode,top1_mean,top1_std,difference_to_none,difference_to_none_low,difference_to_none_high,difference_to_none_p,'
         'difference_to_cutmix,difference_to_cutmix_low,difference_to_cutmix_high,difference_to_cutmix_p,image_error,'
-        'runs,failed,diverged,unfinished,epoch_seconds,published,top1_seed1,top1_seed2,top1_seed5'
+        'runs,failed,diverged,unfinished,epoch_seconds,peak_memory,published,top1_seed1,top1_seed2,top1_seed5,'
+        'epoch_seconds_to_none,peak_memory_to_none'
     )
     hmix = dict(rows[3])
     ends = [f'difference_to_none{end}' for end in ('_low', '_high', '_p')]
@@ -98,7 +107,7 @@ def test_the_csv_table_holds_all_digits(made_up):
     error = 100 * math.sqrt(0.75 * 0.25 / 400)
     p = 2 * stats.ttest_1samp([3, 5, 7], 0).pvalue  # Holm: the smaller of two
     assert list(exact.values()) == pytest.approx([5 - HALF, 5 + HALF, p, error], abs=1e-5)
-    values = 'hmix,75.0,2.0,5.0,2.0,,,,3,0,0,0,3.0,78.38,73.0,75.0,77.0'
+    values = 'hmix,75.0,2.0,5.0,2.0,,,,3,0,0,0,3.0,,78.38,73.0,75.0,77.0,1.0,'
     assert ','.join(hmix.values()) == values
     assert ','.join(rows[2].values()).startswith('cutmix,73.0,,3.0,,,,,,,,2.2') and rows[2]['diverged'] == '1'
 
@@ -109,15 +118,40 @@ def cells(text):
 
 def test_the_markdown_table_shows_intervals_and_verdicts(made_up):
     header, _, none, mixup, cutmix, hmix, gmix = cells(table_text([made_up]))
-    columns = 'mode, top-1 (%), difference to none, difference to cutmix, ± images, runs, s / epoch, published (%)'
-    assert header == columns.split(', ')
-    assert none == ['none', '70.00 ± 0.00', '–', '-3.00', '2.29', '3', '3', '–']
-    assert mixup == ['mixup', '–', '–', '–', '–', '0, 1 failed', '–', '–']
-    assert cutmix == ['cutmix', '73.00', '+3.00', '–', '2.22', '1, 1 failed, 1 diverged', '–', '–']
-    assert hmix == ['hmix', '75.00 ± 2.00', '+5.00 [+0.03, +9.97] better', '+2.00', '2.17', '3', '3', '78.38']
+    columns = 'mode, top-1 (%), difference to none, difference to cutmix, ± images, runs, s / epoch'
+    assert header == [*columns.split(', '), 's / epoch ÷ none', 'published (%)']
+    assert none == ['none', '70.00 ± 0.00', '–', '-3.00', '2.29', '3', '3', '1.00', '–']
+    assert mixup == ['mixup', '–', '–', '–', '–', '0, 1 failed', '–', '–', '–']
+    assert cutmix == ['cutmix', '73.00', '+3.00', '–', '2.22', '1, 1 failed, 1 diverged', '–', '–', '–']
+    assert hmix == ['hmix', '75.00 ± 2.00', '+5.00 [+0.03, +9.97] better', '+2.00', '2.17', '3', '3', '1.00', '78.38']
     # -1 and +2: half a width of 12.7062 · 2.1213 / √2
     assert gmix[:4] == ['gmix', '70.50 ± 2.12', '+0.50 [-18.56, +19.56] not better', '-1.00']
-    assert gmix[4:] == ['2.28', '2, 1 unfinished', '–', '–']
+    assert gmix[4:] == ['2.28', '2, 1 unfinished', '–', '–', '–']
+
+
+def test_what_was_evaluated_has_its_own_table_paired_by_the_seeds_that_were(tmp_path):
+    bins = [[0.0, 0.0, 0.0]] * 14 + [[20.0, 19.0, 15.0]]
+    values = {'none': [(10.0, 2.0, 100), (12.0, 3.0, 100)], 'hmix': [(15.0, 10.0, 140), (18.0, 12.0, 160)]}
+    runs = [
+        result(mode, seed, 50.0, memory=memory, evaluated={'fgsm': fgsm, 'ema_ece': ece, 'noise': 1.0, 'bins': bins})
+        for mode, several in values.items()
+        for seed, (fgsm, ece, memory) in enumerate(several)
+    ]
+    results = Results('x', [Row('none'), Row('hmix'), Row('gmix')], [*runs, result('hmix', 7, 50.0)])
+    fgsm, ece = 'top-1 under FGSM (%)', 'calibration error, ECE (%), averaged weights'
+    # half a width: 12.7062 · 0.7071 / √2
+    assert [tuple(row.values()) for row in evaluated_table(results)] == [
+        (fgsm, 'none', '11.00 ± 1.41', None),
+        (fgsm, 'hmix', '16.50 ± 2.12', '+5.50 [-0.85, +11.85] not better'),
+        (ece, 'none', '2.50 ± 0.71', None),
+        (ece, 'hmix', '11.00 ± 1.41', '+8.50 [+2.15, +14.85] worse'),
+    ]
+    none, hmix = make_table(results)
+    assert (none['peak_memory_to_none'], hmix['peak_memory'], hmix['peak_memory_to_none']) == (1.0, 150.0, 1.5)
+    assert hmix['fgsm_difference_to_none'] == 5.5 and hmix['fgsm_mean'] == 16.5
+    lines = plot_reliability(results).axes[0].lines
+    assert [line.get_label() for line in lines[1:]] == ['none', 'hmix']
+    assert lines[2].get_xydata().tolist() == [[95.0, 75.0]]
 
 
 def test_a_row_is_worse_only_if_its_whole_interval_is_below_0():
@@ -236,7 +270,7 @@ def report(plan, arguments, tmp_path):
         comparison.results, comparison.images = list(results), 400
         collected = collect(comparison)
         text = write_report([collected], tmp_path, settings(comparison))
-        screen = f'{text}\n{write_picture(collected, tmp_path)}'
+        screen = '\n'.join([text, *write_pictures(collected, tmp_path)])
         return (tmp_path / 'results.md').read_text().split('\n\n'), screen
 
     return write
@@ -270,7 +304,7 @@ def test_a_plot_that_fails_does_not_cost_the_table(plan, arguments, tmp_path):
     comparison.results = [result('none', 1, 50.0)]
     write_report([collect(comparison)], tmp_path)
     with pytest.raises(ValueError, match='no colour'):
-        write_picture(collect(comparison), tmp_path)
+        write_pictures(collect(comparison), tmp_path)
     assert sorted(path.name for path in tmp_path.glob('results*')) == ['results.csv', 'results.md']
 
 

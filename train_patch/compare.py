@@ -7,6 +7,7 @@
     hmix-compare imagenet_resnet50 --data-dir /imagenet --nproc-per-node 8 --dry-run    # launch lines for a cluster
     hmix-compare --modes none hmix --vary hmix_ratio=0.25,0.5,0.75                      # settings of a mode
     hmix-compare --table comparison/digits timm/output                                  # runs that are there
+    hmix-compare --evaluate fgsm pgd corruption calibration                             # robustness beside top-1
 
 Each mode, setting and seed is a training process of its own, in `DIR/<mode and settings>/seed<k>/`: what timm writes
 there, and its output in `train.log`. Called again with the same arguments, finished runs stay as they are and an

@@ -21,7 +21,7 @@ RECORD = 'evaluation.json'
 
 
 def evaluate_all(results: Results, options: argparse.Namespace, signals: Sequence[int] = ()) -> Results:
-    """Evaluates the finished runs; notes those that cannot be, and those whose images seem to be others.
+    """Evaluates the finished runs; a `note` says of a run that it cannot be, or that its images seem to be others.
 
     Args:
         results: the runs.
@@ -32,22 +32,20 @@ def evaluate_all(results: Results, options: argparse.Namespace, signals: Sequenc
         return results
     from tqdm import tqdm
 
-    runs, notes = [], list(results.notes)
+    runs = []
     for run in tqdm(results.runs, desc=f'{results.name}: evaluating', unit='run'):
         if run.state == 'finished' and not signals:
-            named, arguments = f'{run.variant} seed {run.seed}', read_arguments(run.folder / 'args.yaml')
+            arguments = read_arguments(run.folder / 'args.yaml')
             try:
                 found = evaluate(run.folder, arguments, options.evaluate, options.attack_eps, options.evaluate_images)
-                run = replace(run, evaluated=found)
                 top1 = found.get('ema_top1', found['top1'])
                 if (run.metric, options.last) == ('eval_top1', 1) and abs(top1 - run.value) > 0.1:
-                    notes.append(
-                        f'{named} is evaluated with a top-1 of {top1:.2f}, and summary.csv has {run.value:.2f}'
-                    )
+                    found['note'] = f'has a top-1 of {top1:.2f} here, and summary.csv has {run.value:.2f}'
             except RunError as error:
-                notes.append(f'{named} is not evaluated: {error}')
+                found = {'note': f'is not evaluated: {error}'}
+            run = replace(run, evaluated=found)
         runs.append(run)
-    return replace(results, runs=runs, notes=notes)
+    return replace(results, runs=runs)
 
 
 def evaluate(

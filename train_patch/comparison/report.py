@@ -77,11 +77,13 @@ def _evaluated(several: Sequence[Results]) -> list[str]:
 
 def left_out(several: Sequence[Results], below: str = '') -> list[str]:
     """Paragraphs about the runs that are not in the table as they should be; `below` stands under each title."""
-    lines: dict[str, list[str]] = {'Failed': [], 'Unfinished': [], 'Not compared': []}
+    lines: dict[str, list[str]] = {'Failed': [], 'Unfinished': [], 'Not compared': [], 'Evaluation': []}
     for results in several:
         for run in results.runs:
             if run.state != 'finished':
                 lines['Failed' if run.problem else 'Unfinished'].append(f'{run}')
+            if note := run.evaluated.get('note'):
+                lines['Evaluation'].append(f'{run.variant} seed {run.seed} {note}')
         for row, name in itertools.product(results.rows, results.baselines):
             if said := results.pairs(row, name)[1]:
                 lines['Not compared'].append(f'{row.name} with {name}: {", ".join(sorted(said))}')

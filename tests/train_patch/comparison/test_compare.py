@@ -78,7 +78,7 @@ def test_finished_runs_are_evaluated_beside_their_table(finished, rows_of, tmp_p
     for row in rows:
         assert float(row['fgsm_mean']) <= 100 and float(row['nll_mean']) > 0 and float(row['peak_memory']) > 50
     shown = capsys.readouterr().out
-    assert '| top-1 under FGSM (%)         | none |' in shown and 'Not compared' not in shown
+    assert '| top-1 under FGSM (%)         | none |' in shown and 'Evaluation' not in shown
     assert '](reliability.png)' in (tmp_path / 'out' / 'results.md').read_text()
     with Image.open(tmp_path / 'out' / 'reliability.png') as image:
         assert image.width > 500
@@ -88,8 +88,8 @@ def test_finished_runs_are_evaluated_beside_their_table(finished, rows_of, tmp_p
     summary.write_text('epoch,eval_top1\n0,1\n1,1\n')
     assert main(['--table', str(copy), '--evaluate', 'pgd']) == 0
     shown = capsys.readouterr().out
-    assert f'none seed 3 is not evaluated: there is no checkpoint in {copy}/none/seed3\n' in shown
-    assert 'hmix seed 3 is evaluated with a top-1 of ' in shown and ', and summary.csv has 1.00\n' in shown
+    assert f'\n- none seed 3 is not evaluated: there is no checkpoint in {copy}/none/seed3\n' in shown
+    assert 'hmix seed 3 has a top-1 of ' in shown and ', and summary.csv has 1.00\n' in shown
 
 
 def test_the_table_is_what_the_runs_wrote(finished, rows_of):

@@ -1,6 +1,7 @@
 """Checks of the mixers' arguments and of batches: what is wrong fails early, in a message that says what is allowed."""
 
 import math
+import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -12,6 +13,8 @@ def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not low <= value <= high or (open_low and value == low):
         raise ValueError(f'{name} must be a finite number {bounds}, got {value!r}')
+    if 0.0 < abs(value) < sys.float_info.min:  # numpy's Beta numbers are nan there
+        raise ValueError(f'{name} must be 0 or further from it than {sys.float_info.min:g}, got {value!r}')
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +21,12 @@ CHECKS = {
     ),
     'another lower end': (lambda x: check_number('x', x, -2.5), (-2.5, 0), (-2.6,), f'{NUMBER} >= -2.5'),
     'above a lower end': (lambda x: check_number('x', x, open_low=True), (1e-300, 1), (0, -1, *ODD), f'{NUMBER} > 0'),
+    'no number of whose digits some are lost': (
+        lambda x: check_number('x', x),
+        (sys.float_info.min,),
+        (5e-324, 1e-310),
+        'x must be 0 or further from it than 2.22507e-308',
+    ),
     'between two ends': (
         lambda x: check_number('x', x, 1.0, 2.0),
         (1, 1.0, 1.5, 2, 2.0),

@@ -13,8 +13,13 @@ def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not low <= value <= high or (open_low and value == low):
         raise ValueError(f'{name} must be a finite number {bounds}, got {value!r}')
-    if 0.0 < abs(value) < sys.float_info.min:  # numpy's Beta numbers are nan there
-        raise ValueError(f'{name} must be 0 or further from it than {sys.float_info.min:g}, got {value!r}')
+
+
+def check_alpha(name: str, value: Any) -> None:
+    """Raises ValueError unless value is 0, or a parameter with which numpy draws from a Beta distribution."""
+    check_number(name, value)
+    if 0.0 < value < sys.float_info.min:  # numpy's numbers are nan there
+        raise ValueError(f'{name} must be 0 or at least {sys.float_info.min:g}, got {value!r}')
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -48,8 +53,8 @@ def check_mixer(
     num_classes: Any,
 ) -> None:
     """Raises ValueError for a mixer's argument that is out of its range, and where neither slot would be in use."""
-    check_number('mixup_alpha', mixup_alpha)
-    check_number('cutmix_alpha', cutmix_alpha)
+    check_alpha('mixup_alpha', mixup_alpha)
+    check_alpha('cutmix_alpha', cutmix_alpha)
     check_number('prob', prob, high=1.0)
     check_number('switch_prob', switch_prob, high=1.0)
     check_number('label_smoothing', label_smoothing, high=1.0)

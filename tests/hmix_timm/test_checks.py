@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hmix_timm.checks import check_choice, check_count, check_minmax, check_number
+from hmix_timm.checks import check_alpha, check_choice, check_count, check_minmax, check_number
 
 ODD = (math.nan, math.inf, -math.inf, '1', None, [1], 1j)
 NUMBER, FRACTIONS = 'x must be a finite number', 'x must be two image fractions, 0 <= min < max <= 1'
@@ -21,11 +21,11 @@ CHECKS = {
     ),
     'another lower end': (lambda x: check_number('x', x, -2.5), (-2.5, 0), (-2.6,), f'{NUMBER} >= -2.5'),
     'above a lower end': (lambda x: check_number('x', x, open_low=True), (1e-300, 1), (0, -1, *ODD), f'{NUMBER} > 0'),
-    'no number of whose digits some are lost': (
-        lambda x: check_number('x', x),
-        (sys.float_info.min,),
+    "a Beta distribution's parameter": (
+        lambda x: check_alpha('x', x),
+        (0, sys.float_info.min),
         (5e-324, 1e-310),
-        'x must be 0 or further from it than 2.22507e-308',
+        'x must be 0 or at least 2.22507e-308',
     ),
     'between two ends': (
         lambda x: check_number('x', x, 1.0, 2.0),

@@ -18,7 +18,7 @@ from train_patch.data.digits import digits_folder
 from train_patch.recipes.published import PAPER_MODES
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted(ROOT.glob('*.md')), *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 LAUNCHER = ROOT / 'tests' / 'train_patch' / 'launcher'
 
 NOT_RUN = {

@@ -50,43 +50,39 @@ class InLoopMixing:
         self.made = made
         self.mixer: Any = None
 
-    def around_create_loader(self, create_loader: Callable[..., Any]) -> Callable[..., Any]:
-        """`create_loader` whose training loader only collates; makes the mixer, which must know how it normalizes."""
-        signature = inspect.signature(create_loader)
+    def collate_only(self, loading: dict[str, Any]) -> None:
+        """Changes the arguments of `create_loader`; makes the mixer, which must know how a loader normalizes."""
+        if not loading['is_training']:
+            return
+        loading['collate_fn'] = None
+        self.mixer = self.mixing.puzzle(None, loading['std'], self.args.num_classes)
+        choices = loading.get('input_size_choices')  # of a newer timm
+        try:
+            for size in [(side, side) for side in choices or ()] or [loading['input_size'][-2:]]:
+                self.mixer.check_size(*size)
+        except ValueError as error:
+            asked = f'{self.mixing.asked} with --train-img-sizes' if choices else self.mixing.asked
+            raise RunError(f'{asked}: {error}') from error
+        self.made(self.mixer)
 
-        @functools.wraps(create_loader)
-        def collating(*args: Any, **kwargs: Any) -> Any:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            values = bound.arguments
-            if values['is_training']:
-                values['collate_fn'] = None
-                self.mixer = self.mixing.puzzle(None, values['std'], self.args.num_classes)
-                choices = values.get('input_size_choices')  # of a newer timm
-                try:
-                    for size in [(side, side) for side in choices or ()] or [values['input_size'][-2:]]:
-                        self.mixer.check_size(*size)
-                except ValueError as error:
-                    asked = f'{self.mixing.asked} with --train-img-sizes' if choices else self.mixing.asked
-                    raise RunError(f'{asked}: {error}') from error
-                self.made(self.mixer)
-            return create_loader(*bound.args, **bound.kwargs)
+    def mix(self, training: dict[str, Any]) -> None:
+        """Changes the arguments of `train_one_epoch`, so that its batches are mixed."""
+        self.mixer.saliency = self.mixer.saliency or input_gradient(training['model'], training.get('amp_autocast'))
+        if self.args.no_prefetcher:
+            training['mixup_fn'] = self.mixer
+        else:
+            training['loader'] = MixedLoader(training['loader'], self.mixer)
 
-        return collating
 
-    def around_train_one_epoch(self, train_one_epoch: Callable[..., Any]) -> Callable[..., Any]:
-        """`train_one_epoch` whose batches are mixed."""
-        signature = inspect.signature(train_one_epoch)
+def with_arguments(function: Callable[..., Any], change: Callable[[dict[str, Any]], object]) -> Callable[..., Any]:
+    """A function of timm's script whose arguments, by their names, are changed at each call."""
+    signature = inspect.signature(function)
 
-        @functools.wraps(train_one_epoch)
-        def mixing(*args: Any, **kwargs: Any) -> Any:
-            bound = signature.bind(*args, **kwargs)
-            values = bound.arguments
-            self.mixer.saliency = self.mixer.saliency or input_gradient(values['model'], values.get('amp_autocast'))
-            if self.args.no_prefetcher:
-                values['mixup_fn'] = self.mixer
-            else:
-                values['loader'] = MixedLoader(values['loader'], self.mixer)
-            return train_one_epoch(*bound.args, **bound.kwargs)
+    @functools.wraps(function)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        change(bound.arguments)
+        return function(*bound.args, **bound.kwargs)
 
-        return mixing
+    return changed

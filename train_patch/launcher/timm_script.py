@@ -18,7 +18,7 @@ from ..data.crop import check_padding, declare_padding, padded_crop_loader
 from ..mixing import Mixing, check_recipe_keys, declare, load_mix_families, read_mixing, remember_typed
 from ..recipes.reader import find_recipe, read_recipe, shipped_recipes
 from .command_line import names_missing
-from .in_loop import InLoopMixing
+from .in_loop import InLoopMixing, with_arguments
 from .mixers import put_in_place
 from .watch import rank
 
@@ -117,8 +117,8 @@ class TimmScript:
         train_one_epoch = self.timms_train_one_epoch
         if self.mixing.needs_model:
             in_loop = InLoopMixing(self.mixing, args, self.made)
-            create_loader = in_loop.around_create_loader(create_loader)
-            train_one_epoch = in_loop.around_train_one_epoch(train_one_epoch)
+            create_loader = with_arguments(create_loader, in_loop.collate_only)
+            train_one_epoch = with_arguments(train_one_epoch, in_loop.mix)
 
         def turning_off(epoch: int, *words: Any, **more: Any) -> Any:
             # timm's scripts turn off neither NaFlex mixers nor ours in the loop

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from train_patch.common.errors import RunError
-from train_patch.launcher.in_loop import InLoopMixing
+from train_patch.launcher.in_loop import InLoopMixing, with_arguments
 from train_patch.mixing import resolve
 
 
@@ -33,7 +33,7 @@ def test_the_bare_model_is_asked_in_the_scripts_precision_and_validation_is_left
         contexts.append('entered')
         return torch.autocast('cpu', dtype=torch.bfloat16)
 
-    create = in_loop.around_create_loader(create_loader)
+    create = with_arguments(create_loader, in_loop.collate_only)
     loader = create('images', (3, 32, 32), is_training=True, collate_fn='mixing', std=(0.5, 0.5, 0.5))
     create('images', (3, 32, 32), collate_fn='own')
     assert collated == [None, 'own']
@@ -45,6 +45,7 @@ def test_the_bare_model_is_asked_in_the_scripts_precision_and_validation_is_left
     model(images)
     np.random.seed(9)  # λ = 0.503
     compiled = torch.compile(model, backend=lambda *_: 1 / 0)  # would fail if it were called
-    ((mixed, targets, entered),) = in_loop.around_train_one_epoch(train_one_epoch)(0, compiled, loader, amp_autocast)
+    mixing_epoch = with_arguments(train_one_epoch, in_loop.mix)
+    ((mixed, targets, entered),) = mixing_epoch(0, compiled, loader, amp_autocast)
     assert entered == ['entered']
     assert not torch.equal(mixed, images) and targets.shape == (8, 4)

@@ -24,7 +24,6 @@ from .common.timm_version import OLDEST_FOR_MIXING, OLDEST_FOR_TRAINING, require
 from .launcher import command_line
 from .launcher.command_line import CommandLine
 from .launcher.site.sitecustomize import VARIABLE
-from .trainer.arguments import parse_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run_own(argv: list[str]) -> None:
+    from .trainer.arguments import parse_arguments
+
     end_with_torchrun()
     parse_arguments(argv)  # answers --help and refuses a typo before torch and timm are imported
     require_timm_for_training()
@@ -85,9 +86,12 @@ def _prepare(line: CommandLine) -> Callable[[], object]:
     mixing = command_line.read_own_options(line, like_timms)
     if line.is_module:
         command_line.check_module(line.script)
+    gc.disable()
     timm_version(OLDEST_FOR_MIXING, 'mixing')
     from .launcher import any_script
 
+    gc.freeze()
+    gc.enable()
     return partial(any_script.run, line, mixing)
 
 

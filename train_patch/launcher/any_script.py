@@ -23,7 +23,7 @@ from .command_line import CHECK, CommandLine, OwnParser
 from .mixers import FastCollateMixup, Mixup, put_in_place
 from .others import Replacing, notice_boxes
 from .site.sitecustomize import VARIABLE, reach
-from .torchvisions import launch_transform
+from .torchvisions import launch_transform, replaced_by
 from .watch import Watch, rank
 from .witness import PROBLEM, here, inside, leave, make_folder, take
 from .witness import VARIABLE as WITNESS
@@ -83,13 +83,12 @@ def run(line: CommandLine, mixing: Mixing) -> None:
     try:
         watch = enter(launch)
         _redirect_spawned()
-        with watch.listening():
-            try:
-                execute(launch, '__main__')
-            except SystemExit as end:
-                if end.code:
-                    raise
-                ended = end
+        try:
+            execute(launch, '__main__')
+        except SystemExit as end:
+            if end.code:
+                raise
+            ended = end
         watch.check_at_the_end(ended)
     finally:
         if os.getpid() == pid:  # not in a process that the script has forked
@@ -121,9 +120,10 @@ def enter(launch: Launch) -> Watch:
         mixer.witness = here()  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
     transform = launch_transform(launch.overrides, launch.asked, CHECK in launch.own, watch.made)
     watch.copies = [Replacing(copy, classes, transform) for copy in launch.copies]
+    for of_torchvision in replaced_by(launch.overrides):
+        Replacing(of_torchvision, classes, transform)
     if launch.asked:
         notice_boxes(lambda text: leave(here(), PROBLEM, text))
-    watch.start()
     reach(json.dumps(asdict(launch)))
     return watch
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..common.errors import RunError
 from . import any_script
+from .others import refused
 from .site.sitecustomize import VARIABLE
 from .watch import Watch
 from .witness import make_folder
@@ -30,7 +31,6 @@ def enter() -> None:
     except RunError as error:
         raise SystemExit(f'hmix-train: error: {error}') from error
     if main:
-        watch.listening().__enter__()
         atexit.register(_judge, watch, os.getpid())
 
 
@@ -39,9 +39,10 @@ def _judge(watch: Watch, pid: int) -> None:
     if os.getpid() != pid or hasattr(sys, 'last_value') or not watch.began:
         return
     try:
-        watch.check_at_the_end(watch.parsers_exit)
+        watch.check_at_the_end()
     except (RunError, SystemExit) as error:
-        print(error if isinstance(error, SystemExit) else f'hmix-train: error: {error}', file=sys.stderr)
+        if not refused:
+            print(f'hmix-train: error: {error}', file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)  # nothing else changes the exit status at this point

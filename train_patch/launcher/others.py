@@ -17,14 +17,22 @@ from hmix_timm import private
 from hmix_timm.families import Slot
 
 from .mixers import Witnessed, without_constructor
+from .site.sitecustomize import executed_by
 
 _MIXER = re.compile('mixup|cutmix', re.IGNORECASE)
 _NO_MIXER = re.compile('loss|criterion|entropy', re.IGNORECASE)
 
 
+refused: set[str] = set()
+"""Reasons for which this process was stopped."""
+
+
 def stop(message: str) -> NoReturn:
-    """Ends the process with an error, by no exception that a script would catch and continue from."""
-    raise SystemExit(f'hmix-train: error: {message}')
+    """Ends the process with an error, said once, by no exception that a script would catch and continue from."""
+    if message not in refused:
+        refused.add(message)
+        sys.stderr.write(f'hmix-train: error: {message}\n')
+    raise SystemExit(1)
 
 
 def notice_boxes(found: Callable[[str], object]) -> None:
@@ -62,7 +70,7 @@ class Replacing(importlib.abc.MetaPathFinder):
         transform: makes ours in the place of a copy of torchvision's.
     """
 
-    def __init__(self, copy: str, ours: dict[str, type], transform: Callable[[type], type]) -> None:
+    def __init__(self, copy: str, ours: dict[str, type], transform: Callable[[type, str], type]) -> None:
         self.module, _, self.name = copy.partition(':')
         self.copy, self.ours, self.transform = copy, ours, transform
         self.done = False
@@ -72,19 +80,12 @@ class Replacing(importlib.abc.MetaPathFinder):
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         """The spec that the other finders have, with a loader that replaces the class."""
-        if fullname != self.module:
-            return None
-        finders = sys.meta_path[sys.meta_path.index(self) + 1 :]  # several may wait for one module
-        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+        return executed_by(self, (fullname, path, target)) if fullname == self.module else None
 
-            def exec_module(module: ModuleType) -> None:
-                execute(module)
-                self.replace(module)
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+    def execute(self, module: ModuleType, exec_module: Callable[[ModuleType], object]) -> None:
+        """Executes the module, and replaces the class."""
+        exec_module(module)
+        self.replace(module)
 
     def replace(self, module: ModuleType) -> None:
         """Replaces the class in its module; ends the process if ours cannot take its place."""
@@ -93,7 +94,7 @@ class Replacing(importlib.abc.MetaPathFinder):
             stop(f'--mixer {self.copy}: {module.__file__} has no class {self.name}')
         if different := difference(copy):
             stop(f'--mixer {self.copy}: it is no copy of a mixer of timm: {different}')
-        setattr(module, self.name, self.transform(copy) if _is_transform(copy) else self.ours[_kind(copy)])
+        setattr(module, self.name, self.transform(copy, self.module) if _is_transform(copy) else self.ours[_kind(copy)])
         self.done = True
 
 
@@ -129,15 +130,12 @@ def difference(copy: type) -> str:
 
 def mixers_of_others() -> Iterator[str]:
     """Says by which objects a script may mix: those of other classes that are named like mixers."""
-    kinds = {}
-    for thing in gc.get_objects():
-        kind = type(thing)
-        if issubclass(kind, Witnessed):  # of the type alone: some objects warn when they are asked
-            if unmade := without_constructor(thing):
-                yield unmade
-        elif kind not in kinds:
-            kinds[kind] = _is_mixer(kind)
-    for kind in (kind for kind, mixes in kinds.items() if mixes):
+    things = gc.get_objects()
+    for thing in things:
+        # of the type alone: some objects warn when they are asked
+        if issubclass(type(thing), Witnessed) and (unmade := without_constructor(thing)):
+            yield unmade
+    for kind in filter(_is_mixer, dict.fromkeys(map(type, things))):
         instead = f'--mixer {kind.__module__}:{kind.__qualname__} puts ours in its place'
         if kind.__module__ == '__main__' or difference(kind):
             instead = 'import Mixup from timm.data in its place'
@@ -149,7 +147,7 @@ def mixers_of_others() -> Iterator[str]:
 def _is_mixer(kind: type) -> bool:
     package = str(kind.__module__).partition('.')[0]
     named = _MIXER.search(kind.__name__) and not _NO_MIXER.search(kind.__name__)
-    own = package not in ('timm', 'hmix_timm', 'train_patch')
+    own = package not in ('timm', 'hmix_timm', 'train_patch') and not issubclass(kind, Witnessed)
     return bool(named) and own and any('__call__' in vars(base) for base in kind.__mro__)
 
 

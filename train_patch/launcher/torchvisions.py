@@ -1,14 +1,13 @@
 """torchvision's `MixUp` and `CutMix` in a launched script, and copies of them: our transforms in their place."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torchvision.transforms import v2
 
 from hmix_timm.families import FAMILIES
-from hmix_timm.transforms import Mix
 
 from ..common.errors import RunError
 from .witness import MIXED, leave
@@ -16,26 +15,30 @@ from .witness import MIXED, leave
 
 def launch_transform(
     overrides: Mapping[str, Any], asked: str, check: bool, made: Callable[[Any, str], object]
-) -> Callable[[type], type]:
-    """Makes the class that takes the place of a transform, and that of torchvision's own.
-
-    torchvision's are both replaced where a mix mode was asked for, CutMix alone for another mask in its place.
+) -> Callable[[type, str], type]:
+    """Makes the class that takes the place of a transform.
 
     Args:
-        overrides: constructor arguments of timm's mixers that replace the script's; without any, nothing is replaced.
+        overrides: constructor arguments of timm's mixers that replace the script's.
         asked: '--mix-mode hmix', '--cutmix-mode gmix', …; '' for '--mix-mode none'.
         check: whether --mix-check was given, which cannot look at them.
         made: is called with each instance, and its repr as the mixer that it is.
 
     Returns:
-        A function from a class with torchvision's arguments, or those of its reference scripts, to ours.
+        A function from a class with torchvision's arguments, or those of its reference scripts, and the module that it
+        is found in, to ours.
     """
     family = FAMILIES[overrides.get('cutmix_mode', 'bbox')]
     selector, _, name = (asked or '--mix-mode mixup').partition(' ')
     mix_mode = name if selector == '--mix-mode' else family.mix_mode
     options = {keyword: overrides[keyword] for keyword in family.keywords if keyword in overrides}
 
-    def in_place_of(theirs: type) -> type:
+    def in_place_of(theirs: type, home: str) -> type:
+        ours = sys.modules.get('hmix_timm.transforms')
+        if ours and not hasattr(ours, 'Mix'):  # half executed: a script that imports our transforms chooses itself
+            return theirs
+        from hmix_timm.transforms import Mix  # imports torchvision's, which take their time and are rarely used
+
         signature = inspect.signature(theirs)
         defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
 
@@ -61,12 +64,13 @@ def launch_transform(
                 return drawn
 
         # the name by which every process finds its own
-        LaunchMix.__module__, LaunchMix.__name__, LaunchMix.__qualname__ = theirs.__module__, *[theirs.__name__] * 2
+        LaunchMix.__module__, LaunchMix.__name__, LaunchMix.__qualname__ = home, *[theirs.__name__] * 2
         return LaunchMix
 
-    if overrides:
-        for place in ('MixUp', 'CutMix') if selector == '--mix-mode' else ('CutMix',):
-            ours = in_place_of(getattr(v2, place))
-            ours.__module__ = v2.__name__
-            setattr(v2, place, ours)
     return in_place_of
+
+
+def replaced_by(overrides: Mapping[str, Any]) -> list[str]:
+    """torchvision's transforms that are replaced, 'module:Class': both by a mix mode, CutMix alone by another mask."""
+    names = ('MixUp', 'CutMix') if 'cutmix_alpha' in overrides else ('CutMix',) if overrides else ()
+    return [f'torchvision.transforms.v2:{name}' for name in names]

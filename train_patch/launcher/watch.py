@@ -1,10 +1,9 @@
 """Never silently nothing: a run that does not train by the mixing that was asked for ends, and says why."""
 
 import argparse
-import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from ..common.errors import RunError
 from .mixers import Witnessed, cannot_reach, judge_drawn
 from .others import Replacing, mixers_of_others, stop
-from .site.sitecustomize import Starts
+from .site.sitecustomize import started
 from .witness import MADE, MIXED, PROBLEM, facts, here, leave, text_of
 
 _MIXING_OPTION = re.compile(r'--?(mixup|cutmix)([-_]alpha)?')
@@ -48,10 +47,8 @@ class Watch:
         self._steps, self._next = 0, 1
         self._parsed: list[tuple[argparse.ArgumentParser, argparse.Namespace]] = []
         self.parsers_exit: SystemExit | None = None
-
-    def start(self) -> None:
-        """Has torch ask before each optimizer step of this process and of those forked from it."""
-        register_optimizer_step_pre_hook(self._before_step)
+        self._listen_to_parsers()
+        register_optimizer_step_pre_hook(self._before_step)  # of this process and of those forked from it
 
     def made(self, mixer: Witnessed, text: str) -> None:
         """Notes a mixer, and says what it is; ends the process if the script's class cannot apply our masks."""
@@ -93,9 +90,8 @@ class Watch:
             self.say(f'Mixing: not yet: step {self._steps} comes, and no mask was applied so far')
             self._next *= 10
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Remembers the parsers that parse in this block, to name the options of a script that turn mixing on."""
+    def _listen_to_parsers(self) -> None:
+        """Remembers what parsers parse from now on, to name the options of a script that turn mixing on."""
         pythons = argparse.ArgumentParser.parse_known_args
 
         def parse_known_args(parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
@@ -108,12 +104,8 @@ class Watch:
             return parsed
 
         argparse.ArgumentParser.parse_known_args = parse_known_args  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            argparse.ArgumentParser.parse_known_args = pythons  # type: ignore[method-assign]
 
-    def check_at_the_end(self, end: SystemExit | None) -> None:
+    def check_at_the_end(self, end: SystemExit | None = None) -> None:
         """Raises RunError if a script has ended well and the mixing that was asked for had no effect.
 
         Args:
@@ -126,7 +118,7 @@ class Watch:
             if self.check:
                 self.check.end()
             return
-        if not self._steps and MADE not in found and Starts.started:
+        if not self._steps and MADE not in found and started:
             self.say(f'Mixing: none in {self.script} itself: the processes that it has started say how they mix')
             return
         raise RunError(

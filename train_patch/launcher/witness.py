@@ -11,7 +11,6 @@ import subprocess
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any
 
 from torch.utils.data import get_worker_info
 
@@ -35,9 +34,9 @@ def make_folder() -> str:
     folder = tempfile.mkdtemp(prefix='hmix-train-')
     ends, _held = os.pipe()
     script = 'trap "" HUP INT TERM; exec 3<&0; (read -r line <&3; rm -rf -- "$0") &'
-    quiet: dict[str, Any] = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+    command, null = ['/bin/sh', '-c', script, folder], subprocess.DEVNULL
     with contextlib.suppress(OSError):
-        subprocess.run(['/bin/sh', '-c', script, folder], stdin=ends, start_new_session=True, **quiet)
+        subprocess.run(command, stdin=ends, stdout=null, stderr=null, start_new_session=True)
     os.close(ends)
     return folder
 

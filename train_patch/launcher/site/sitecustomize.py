@@ -60,6 +60,16 @@ def _run_by_launcher() -> None:
     os.execv(sys.executable, [sys.executable, *flags, '-m', 'train_patch', *own, *sys.argv])
 
 
+def executed_by(finder, wanted):
+    """The spec that the finders behind this one have, with a loader that leaves executing to `finder.execute`."""
+    behind = sys.meta_path[sys.meta_path.index(finder) + 1 :]  # several may wait for one module
+    spec = next(filter(None, (other.find_spec(*wanted) for other in behind if hasattr(other, 'find_spec'))), None)
+    if spec is not None and spec.loader is not None:
+        exec_module = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: finder.execute(module, exec_module)  # type: ignore[method-assign]
+    return spec
+
+
 class Finder:
     """Enters the launch once `timm.data` has been executed, and no module of this project is half executed."""
 
@@ -71,25 +81,19 @@ class Finder:
         """The spec that other finders have; for the modules that matter, with a loader that tells this finder."""
         if name != 'timm.data' and name.partition('.')[0] not in ('hmix_timm', 'train_patch'):
             return None
-        finders = [finder for finder in sys.meta_path if finder is not self and hasattr(finder, 'find_spec')]
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
+        return executed_by(self, (name, path, target))
 
-        def exec_module(module):
-            self.depth += 1
-            try:
-                execute(module)
-            finally:
-                self.depth -= 1
-            self.executed = self.executed or name == 'timm.data'
-            if self.executed and not self.depth and self in sys.meta_path:
-                sys.meta_path.remove(self)
-                self.enter()
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+    def execute(self, module, exec_module):
+        """Executes a module that matters, and enters the launch if it is time."""
+        self.depth += 1
+        try:
+            exec_module(module)
+        finally:
+            self.depth -= 1
+        self.executed = self.executed or module.__name__ == 'timm.data'
+        if self.executed and not self.depth and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self.enter()
 
     def enter(self) -> None:
         """Enters the launch, unless an inner `hmix-train` has taken it away."""
@@ -107,53 +111,48 @@ class Finder:
         children.enter()
 
 
-class Starts:
-    """An audit hook that looks at the programs that this process starts, and says which cannot be reached."""
+started: set = set()
+"""Programs that may train, which this process has started."""
 
-    started = False
-    """Whether this process has started a program that may train."""
+_said: set = set()
+_heard_by: list = []
 
-    listening = False
 
-    def __init__(self) -> None:
-        self.said: set = set()
+def hear(event, args):
+    """Called by Python at each of its audit events: looks at the programs that this process starts."""
+    if event == 'os.system':
+        _look([os.fsdecode(args[0])], None)
+    elif event in ('subprocess.Popen', 'os.exec', 'os.posix_spawn'):
+        _look([os.fsdecode(word) for word in args[1] or [args[0]]], args[-1])
 
-    def __call__(self, event, args):
-        """Called by Python, at each of its audit events."""
-        if event == 'subprocess.Popen' or event in ('os.exec', 'os.posix_spawn', 'os.system'):
-            if event == 'os.system':
-                self.look([os.fsdecode(args[0])], None)
-            else:
-                words = args[1] if event != 'subprocess.Popen' or args[1] else [args[0]]
-                self.look([os.fsdecode(word) for word in words], args[-1])
 
-    def look(self, command, environment):
-        """Looks at a command and the environment that it gets (None: that of this process)."""
-        import re
+def _look(command, environment):
+    """Says that a program cannot be reached, by its command and the environment that it gets (None: the process's)."""
+    import re
 
-        words = ' '.join(command).split()
-        names = [os.path.basename(word.strip('\'"')) for word in words]
-        programs = [number for number, name in enumerate(names) if re.fullmatch(_PROGRAM, name)]
-        shell_or_wrapper = len(command) == 1 or re.fullmatch(_WRAPPER, names[0])
-        if not programs or not (programs[0] == 0 or shell_or_wrapper):
-            return
-        Starts.started = True
-        if '"asked": ""' in os.environ.get(VARIABLE, '"asked": ""') or {'hmix-train', 'train_patch'} & set(names):
-            return
-        given = os.environ if environment is None else environment
-        kept = {os.fsdecode(name): os.fsdecode(value) for name, value in given.items()}
-        reason = _isolating(words[programs[0] + 1 :]) if names[programs[0]].startswith('python') else ''
-        if VARIABLE not in kept:
-            reason = 'without ' + VARIABLE
-        elif FOLDER not in kept.get('PYTHONPATH', '').split(os.pathsep):
-            reason = 'with another PYTHONPATH'
-        line = ' '.join(words)[:200]
-        if reason and line not in self.said:
-            self.said.add(line)
-            sys.stderr.write(
-                f'hmix-train: warning: out of reach, {reason}: {line}: if this trains, it mixes as if hmix-train were '
-                'not there; start it with hmix-train\n'
-            )
+    words = ' '.join(command).split()
+    names = [os.path.basename(word.strip('\'"')) for word in words]
+    programs = [number for number, name in enumerate(names) if re.fullmatch(_PROGRAM, name)]
+    shell_or_wrapper = len(command) == 1 or re.fullmatch(_WRAPPER, names[0])
+    if not programs or not (programs[0] == 0 or shell_or_wrapper):
+        return
+    line = ' '.join(words)[:200]
+    started.add(line)
+    if '"asked": ""' in os.environ.get(VARIABLE, '"asked": ""') or {'hmix-train', 'train_patch'} & set(names):
+        return
+    given = os.environ if environment is None else environment
+    kept = {os.fsdecode(name): os.fsdecode(value) for name, value in given.items()}
+    reason = _isolating(words[programs[0] + 1 :]) if names[programs[0]].startswith('python') else ''
+    if VARIABLE not in kept:
+        reason = 'without ' + VARIABLE
+    elif FOLDER not in kept.get('PYTHONPATH', '').split(os.pathsep):
+        reason = 'with another PYTHONPATH'
+    if reason and line not in _said:
+        _said.add(line)
+        sys.stderr.write(
+            f'hmix-train: warning: out of reach, {reason}: {line}: if this trains, it mixes as if hmix-train were '
+            'not there; start it with hmix-train\n'
+        )
 
 
 def reach(launch: str) -> None:
@@ -170,10 +169,10 @@ def reach(launch: str) -> None:
 
 
 def listen() -> None:
-    """Has Python call `Starts` from now on."""
-    if not Starts.listening:
-        Starts.listening = True
-        sys.addaudithook(Starts())
+    """Has Python call `hear` from now on."""
+    if not _heard_by:
+        _heard_by.append(hear)
+        sys.addaudithook(hear)
 
 
 def _isolating(words):

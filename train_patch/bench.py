@@ -23,7 +23,7 @@ from typing import Any
 
 from hmix_timm.modes import mix_modes
 
-from .common.command import add_version, at_least, check_device, check_output
+from .common.command import add_rows, add_version, at_least, check_device, check_output, row
 from .common.errors import WrongArguments, wrong_arguments
 from .common.files import write_json
 from .common.start import command
@@ -39,39 +39,29 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser('hmix-bench', description='Measure the cost of mixing beside the installed timm.')
     add_version(parser)
-    add = parser.add_argument
-    add('--only', choices=PARTS, help='run one part (default: all of them)')
-    add(
-        '--mix-modes',
-        nargs='+',
-        metavar='MODE',
-        help='mix modes to measure (default: mixup and each mask by itself, those of --mix-families too)',
+    shown = 'mix modes to measure (default: mixup and each mask by itself, those of --mix-families too)'
+    devices, dtypes = ('cpu', 'cuda', 'mps'), ('float32', 'float64', 'float16', 'bfloat16')
+    where = "device of the float batches and of the loader's images"
+    count = at_least(1)
+    add_rows(
+        parser,
+        [
+            row('--only', None, 'run one part (default: all of them)', choices=PARTS),
+            row('--mix-modes', 'MODE', shown, nargs='+'),
+            row('--device', None, where, choices=devices, default='cpu'),
+            row('--dtype', None, 'dtype of the float batches', choices=dtypes, default='float32'),
+            row('--batch-size', 'N', 'images in a batch, even', type=count, default=64),
+            row('--size', 'N', 'height and width in pixels', type=count, default=224),
+            row('--threads', 'N', 'threads of torch in this process', type=count, default=1),
+            row('--repeats', 'N', 'timed calls of every mixer', type=count, default=20),
+            row('--workers', 'N', 'worker processes of the loader', type=count, default=2),
+            row('--epochs', 'N', 'timed epochs of every loader', type=count, default=5),
+            row('--images', 'N', 'images that the loader reads where there is no --data-dir', type=count, default=768),
+            row('--data-dir', 'DIR', 'image folder for the loader (default: parts of two photographs)', type=Path),
+            row('--model', 'NAME', "timm's model for training steps with PuzzleMix", default='resnet18'),
+            row('--json', 'FILE', 'also write all numbers to FILE (default: no file)', type=Path),
+        ],
     )
-    add(
-        '--device',
-        choices=('cpu', 'cuda', 'mps'),
-        default='cpu',
-        help="device of the float batches and of the loader's images (default: cpu)",
-    )
-    add(
-        '--dtype',
-        choices=('float32', 'float64', 'float16', 'bfloat16'),
-        default='float32',
-        help='dtype of the float batches (default: float32)',
-    )
-    for option, default, text in (
-        ('--batch-size', 64, 'images in a batch, even'),
-        ('--size', 224, 'height and width in pixels'),
-        ('--threads', 1, 'threads of torch in this process'),
-        ('--repeats', 20, 'timed calls of every mixer'),
-        ('--workers', 2, 'worker processes of the loader'),
-        ('--epochs', 5, 'timed epochs of every loader'),
-        ('--images', 768, 'images that the loader reads where there is no --data-dir'),
-    ):
-        add(option, type=at_least(1), default=default, metavar='N', help=f'{text} (default: {default})')
-    add('--data-dir', type=Path, metavar='DIR', help='image folder for the loader (default: parts of two photographs)')
-    add('--model', default='resnet18', help="timm's model for training steps with PuzzleMix (default: resnet18)")
-    add('--json', type=Path, metavar='FILE', help='also write all numbers to FILE (default: no file)')
     declare_parameters(parser, 'each option goes to the mix modes that use it; α goes to timm, too')
     return parser
 

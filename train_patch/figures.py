@@ -22,7 +22,7 @@ from typing import Any
 
 from hmix_timm.modes import mix_modes
 
-from .common.command import add_version, at_least, check_device, check_output, require_packages
+from .common.command import add_rows, add_version, at_least, check_device, check_output, require_packages, row
 from .common.errors import WrongArguments, wrong_arguments
 from .common.files import locked_folder, write_json
 from .common.start import command
@@ -58,59 +58,51 @@ NUMBERS = 'figures.json'
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's options; names and meanings are timm's where timm has them."""
+    listed = [
+        textwrap.fill(f'{number}  {text}', 80, initial_indent='  ', subsequent_indent='     ')
+        for number, text in FIGURES.items()
+    ]
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Recompute the paper's Figures 1 to 5, check its Theorem 3, and write the numbers behind them.",
-        epilog='\n'.join(['figures:', *(_listed(number, text) for number, text in FIGURES.items())]),
+        epilog='\n'.join(['figures:', *listed]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
-    parser.add_argument(
-        '--output', required=True, type=Path, metavar='DIR', help='folder for the PNGs and figures.json (required)'
-    )
-    parser.add_argument(
-        '--figures',
-        nargs='+',
-        type=int,
-        default=list(FIGURES),
-        choices=list(FIGURES),
-        metavar='N',
-        help=f'some of {" ".join(map(str, FIGURES))}, see below (default: all of them)',
+    numbers = f'some of {" ".join(map(str, FIGURES))}, see below (default: all of them)'
+    every = list(FIGURES)
+    add_rows(
+        parser,
+        [
+            row('--output', 'DIR', 'folder for the PNGs and figures.json (required)', required=True, type=Path),
+            row('--figures', 'N', numbers, nargs='+', type=int, default=every, choices=every),
+        ],
     )
     declare_parameters(parser, 'Parameters of the mix modes in Figures 3 and 4, and 5 without --checkpoint.')
     own = parser.add_argument_group(
         'Figure 5 from your own runs', 'Settings that args.yaml beside a checkpoint holds need not be given.'
     )
-    number: dict[str, Any] = {'type': at_least(1), 'metavar': 'N'}
-    rows: list[tuple[str, str, dict[str, Any]]] = [
-        ('--checkpoint', 'checkpoints, a panel each (default: none)', {'nargs': '+', 'type': Path, 'metavar': 'PATH'}),
-        ('--model', "timm model of the checkpoints (default: args.yaml's)", {'metavar': 'NAME'}),
-        ('--model-module', 'Python module that registers the model with timm (default: none)', {'metavar': 'MODULE'}),
-        ('--num-classes', "classes of the checkpoints (default: args.yaml's, the model's)", number),
-        ('--dataset', "data set by its name in timm (default: args.yaml's, a folder of images)", {'metavar': 'NAME'}),
-        (
-            '--data-dir',
-            "folder of images, or of splits of images (default: args.yaml's)",
-            {'type': Path, 'metavar': 'DIR'},
-        ),
-        (
-            '--split',
-            "split to look at (default: args.yaml's, validation, or the folder itself if it has no splits)",
-            {'metavar': 'NAME'},
-        ),
-        ('--img-size', "image size; the cost grows with its 4th power (default: args.yaml's, the model's)", number),
-        ('--max-images', 'evenly spaced images of the data (default: all)', number),
-        ('-b --batch-size', 'images at a time (default: 64)', {**number, 'default': 64}),
-        ('-j --workers', 'loader workers (default: 2)', {'type': at_least(0), 'metavar': 'N', 'default': 2}),
-        ('--device', 'device of the model, as torch names it (default: cpu)', {'default': 'cpu'}),
-    ]
-    for flags, text, more in rows:
-        own.add_argument(*flags.split(), help=text, **more)
+    count = at_least(1)
+    split = "split to look at (default: args.yaml's, validation, or the folder itself if it has no splits)"
+    size = "image size; the cost grows with its 4th power (default: args.yaml's, the model's)"
+    add_rows(
+        own,
+        [
+            row('--checkpoint', 'PATH', 'checkpoints, a panel each (default: none)', nargs='+', type=Path),
+            row('--model', 'NAME', "timm model of the checkpoints (default: args.yaml's)"),
+            row('--model-module', 'MODULE', 'Python module that registers the model with timm (default: none)'),
+            row('--num-classes', 'N', "classes of the checkpoints (default: args.yaml's, the model's)", type=count),
+            row('--dataset', 'NAME', "data set by its name in timm (default: args.yaml's, a folder of images)"),
+            row('--data-dir', 'DIR', "folder of images, or of splits of images (default: args.yaml's)", type=Path),
+            row('--split', 'NAME', split),
+            row('--img-size', 'N', size, type=count),
+            row('--max-images', 'N', 'evenly spaced images of the data (default: all)', type=count),
+            row('-b --batch-size', 'N', 'images at a time', type=count, default=64),
+            row('-j --workers', 'N', 'loader workers', type=at_least(0), default=2),
+            row('--device', 'DEVICE', 'device of the model, as torch names it', default='cpu'),
+        ],
+    )
     return parser
-
-
-def _listed(number: int, text: str) -> str:
-    return textwrap.fill(text, 80, initial_indent=f'  {number}  ', subsequent_indent='     ')
 
 
 def read_arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -74,7 +74,7 @@ def gradient_map(model: nn.Module, batches: Iterable[torch.Tensor]) -> np.ndarra
     for x in batches:
         gradients = input_gradient_norms(model, x).double()
         norms = gradients.flatten(1).norm(dim=1)
-        if not (norms > 0).all():
+        if not ((norms > 0) & norms.isfinite()).all():
             raise FloatingPointError('the gradient of the largest logit of an image is 0, or not finite')
         total = total + partial_grad_prod(gradients / norms[:, None, None]).sum(dim=0)
         count += len(x)

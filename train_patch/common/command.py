@@ -5,13 +5,17 @@ import importlib.util
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from hmix_timm import __version__
 
 from .errors import RunError, WrongArguments
 from .files import first_line
+
+Row = tuple[list[str], dict[str, Any]]
+"""An option: its flags, and the other arguments of `add_argument`."""
 
 _PACKAGES = {'sklearn': 'scikit-learn'}
 """Module → package, where the names differ."""
@@ -22,6 +26,20 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--version', action='version', version=f'%(prog)s {__version__}', help='show the version and exit'
     )
+
+
+def row(flags: str, shown: str | None, text: str, **keywords: Any) -> Row:
+    """Arguments of `add_argument`: a flag shows no value (''), and an option with choices shows those (None)."""
+    kind = {'metavar': shown} if shown != '' else {'action': 'store_true'}
+    if keywords.get('default') not in (None, '', {}, []) and 'default' not in text:
+        text += ' (default: %(default)s)'
+    return flags.split(), {**kind, 'help': text, **keywords}
+
+
+def add_rows(parser: Any, rows: Iterable[Row]) -> None:
+    """Adds options to a parser or a group."""
+    for flags, keywords in rows:
+        parser.add_argument(*flags, **keywords)
 
 
 def at_least(low: int, up_to: float = math.inf) -> Callable[[str], int]:

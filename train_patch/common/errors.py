@@ -32,6 +32,20 @@ def wrong_arguments() -> Iterator[None]:
         raise WrongArguments(str(error)) from error
 
 
+@contextlib.contextmanager
+def told_as(where: str, kind: type[RunError] = WrongArguments) -> Iterator[None]:
+    """Turns any exception of the block, which is other people's code, into an error that says where and why.
+
+    Args:
+        where: option, value and fault, before the reason.
+        kind: of the error; its reason is one line of 300 characters at most.
+    """
+    try:
+        yield
+    except Exception as error:  # half a dozen types, by package and version
+        raise kind(f'{where}: {" ".join(str(error).split())[:300] or type(error).__name__}') from error
+
+
 def is_users_bug(error: BaseException) -> bool:
     """Whether code in a user's file of families raised it, and not a check of this package's that it called."""
     modules = [frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -26,7 +26,6 @@ from ..mixing import Mixing
 from .grid import grid_masks
 from .pictures import blended, mix_grid, new_figure
 
-Numbers = dict[str, Any]
 Plotted = Iterator[Any]
 """The numbers behind a figure, and then, so that a plot that fails costs no numbers, the matplotlib `Figure`."""
 
@@ -262,7 +261,7 @@ def figure6(steps: int = 100) -> Plotted:
     x, y = moons()
     epsilons = np.linspace(0.0, 0.6, 121)
     supports = {'none': mixup_law(1.0)} | {name: mask_support(law, nodes=8) for name, law in two_feature_laws().items()}
-    numbers: Numbers = {}
+    numbers: dict[str, dict[str, Any]] = {}
     curves: dict[str, list[float]] = {}
     for name, support in supports.items():
         moments = partner_moments(support)

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import RunError, WrongArguments
-from ..common.files import first_line
+from ..common.errors import RunError, WrongArguments, told_as
 from ..recipes.reader import read_recipe
 
 Settings = dict[str, Any]
@@ -137,21 +136,14 @@ def load_model(settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
     from timm.models import create_model, load_checkpoint
 
     name, path = settings['model'], settings['checkpoint']
-    try:
+    with told_as(f'timm cannot make the model {name} for {path}', RunError):
         keywords = {key: value for key, value in settings.get('model_kwargs', {}).items() if key not in _SOURCES}
         model = create_model(name, **{own: settings.get(key) for own, key in _OF_MODEL.items()}, **keywords)
         config = resolve_data_config(settings, model=model)
-    except Exception as error:
-        raise RunError(f'timm cannot make the model {name} for {path}: {first_line(error)}') from error
-    try:
-        # timm's training checkpoints hold their arguments as a Namespace beside the weights
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            load_checkpoint(model, str(path), weights_only=True)
-    except Exception as error:  # damaged bytes raise half a dozen types
-        reason = ' '.join(str(error).split())[:300]
-        raise RunError(
-            f'--checkpoint {path} cannot be used for {name} with {model.num_classes} classes: {reason}'
-        ) from error
+    refused = f'--checkpoint {path} cannot be used for {name} with {model.num_classes} classes'
+    # timm's training checkpoints hold their arguments as a Namespace beside the weights
+    with told_as(refused, RunError), torch.serialization.safe_globals([argparse.Namespace]):
+        load_checkpoint(model, str(path), weights_only=True)
     return model.to(device).eval(), config
 
 
@@ -173,12 +165,10 @@ def load_images(settings: Settings, config: Mapping[str, Any], args: argparse.Na
     # as timm's script chooses it
     mode = settings.get('input_img_mode') or ('L' if config['input_size'][0] == 1 else 'RGB')
     name, root, split = settings.get('dataset', ''), str(images_root(settings)), settings.get('split', 'validation')
-    try:
+    with told_as(f'cannot read the images of --data-dir {root}', RunError):
         keys = {key: settings.get(key) for key in ('class_map', 'input_key')}
         dataset = create_dataset(name, root=root, split=split, input_img_mode=mode, **keys)
         dataset.transform = create_transform(**config)
-    except Exception as error:
-        raise RunError(f'cannot read the images of --data-dir {root}: {first_line(error)}') from error
     count = len(dataset)
     # images of every class, not the first classes
     picked = np.linspace(0, count - 1, min(args.max_images or count, count)).round().astype(int)

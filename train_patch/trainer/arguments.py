@@ -120,14 +120,18 @@ def _check_together(args: argparse.Namespace, typed: Collection[str]) -> None:
         (args.torchcompile_mode and not args.torchcompile, '--torchcompile-mode needs --torchcompile'),
         (ignored, f'{", ".join(ignored)}: no effect with no_aug, which turns all augmentation off'),
     ]
-    for name in ('scale', 'ratio'):
-        low, high = getattr(args, name)
-        problems.append((low > high, f'--{name} {low:g} {high:g}: the smaller one comes first'))
+    problems += [
+        (low > high, f'--{name} {low:g} {high:g}: the smaller one comes first')
+        for name, (low, high) in (('scale', args.scale), ('ratio', args.ratio))
+    ]
     channels = args.input_size[0] if args.input_size else args.in_chans or 3
-    for name in ('mean', 'std'):
-        count = len(getattr(args, name) or [0])
-        message = f'--{name}: {count} numbers; one, or one for each of {channels} channels'
-        problems.append((count not in (1, channels), message))
+    problems += [
+        (
+            len(given) not in (1, channels),
+            f'--{name}: {len(given)} numbers; one, or one for each of {channels} channels',
+        )
+        for name, given in (('mean', args.mean or [0]), ('std', args.std or [0]))
+    ]
     for wrong, message in problems:
         if wrong:
             raise ValueError(message)

@@ -10,7 +10,7 @@ import timm
 from PIL import Image
 from timm.data import auto_augment, create_transform
 
-from ..common.errors import WrongArguments
+from ..common.errors import WrongArguments, told_as
 
 # Farther from its mean than this many standard deviations no run ever draws a strength.
 _REACH = 8
@@ -33,12 +33,8 @@ def check_augmentation(args: argparse.Namespace) -> None:
     policy = getattr(args, 'aa', None)
     if not policy or getattr(args, 'no_aug', False):
         return
-    try:
+    with told_as(f'--aa {policy}: timm does not know this policy'):
         transform = create_transform(32, is_training=True, auto_augment=policy)
-    except Exception as error:  # assertions, KeyErrors and ValueErrors, by policy
-        raise WrongArguments(
-            f'--aa {policy}: timm does not know this policy ({type(error).__name__}: {error})'
-        ) from error
     image = Image.linear_gradient('L').resize((32, 32)).convert('RGB')
     for operation in _operations(transform):
         for strength in _ends(operation):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import RunError
+from ..common.errors import RunError, told_as
 from ..common.files import first_line, write_atomically
 
 _logger = logging.getLogger('train')
@@ -137,14 +137,11 @@ def load_parts(
     Raises:
         RunError: the checkpoint is another model's or optimizer's.
     """
-    try:
+    with told_as(f'the checkpoint {path} does not fit this run', RunError):
         for name, part in parts.items():
             state = checkpoint.get(name, checkpoint['state_dict'] if name == 'state_dict_ema' else None)
             if state is not None and (not weights_alone or name.startswith('state_dict')):
                 part.load_state_dict(state)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = ' '.join(str(error).split())[:300]
-        raise RunError(f'the checkpoint {path} does not fit this run: {reason}') from error
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ import hmix_timm
 from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 
 from ..common.command import check_device
-from ..common.errors import WrongArguments
+from ..common.errors import WrongArguments, told_as
 from ..common.processes import raise_on_sigterm
 from ..data import cifar_networks  # noqa: F401  # registers the CIFAR networks with timm
 from ..mixing import Mixing
@@ -150,24 +150,24 @@ def build_model(args: argparse.Namespace, dataset: Any, device: torch.device) ->
     overlay = (
         {'pretrained_cfg_overlay': dict(file=args.pretrained_path, num_classes=-1)} if args.pretrained_path else {}
     )
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # in timm's checkpoints; no other code is run
-            model = models.create_model(
-                args.model,
-                pretrained=args.pretrained,
-                checkpoint_path=args.initial_checkpoint,
-                in_chans=image_channels(args),
-                num_classes=args.num_classes,
-                drop_rate=args.drop,
-                drop_path_rate=args.drop_path,
-                **overlay,
-                **args.model_kwargs,
-            )
-    except Exception as error:  # options that not every model knows, weights that do not fit or cannot be read
-        files = {'--pretrained-path': args.pretrained_path, '--initial-checkpoint': args.initial_checkpoint}
-        given = ''.join(f' {option} {path}' for option, path in files.items() if path)
-        reason = _one_line(error)[:300]
-        raise WrongArguments(f'--model {args.model}{given}: cannot be built with these arguments: {reason}') from error
+    files = {'--pretrained-path': args.pretrained_path, '--initial-checkpoint': args.initial_checkpoint}
+    given = ''.join(f' {option} {path}' for option, path in files.items() if path)
+    # options that not every model knows, weights that do not fit or cannot be read
+    with (
+        told_as(f'--model {args.model}{given}: cannot be built with these arguments'),
+        torch.serialization.safe_globals([argparse.Namespace]),  # in timm's checkpoints; no other code is run
+    ):
+        model = models.create_model(
+            args.model,
+            pretrained=args.pretrained,
+            checkpoint_path=args.initial_checkpoint,
+            in_chans=image_channels(args),
+            num_classes=args.num_classes,
+            drop_rate=args.drop,
+            drop_path_rate=args.drop_path,
+            **overlay,
+            **args.model_kwargs,
+        )
     if args.num_classes is None:
         args.num_classes = model.num_classes
         check_num_classes(args.num_classes, dataset, args.class_map, given=False)
@@ -195,23 +195,20 @@ def check_images_fit(args: argparse.Namespace, model: nn.Module, size: tuple[int
         WrongArguments: the model cannot take such images, or gives no score for each class.
     """
     image = torch.zeros(1, *size, device=next(model.parameters()).device)
-    if args.batch_size == 1:
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                copy.deepcopy(model).train()(image)
-        except ValueError as error:  # of batch norm
-            raise WrongArguments(f'--batch-size 1: the model cannot train on one image: {_one_line(error)}') from error
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            scores = model.eval()(image)
-    except Exception as error:
-        shown = '×'.join(map(str, size))
-        raise WrongArguments(f'--model {args.model}: cannot take images of {shown}: {_one_line(error)}') from error
+    refused = f'--model {args.model}: cannot take images of {"×".join(map(str, size))}'
+    with told_as(refused), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        scores = model.eval()(image)
     shape = tuple((scores[0] if isinstance(scores, (tuple, list)) else scores).shape)
     if shape != (1, args.num_classes):
         raise WrongArguments(
             f'--model {args.model}: gives {shape} for an image with these arguments, not {args.num_classes} scores'
         )
+    if args.batch_size == 1:
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                copy.deepcopy(model).train()(image)
+        except ValueError as error:  # of batch norm
+            raise WrongArguments(f'--batch-size 1: the model cannot train on one image: {error}') from error
 
 
 def build_mixers(
@@ -278,10 +275,8 @@ def build_optimizer(args: argparse.Namespace, model: Any) -> torch.optim.Optimiz
         scale = args.lr_base_scale or ('sqrt' if adaptive else 'linear')
         ratio = args.batch_size * args.world_size * args.grad_accum_steps / args.lr_base_size
         args.lr = args.lr_base * (ratio**0.5 if scale == 'sqrt' else ratio)
-    try:
+    with told_as(f'--opt {args.opt}'):
         return optim.create_optimizer_v2(model, **optim.optimizer_kwargs(cfg=args), **args.opt_kwargs)
-    except Exception as error:
-        raise WrongArguments(f'--opt {args.opt}: {type(error).__name__}: {_one_line(error)}') from error
 
 
 def build_schedule(
@@ -293,10 +288,8 @@ def build_schedule(
         WrongArguments: timm has no such schedule, or a value is wrong.
     """
     kwargs = scheduler.scheduler_kwargs(args, decreasing_metric=eval_metric == 'loss')
-    try:
+    with told_as(f'--sched {args.sched}'):
         schedule, epochs = scheduler.create_scheduler_v2(optimizer, **kwargs, updates_per_epoch=updates_per_epoch)
-    except Exception as error:  # half a dozen types, by schedule
-        raise WrongArguments(f'--sched {args.sched}: {type(error).__name__}: {_one_line(error)}') from error
     if schedule is None and args.sched != 'none':
         raise WrongArguments(f'--sched {args.sched}: this version of timm has no such schedule')
     return schedule, epochs
@@ -310,10 +303,8 @@ def compile_model(args: argparse.Namespace, model: Any) -> Any:
     """
     if not args.torchcompile or model is None:
         return model
-    try:
+    with told_as(f'--torchcompile {args.torchcompile}'):
         return torch.compile(model, backend=args.torchcompile, mode=args.torchcompile_mode)
-    except Exception as error:
-        raise WrongArguments(f'--torchcompile {args.torchcompile}: {_one_line(error)}') from error
 
 
 def distribute_model(args: argparse.Namespace, model: Any, device: torch.device) -> Any:
@@ -325,7 +316,3 @@ def distribute_model(args: argparse.Namespace, model: Any, device: torch.device)
     new_name = 'forward_sync_buffers'  # since torch 2.14, which deprecates the old one
     options[new_name if new_name in names else 'broadcast_buffers'] = not args.no_ddp_bb
     return DistributedDataParallel(model, **options)
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__

@@ -73,7 +73,7 @@ def test_scale_of_the_logits_does_not_matter():
     np.testing.assert_allclose(gradient_map(Bilinear(weight), x), gradient_map(Bilinear(7 * weight), x), rtol=1e-6)
 
 
-@pytest.mark.parametrize('weight', [0.0, float('nan')])
+@pytest.mark.parametrize('weight', [0.0, float('nan'), float('inf')])
 def test_a_gradient_that_is_0_or_not_finite_is_refused(weight):
     with pytest.raises(FloatingPointError, match='is 0, or not finite'):
         gradient_map(Bilinear(torch.full((1, 2, 2), weight)), [torch.ones(1, 1, 2, 2)])

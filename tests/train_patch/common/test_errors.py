@@ -4,6 +4,7 @@ import pytest
 
 from hmix_timm.families import FAMILIES
 from train_patch import bench, compare, figures, preview
+from train_patch.common.errors import RunError, told_as
 from train_patch.trainer.arguments import parse_arguments
 
 FAMILY = """
@@ -74,6 +75,20 @@ def test_a_file_that_registers_wrongly_is_named_in_one_line(command, family, cap
     assert status == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert f'error: --mix-families {path}: a family needs a name of lower-case letters' in last
+
+
+def test_an_error_of_others_is_told_in_one_line_and_an_interrupt_goes_on():
+    for error, reason in (
+        (OSError('two\nlines'), 'two lines'),
+        (KeyError(), 'KeyError'),
+        (TypeError('x' * 999), 'x' * 300),
+    ):
+        with pytest.raises(RunError) as raised, told_as('--option value', RunError):
+            raise error
+        assert str(raised.value) == f'--option value: {reason}' and raised.value.__cause__ is error
+        assert raised.value.status == 1
+    with pytest.raises(KeyboardInterrupt), told_as('--option value'):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize('command', COMMANDS)

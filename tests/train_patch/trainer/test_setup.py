@@ -104,8 +104,9 @@ def test_synchronized_statistics_leave_nothing_to_share(distributed, dist_bn):
     ],
 )
 def test_a_model_that_cannot_take_the_images_is_named(model, message):
-    with pytest.raises(WrongArguments, match=f'^{re.escape(message)}[^\n]*$'):
-        setup.check_images_fit(arguments(SMALL), model, (3, 32, 40))
+    for line in (SMALL, f'{SMALL} -b 1'):
+        with pytest.raises(WrongArguments, match=f'^{re.escape(message)}[^\n]*$'):
+            setup.check_images_fit(arguments(line), model, (3, 32, 40))
 
 
 def test_a_look_at_one_image_changes_nothing_and_says_where_batch_norm_needs_two():

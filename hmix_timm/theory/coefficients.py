@@ -137,7 +137,7 @@ def mean_products(masks: Iterable[Mask], size: Size) -> np.ndarray:
         if dense := [1.0 - mask.array(size) for mask, factors in zip(chunk, known, strict=True) if factors is None]:
             # torch's transform of many arrays at once takes a fraction of numpy's time
             spectra = torch.fft.rfft2(torch.from_numpy(np.stack(dense)), (2 * size[0], 2 * size[1]))
-            spectrum += torch.view_as_real(spectra).square().sum((0, -1)).numpy()
+            spectrum += torch.linalg.vector_norm(torch.view_as_real(spectra), dim=(0, -1)).square().numpy()
         if factored:
             offsets, columns, rows = map(np.array, zip(*factored, strict=True))
             # 1 − M = r − y xᵀ, and (r − y_i x_i)(r − y_j x_j) is a sum of products along one axis each

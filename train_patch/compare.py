@@ -58,8 +58,8 @@ def main(argv: list[str]) -> int:
 def _tabulate(options: argparse.Namespace, passed: Sequence[str]) -> int:
     """Prints the table of runs that are there; with --output it is written, too."""
     parser = build_parser()
-    taken = {'recipe', 'table', 'format', 'metric', 'last', 'baseline', 'holm', 'output'}
-    taken |= {'evaluate', 'attack_eps', 'evaluate_images'}
+    taken = {'recipe', 'table', 'format', 'metric', 'last', 'baseline', 'holm', 'output', 'evaluate', 'attack_eps'}
+    taken |= {'evaluate_images', *(['data_dir'] if options.evaluate else [])}
     given = [name for name, value in vars(options).items() if name not in taken and value != parser.get_default(name)]
     if given or passed or options.recipe != str(DIGITS_RECIPE):
         other = [*(f'--{name.replace("_", "-")}' for name in given), *passed, options.recipe][0]

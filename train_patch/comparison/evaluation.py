@@ -25,7 +25,8 @@ def evaluate_all(results: Results, options: argparse.Namespace, signals: Sequenc
 
     Args:
         results: the runs.
-        options: `evaluate`, the kinds, `attack_eps`, `evaluate_images` and `last` of the command.
+        options: `evaluate`, the kinds, `attack_eps`, `evaluate_images` and `last` of the command; beside `table` also
+            `data_dir`, where the data are now.
         signals: from `noting_signals`; the first one ends it.
     """
     if not options.evaluate:
@@ -35,7 +36,8 @@ def evaluate_all(results: Results, options: argparse.Namespace, signals: Sequenc
     runs = []
     for run in tqdm(results.runs, desc=f'{results.name}: evaluating', unit='run'):
         if run.state == 'finished' and not signals:
-            arguments = read_arguments(run.folder / 'args.yaml')
+            moved = {'data_dir': options.data_dir} if options.table and options.data_dir else {}
+            arguments = read_arguments(run.folder / 'args.yaml') | moved
             try:
                 found = evaluate(run.folder, arguments, options.evaluate, options.attack_eps, options.evaluate_images)
                 top1 = found.get('ema_top1', found['top1'])
@@ -69,9 +71,9 @@ def evaluate(
     paths = finished_checkpoints(folder)
     if not paths:
         raise RunError(f'there is no checkpoint in {folder}')
-    facts = paths[0].stat()
-    asked = {'kinds': sorted(kinds), 'epsilon': epsilon, 'images': images}
-    asked |= {'checkpoint': [paths[0].name, facts.st_size, facts.st_mtime_ns]}
+    facts, data = paths[0].stat(), arguments.get('data_dir') or arguments.get('data')
+    asked = {'kinds': sorted(kinds), 'epsilon': epsilon, 'images': images, 'data': data}
+    asked['checkpoint'] = [paths[0].name, facts.st_size, facts.st_mtime_ns]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads((folder / RECORD).read_text())
         if known['asked'] == asked:

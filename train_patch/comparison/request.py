@@ -145,6 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='WHAT',
         help=f'measure also {", ".join(KINDS)} (default: nothing)',
     )
+    evaluation.add_argument('--data-dir', metavar='DIR', help='the data, also where they are now for runs of --table')
     evaluation.add_argument(
         '--attack-eps',
         type=_size_of_attack,
@@ -213,6 +214,7 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     if options.script is not None and not options.script.is_file():
         raise WrongArguments(f'--script {options.script}: no such file')
     recipe = find_recipe(options.recipe).resolve()
+    passed = [*passed, *(['--data-dir', options.data_dir] if options.data_dir is not None else [])]
     script = None if options.script is None else options.script.resolve()
     option, asked, colours = '--mix-mode', '--modes', {name: mode.colour for name, mode in mix_modes().items()}
     if options.cutmix_modes:

@@ -71,7 +71,7 @@ def test_a_run_is_what_the_command_line_asked_for(finished, rows_of, mode):
     assert [row['epoch'] for row in rows_of(folder / 'summary.csv')] == ['0', '1']
 
 
-def test_finished_runs_are_evaluated_beside_their_table(finished, rows_of, tmp_path, capsys):
+def test_finished_runs_are_evaluated_beside_their_table(finished, work, rows_of, refused, tmp_path, capsys):
     copy = shutil.copytree(finished[0], tmp_path / 'copy')
     assert main(['--table', str(copy), '--evaluate', 'fgsm', 'calibration', '--output', str(tmp_path / 'out')]) == 0
     rows = rows_of(tmp_path / 'out' / 'results.csv')
@@ -82,11 +82,18 @@ def test_finished_runs_are_evaluated_beside_their_table(finished, rows_of, tmp_p
     assert '](reliability.png)' in (tmp_path / 'out' / 'results.md').read_text()
     with Image.open(tmp_path / 'out' / 'reliability.png') as image:
         assert image.width > 500
+    for args in copy.rglob('args.yaml'):
+        args.write_text(args.read_text().replace('/data', '/gone/data'))
+    moved = ['--table', str(copy), '--data-dir', str(work / 'data')]
+    assert main([*moved, '--evaluate', 'calibration']) == 0
+    shown = capsys.readouterr().out
+    assert '| negative log-likelihood, NLL |' in shown and 'Evaluation' not in shown
+    assert 'it cannot go with --data-dir' in refused(moved)
     for file in (copy / 'none').rglob('*.pth.tar'):
         file.unlink()
     summary = copy / 'hmix' / 'seed3' / 'summary.csv'
     summary.write_text('epoch,eval_top1\n0,1\n1,1\n')
-    assert main(['--table', str(copy), '--evaluate', 'pgd']) == 0
+    assert main([*moved, '--evaluate', 'pgd']) == 0
     shown = capsys.readouterr().out
     assert f'\n- none seed 3 is not evaluated: there is no checkpoint in {copy}/none/seed3\n' in shown
     assert 'hmix seed 3 has a top-1 of ' in shown and ', and summary.csv has 1.00\n' in shown

@@ -254,7 +254,8 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
 def _from_anywhere(line: Sequence[str], resolved: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The words of a line and what they resolve to, with absolute paths, also where the recipe names them."""
     paths = {key: os.path.abspath(path) for key in _PATHS if (path := resolved.get(key))}
-    words = [next((paths[key] for key in paths if word == resolved[key]), word) for word in line]
+    named = [next((paths[key] for key in paths if word == resolved[key]), word) for word in line[4:]]
+    words = [*line[:4], *named]  # recipe and mode stay, whatever a folder is called
     more = [word for key, path in paths.items() if path not in words for word in ('--' + key.replace('_', '-'), path)]
     return (*words, *more), {**resolved, **paths}
 

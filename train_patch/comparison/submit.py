@@ -80,8 +80,18 @@ class TrainingJob:
 
 
 def job_parameters(given: Mapping[str, str]) -> dict[str, Any]:
-    """Parameters of submitit's AutoExecutor; one task for each GPU of a node."""
-    parameters = {key: yaml.safe_load(value) for key, value in given.items()}
+    """Parameters of submitit's AutoExecutor; one task for each GPU of a node.
+
+    Raises:
+        WrongArguments: a value is no plain YAML, or a count is no whole number.
+    """
+    try:
+        parameters = {key: yaml.safe_load(value) for key, value in given.items()}
+    except yaml.YAMLError as error:
+        raise WrongArguments(f'--submit-option {" ".join(str(error).split())}') from error
+    for key in {'nodes', 'gpus_per_node', 'tasks_per_node'} & parameters.keys():
+        if not isinstance(parameters[key], int):
+            raise WrongArguments(f'--submit-option {key}={given[key]}: must be a whole number')
     return {**DEFAULTS, 'tasks_per_node': parameters.get('gpus_per_node') or 1, **parameters}
 
 

@@ -184,6 +184,8 @@ def test_launch_lines_work_from_any_folder(work, elsewhere, lines):
             assert words[words.index('-c') + 1] == str(recipe)
     finally:
         FAMILIES.pop('thin', None)
+    (words,) = lines(['my.yaml', '--data-dir', 'hmix', '--modes', 'hmix', '--seeds', '0'])
+    assert words[words.index('--mix-mode') + 1] == 'hmix' and str(elsewhere / 'hmix') in words
 
 
 def test_a_mode_or_seed_that_is_given_twice_is_trained_once(elsewhere, lines):
@@ -215,6 +217,8 @@ WRONG = [
     (['--jobs', '2', '--device', 'cuda:1'], '--device cuda:1 is one device'),
     (['--submit-option', 'nodes=2'], '--submit-option needs --submit'),
     (['--submit', 'local', '--submit-option', 'nodes'], "'nodes' must be KEY=VALUE"),
+    (['--submit', 'local', '--submit-option', 'nodes=two'], '--submit-option nodes=two: must be a whole number'),
+    (['--submit', 'local', '--submit-option', 'slurm_comment=[a'], '--submit-option while parsing a flow sequence'),
     (['--submit', 'local', '--jobs', '2'], 'not allowed with argument --submit'),
     (['--script', 'nowhere/train.py'], '--script nowhere/train.py: no such file'),
     # options of each run, and their abbreviations

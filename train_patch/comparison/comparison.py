@@ -120,20 +120,16 @@ class Comparison:
             for key, here in self._record().items()
             if there.get(key, here) != here
         ]
-        for folder in trained:
-            different += self._differences(folder)
+        different += [line for folder in trained for line in self._differences(folder)]
         if different:
-            listed = '\n  '.join(different)
-            raise WrongArguments(
-                f'--output {self.output} holds runs of another comparison; give another folder.\n  {listed}'
-            )
+            intro = f'--output {self.output} holds runs of another comparison; give another folder.'
+            raise WrongArguments('\n  '.join([intro, *different]))
 
     def claim_folder(self) -> None:
         """Writes the record of this comparison into its folder, which `check_folder` has accepted."""
         path = self.output / RECORD
         if not path.exists() or not self._trained_folders():
-            record = {**self._record(), 'images': self.images}
-            write_bytes(path, yaml.safe_dump(record, sort_keys=False).encode())
+            write_bytes(path, yaml.safe_dump({**self._record(), 'images': self.images}, sort_keys=False).encode())
 
     def _record(self) -> dict[str, Any]:
         return {'script': str(self.script) if self.script else None, 'processes': self.torchrun}

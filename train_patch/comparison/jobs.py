@@ -65,11 +65,8 @@ class Job:
         """The result of a run whose process has ended."""
         status = self.process.returncode
         kind = f'exit status {status}' if status > 0 else f'signal {-status}'
-        return self.run.finish(f'{kind}: {error_message(self._output())}' if status else '')
-
-    def _output(self) -> str:
-        """The output of this process, without that of an earlier one."""
-        return self.run.log.read_bytes()[self._log_start :].decode(errors='replace')
+        output = self.run.log.read_bytes()[self._log_start :].decode(errors='replace')  # without an earlier process's
+        return self.run.finish(f'{kind}: {error_message(output)}' if status else '')
 
 
 def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str], signals: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..common.tables import Table
-from .results import TITLES, Results, Row, make_table, spread
+from .results import TITLES, Results, Row, make_table, spread, students_t
 
 
 def plot_results(results: Results) -> Any:
@@ -107,19 +107,14 @@ def _plot_curves(axes: Any, results: Results, rows: Sequence[Row], table: Table)
 
 def _plot_over(axes: Any, results: Results, rows: Sequence[Row], number: str) -> None:
     """The metric over a setting, a line for each mode, with 95 % intervals of the mean; a row without it is level."""
-    from scipy.special import stdtrit
-
     for mode in dict.fromkeys(row.mode for row in rows):
         own = [(float(dict(row.settings).get(number, 0)), row) for row in rows if row.mode == mode]
         own.sort(key=lambda pair: pair[0])
-        places, values = (
-            [place for place, _ in own],
-            [[run.value for run in results.of(row).values()] for _, row in own],
-        )
-        half = [stdtrit(len(v) - 1, 0.975) * np.std(v, ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0 for v in values]
-        mean, colour = [np.mean(value) for value in values], own[-1][1].colour
+        values = [[run.value for run in results.of(row).values()] for _, row in own]
+        mean, _, high = np.array([students_t(several)[:3] for several in values], dtype=float).T
+        half, colour = np.nan_to_num(high - mean), own[-1][1].colour  # one seed has no interval
         if own[0][1].settings:
-            axes.errorbar(places, mean, yerr=half, fmt='o-', capsize=3, color=colour, label=mode)
+            axes.errorbar([place for place, _ in own], mean, yerr=half, fmt='o-', capsize=3, color=colour, label=mode)
         else:
             axes.axhline(mean[0], linestyle='--', color=colour, label=mode)
             axes.axhspan(mean[0] - half[0], mean[0] + half[0], color=colour, alpha=0.1, linewidth=0)

@@ -139,10 +139,9 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], ignored: Colle
         ignored: arguments in which they may differ.
     """
     compared = sorted((one.keys() & other.keys()) - _FREE - set(ignored))
-    return {key: (one[key], other[key]) for key in compared if not _same(key, one[key], other[key])}
+    return {key: (one[key], other[key]) for key in compared if _plain(key, one[key]) != _plain(key, other[key])}
 
 
-def _same(key: str, one: Any, other: Any) -> bool:
-    if key in ('data', 'data_dir') and one and other:
-        return Path(one).resolve() == Path(other).resolve()
-    return one == other
+def _plain(key: str, value: Any) -> Any:
+    """The value in the one form that two runs are compared in."""
+    return Path(value).resolve() if key in ('data', 'data_dir') and value else value

@@ -26,8 +26,8 @@ _NOT_THE_RECIPE = {
 def collect(comparison: Comparison) -> Results:
     """What the runs of a comparison gave so far."""
     options, name = comparison.options, comparison.recipe.stem
-    kwargs = {'last': options.last, 'holm': options.holm, 'published': paper_top1(comparison)}
-    return Results(name, comparison.variants, comparison.results, options.baseline, comparison.images, **kwargs)
+    asked = (options.baseline, comparison.images, options.last, options.holm)
+    return Results(name, comparison.variants, comparison.results, *asked, paper_top1(comparison))
 
 
 def table_text(several: Sequence[Results], form: str = 'md') -> str:
@@ -51,28 +51,21 @@ def write_report(several: Sequence[Results], output: Path, about: str = '') -> s
         The table and its explanation, for the screen.
     """
     title = f'# {", ".join(results.name for results in several)}: comparison of mix modes'
-    document = [title, table_text(several), explanation(several), *_evaluated(several), about]
-    document += left_out(several, '\n')
-    if len(several) == 1 and several[0].finished:
-        document.append('![validation curves and differences](results.png)')
-        if several[0].evaluated:
-            document.append('![confidence and accuracy](reliability.png)')
-    write_bytes(output / 'results.md', '\n\n'.join(filter(None, document)).encode() + b'\n')
+    alone = several[0] if len(several) == 1 else Results('', [], [])
+    pictures = ['![validation curves and differences](results.png)'] * bool(alone.finished)
+    pictures += ['![confidence and accuracy](reliability.png)'] * bool(alone.evaluated)
+    document = '\n\n'.join([title, screen_text(several, about, '\n'), *pictures])
+    write_bytes(output / 'results.md', f'{document}\n'.encode())
     write_bytes(output / 'results.csv', table_text(several, 'csv').encode())
     return '\n\n'.join(['', screen_text(several), f'{output}/results.md, results.csv'])
 
 
-def screen_text(several: Sequence[Results]) -> str:
-    """The table and its explanation."""
-    parts = [table_text(several), explanation(several), *_evaluated(several), *left_out(several)]
+def screen_text(several: Sequence[Results], about: str = '', below: str = '') -> str:
+    """The table and its explanation, what was measured besides, and the runs left out (`below` as in `left_out`)."""
+    measured = [(results.name, evaluated_table(results)) for results in several]
+    tables = [f'{name}:\n\n' * (len(several) > 1) + markdown(table) for name, table in measured if table]
+    parts = [table_text(several), explanation(several), *tables, about, *left_out(several, below)]
     return '\n\n'.join(filter(None, parts))
-
-
-def _evaluated(several: Sequence[Results]) -> list[str]:
-    """The tables of what was measured besides, under the names of the recipes where there are several."""
-    tables = {results.name: evaluated_table(results) for results in several}
-    names = {name: f'{name}:\n\n' * (len(several) > 1) for name in tables}
-    return [names[name] + markdown(table) for name, table in tables.items() if table]
 
 
 def left_out(several: Sequence[Results], below: str = '') -> list[str]:
@@ -108,11 +101,11 @@ def write_pictures(results: Results, output: Path) -> list[str]:
 def paper_top1(comparison: Comparison) -> dict[str, float]:
     """The paper's numbers, if recipe, data and epochs are the paper's, for the mix modes that were not changed."""
     paper, options = PUBLISHED.get(comparison.recipe.stem), comparison.options
-    if not comparison.plain or paper is None or options.last > 1:
+    recipe, measured = comparison.plain, (options.metric or METRICS[0], options.last)
+    if not recipe or paper is None or measured != (METRICS[0], 1):
         return {}
-    if comparison.images not in (paper.validation_images, None) or options.metric not in (None, METRICS[0]):
+    if comparison.images not in (paper.validation_images, None):
         return {}
-    recipe = comparison.plain
     compared = recipe.keys() - _NOT_THE_RECIPE - varied_options()
 
     def is_the_papers(variant: Variant) -> bool:
@@ -141,27 +134,27 @@ def explanation(several: Sequence[Results]) -> str:
     title = title[0].upper() + title.removesuffix(' (%)')[1:]
     when = 'after the last epoch' if first.last == 1 else f'as the mean over the last {first.last} validated epochs'
     unit = 'in percentage points, ' if first.metric in TITLES else ''
-    corrected = " and p, with Holm's correction over the rows, below 0.05" if first.holm else ''
-    clear = f'if all of it is on that side{corrected}'
+    corrected = " and p, with Holm's correction over the rows, below 0.05" * first.holm
+    alone = len(several) == 1  # else the following columns are in results.csv only
     notes = [
         (True, f'{title} on the validation images {when} ({epochs}): {spread} {seeds}.'),
         (
             interval,
             f"Differences are {unit}paired by seed, with their 95 % interval (Student's t, n − 1): "
-            f'"better" or "worse" {clear}, "not better" else.',
+            f'"better" or "worse" if all of it is on that side{corrected}, "not better" else.',
         ),
         (
             compared and not interval,
             f'Differences are {unit}paired by seed; one seed gives no interval, so no ranking.',
         ),
         (
-            'image_error' in filled,
+            alone and 'image_error' in filled,
             f'± images: the standard error due to {first.images or 0:,} validation images alone, √(p (1 − p) / n); '
             'all seeds share them.',
         ),
-        ('epoch_seconds' in filled, 'The time of an epoch is that of training and validation.'),
+        (alone and 'epoch_seconds' in filled, 'The time of an epoch is that of training and validation.'),
         (
-            'published' in filled,
+            alone and 'published' in filled,
             f'Published: {paper and paper.where} of "A Unified Analysis of Mixed Sample Data Augmentation".',
         ),
     ]
@@ -170,9 +163,6 @@ def explanation(several: Sequence[Results]) -> str:
 
 def settings(comparison: Comparison) -> str:
     """What a comparison was trained with, as a list."""
-    lines = [f'- recipe: `{comparison.recipe}`']
-    if comparison.script:
-        lines.append(f'- script: `{comparison.script}`')
-    if given := [*comparison.torchrun, *comparison.arguments]:
-        lines.append(f'- arguments: `{shlex.join(given)}`')
-    return '\n'.join(lines)
+    arguments = shlex.join([*comparison.torchrun, *comparison.arguments])
+    said = {'recipe': comparison.recipe, 'script': comparison.script, 'arguments': arguments}
+    return '\n'.join(f'- {name}: `{value}`' for name, value in said.items() if value)

@@ -41,7 +41,6 @@ _TIMMS_OPTIONS = ('--cutmix', '--cutmix-m')  # they do not abbreviate --cutmix-m
 # the part of the mixing group that belongs to the whole comparison; the rest belongs to single variants
 _SHARED_MIXING = ('mix_mode', 'cutmix_mode', 'mix_preset', 'mix_families', 'mix_digest')
 
-
 _PATHS = ('data_dir', 'mix_families', 'class_map', 'initial_checkpoint', 'pretrained_path')
 
 
@@ -164,9 +163,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_version(parser)
     group = parser.add_argument_group('mixing', 'each option goes to the rows that use it')
     for action in _variant_actions():  # as text, which training resolves
-        kind: dict[str, Any] = {'metavar': action.metavar}
-        if action.nargs == 0:
-            kind = {'action': 'store_const', 'const': 'true'}
+        flag = {'action': 'store_const', 'const': 'true'}
+        kind: dict[str, Any] = flag if action.nargs == 0 else {'metavar': action.metavar}
         group.add_argument(*action.option_strings, help=action.help, **kind)
     return parser
 

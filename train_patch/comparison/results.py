@@ -9,9 +9,8 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from ..common.errors import WrongArguments
@@ -157,7 +156,7 @@ def make_table(results: Results) -> Table:
         runs, states = results.of(row), Counter(run.state for run in results.runs if run.variant == row.name)
         if not states:
             continue
-        cells: dict[str, Any] = {'mode': row.name, **measure(results, row, metric, lambda run: run.value)}
+        cells: dict[str, Any] = {'mode': row.name, **measure(results, row)}
         images = results.images if results.metric == METRICS[0] else None
         cells |= {'image_error': image_error(cells[f'{metric}_mean'], images), 'runs': len(runs)}
         cells |= {state: states[state] for state in ('failed', 'diverged', 'unfinished')}
@@ -167,61 +166,55 @@ def make_table(results: Results) -> Table:
         seeds = sorted({run.seed for run in results.finished})
         cells |= {f'{metric}_seed{seed}': runs[seed].value if seed in runs else None for seed in seeds}
         for name in results.evaluated:
-            some = replace(results, runs=[run for run in results.runs if name in run.evaluated])
-            cells |= measure(some, row, name, partial(_evaluated_value, name), f'{name}_')
+            some = [run for run in results.finished if name in run.evaluated]
+            some = [replace(run, metric=name, curve={max(run.curve): run.evaluated[name]}) for run in some]
+            cells |= measure(replace(results, runs=some), row, f'{name}_')
         table.append(cells)
     plain: Mapping[str, Any] = next((cells for cells in table if cells['mode'] == 'none'), {})
     for cells in table:
         for name in ('epoch_seconds', 'peak_memory'):
             cells[f'{name}_to_none'] = cells[name] / plain[name] if cells[name] and plain.get(name) else None
-    for column in [name for cells in table[:1] for name in cells if name.endswith('_p')]:
+    prefixes = ('', *(f'{name}_' for name in results.evaluated))
+    for column in [f'{prefix}difference_to_{name}_p' for prefix in prefixes for name in results.baselines]:
         corrected = holm({place: cells[column] for place, cells in enumerate(table) if cells[column] is not None})
         for place, p in corrected.items():
             table[place][column] = p
     return table
 
 
-def measure(
-    results: Results, row: Row, name: str, value: Callable[[RunResult], float], prefix: str = ''
-) -> dict[str, Any]:
-    """The columns of one measured value of a row's runs: mean, standard deviation, differences to the baselines.
+def measure(results: Results, row: Row, prefix: str = '') -> dict[str, Any]:
+    """The columns of the metric of a row's runs: mean, standard deviation, differences to the baselines.
 
     Args:
         results: all runs.
         row: the row.
-        name: of the value, in the names of its columns.
-        value: run → value.
         prefix: of the names of the differences' columns.
     """
-    values = [value(run) for run in results.of(row).values()]
-    cells = {f'{name}_mean': _mean(values), f'{name}_std': statistics.stdev(values) if len(values) > 1 else None}
+    values, column = [run.value for run in results.of(row).values()], results.metric.removeprefix('eval_')
+    cells = {f'{column}_mean': _mean(values), f'{column}_std': statistics.stdev(values) if len(values) > 1 else None}
     for baseline in results.baselines:
-        gains = [value(run) - value(other) for run, other in results.pairs(row, baseline)[0]]
-        cells |= zip((f'{prefix}difference_to_{baseline}{end}' for end in _ENDS), paired_difference(gains), strict=True)
+        gains = [run.value - other.value for run, other in results.pairs(row, baseline)[0]]
+        cells |= zip((f'{prefix}difference_to_{baseline}{end}' for end in _ENDS), students_t(gains), strict=True)
     return cells
-
-
-def _evaluated_value(name: str, run: RunResult) -> float:
-    return run.evaluated[name]
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def paired_difference(differences: Sequence[float]) -> tuple[float | None, ...]:
-    """Student's t over the differences of pairs.
+def students_t(values: Sequence[float]) -> tuple[float | None, ...]:
+    """Student's t over values, such as the differences of pairs.
 
     Returns:
-        Mean, lower and upper end of its 95 % interval, and p-value (n − 1). Without a pair all are None; with one pair
+        Mean, lower and upper end of its 95 % interval, and p-value (n − 1). Without a value all are None; with one
         there is a mean alone.
     """
-    mean, count = _mean(differences), len(differences)
+    mean, count = _mean(values), len(values)
     if mean is None or count == 1:
         return mean, None, None, None
     from scipy.special import stdtr, stdtrit  # an extra, and scipy.stats is slow to import
 
-    error = statistics.stdev(differences) / math.sqrt(count)
+    error = statistics.stdev(values) / math.sqrt(count)
     half = float(stdtrit(count - 1, 0.975)) * error
     p = 2 * float(stdtr(count - 1, -abs(mean) / error)) if error else float(mean == 0)
     return mean, mean - half, mean + half, p
@@ -256,9 +249,9 @@ def shown_table(several: Sequence[Results]) -> Table:
             for name, title in (('epoch_seconds', 's / epoch'), ('peak_memory', 'MiB')):
                 cells |= {title: row[name], f'{title} ÷ none': _digits(row[f'{name}_to_none'])}
             cells['published (%)'] = _digits(row['published'])
-    columns = dict.fromkeys(name for cells in rows.values() for name, cell in cells.items() if cell is not None)
-    order = [name for cells in rows.values() for name in cells if name in columns]
-    return [{name: cells.get(name) for name in dict.fromkeys(order)} for cells in rows.values()]
+    filled = {name for cells in rows.values() for name, cell in cells.items() if cell is not None}
+    columns = dict.fromkeys(name for cells in rows.values() for name in cells if name in filled)
+    return [{name: cells.get(name) for name in columns} for cells in rows.values()]
 
 
 def evaluated_table(results: Results) -> Table:
@@ -266,8 +259,9 @@ def evaluated_table(results: Results) -> Table:
     return [
         {'measured': title, 'mode': row['mode'], 'value': spread(row, name)}
         | {f'difference to {one}': _difference(row, one, results, name, f'{name}_') for one in results.baselines}
+        for table in [make_table(results)]
         for name, title in results.evaluated.items()
-        for row in make_table(results)
+        for row in table
         if row[f'{name}_mean'] is not None
     ]
 

@@ -64,7 +64,6 @@ CORRUPTIONS: Mapping[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], t
 }
 """Name → what torchvision does to images, and five strengths: σ, σ ÷ the shorter side, quality, and two factors."""
 
-
 PARTS = {'corruption': tuple(CORRUPTIONS), 'occlusion': ('occlusion_centre', 'occlusion_random')}
 """Kind → the names that its own value is the mean of."""
 
@@ -91,17 +90,19 @@ def changes(predict: Predict, kinds: Collection[str], epsilon: float) -> dict[st
         kinds: some of fgsm, pgd, corruption, occlusion; others are left out.
         epsilon: ε of the attacks.
     """
-    found: dict[str, list[Change]] = {}
-    for kind, steps in (('fgsm', 1), ('pgd', PGD_STEPS)):
-        if kind in kinds:
-            found[kind] = [partial(attack, predict, epsilon=epsilon, steps=steps)]
-    if 'corruption' in kinds:
-        for name, (change, strengths) in CORRUPTIONS.items():
-            found[name] = [_unlabelled(change, strength) for strength in strengths]
-    if 'occlusion' in kinds:
-        for name, centre in zip(PARTS['occlusion'], (True, False), strict=True):
-            found[name] = [_unlabelled(cover, area, centre) for area in AREAS]
-    return found
+    found: dict[str, dict[str, list[Change]]] = {
+        'fgsm': {'fgsm': [partial(attack, predict, epsilon=epsilon)]},
+        'pgd': {'pgd': [partial(attack, predict, epsilon=epsilon, steps=PGD_STEPS)]},
+        'corruption': {
+            name: [_unlabelled(change, strength) for strength in strengths]
+            for name, (change, strengths) in CORRUPTIONS.items()
+        },
+        'occlusion': {
+            name: [_unlabelled(cover, area, centre) for area in AREAS]
+            for name, centre in zip(PARTS['occlusion'], (True, False), strict=True)
+        },
+    }
+    return {name: several for kind in found if kind in kinds for name, several in found[kind].items()}
 
 
 def _unlabelled(change: Callable[..., torch.Tensor], *values: Any) -> Change:

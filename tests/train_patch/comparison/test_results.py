@@ -11,7 +11,15 @@ from scipy import stats
 
 from train_patch.comparison.plot import plot_reliability, plot_results
 from train_patch.comparison.reading import RunResult
-from train_patch.comparison.report import collect, paper_top1, settings, table_text, write_pictures, write_report
+from train_patch.comparison.report import (
+    collect,
+    paper_top1,
+    screen_text,
+    settings,
+    table_text,
+    write_pictures,
+    write_report,
+)
 from train_patch.comparison.results import (
     Results,
     Row,
@@ -19,7 +27,7 @@ from train_patch.comparison.results import (
     holm,
     image_error,
     make_table,
-    paired_difference,
+    students_t,
 )
 from train_patch.recipes.published import PUBLISHED
 
@@ -64,7 +72,7 @@ def test_the_interval_is_that_of_the_paired_t_test(count):
     other = {seed: 49 + 2 * math.cos(3 * seed) for seed in range(count)}
     test = stats.ttest_rel(list(one.values()), list(other.values()))
     interval = test.confidence_interval(0.95)
-    mean, low, high, p = paired_difference([one[seed] - other[seed] for seed in one])
+    mean, low, high, p = students_t([one[seed] - other[seed] for seed in one])
     assert (low, high, 2 * mean, p) == pytest.approx((interval.low, interval.high, low + high, test.pvalue))
 
 
@@ -73,18 +81,27 @@ def test_only_seeds_that_both_rows_have_are_compared():
     runs += [result('none', seed, top1) for seed, top1 in {2: 4.0, 4: 0.0}.items()]
     none, hmix = make_table(Results('x', [Row('none'), Row('hmix')], runs))
     assert [hmix[f'difference_to_none{end}'] for end in ('', '_low', '_high', '_p')] == [1.0, None, None, None]
-    assert none['difference_to_none'] is None and paired_difference([]) == (None, None, None, None)
+    assert none['difference_to_none'] is None and students_t([]) == (None, None, None, None)
 
 
 def test_pairs_that_never_differ_have_no_doubt():
-    assert paired_difference([1.0, 1.0]) == (1.0, 1.0, 1.0, 0.0)
-    assert paired_difference([0.0, 0.0]) == (0.0, 0.0, 0.0, 1.0)
+    assert students_t([1.0, 1.0]) == (1.0, 1.0, 1.0, 0.0)
+    assert students_t([0.0, 0.0]) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_holms_correction_is_that_of_the_step_down_by_hand():
     # 3 · .01, then max(.03, 2 · .02), then max(.04, .03): the last is no less than the one before
     assert holm({'a': 0.03, 'b': 0.01, 'c': 0.02}) == pytest.approx({'b': 0.03, 'c': 0.04, 'a': 0.04})
     assert holm({'a': 0.9, 'b': 0.6}) == {'b': 1.0, 'a': 1.0} and holm({}) == {}
+
+
+def test_only_p_values_are_corrected_whatever_a_baseline_is_called():
+    runs = [
+        result(name, seed, top1) for name, top1 in {'warp': 7.0, 'warp_p': 4.0, 'none': 1.0}.items() for seed in (1, 2)
+    ]
+    rows = [Row(name) for name in ('none', 'warp', 'warp_p')]
+    table = make_table(Results('x', rows, runs, ['warp_p']))
+    assert [row['difference_to_warp_p'] for row in table] == [-3.0, 3.0, None]
 
 
 def test_the_images_alone_make_a_binomial_standard_error():
@@ -249,6 +266,7 @@ def test_the_picture_shows_the_metric_over_the_one_number_that_varies():
 def test_several_recipes_stand_side_by_side_and_in_latex(made_up):
     other = Results('other_net', made_up.rows[4:], [result('gmix', 1, 80.0), result('gmix', 2, 81.0)])
     header, _, none, *_, gmix = cells(table_text([made_up, other]))
+    assert '± images' in screen_text([made_up]) and '± images' not in screen_text([made_up, other])
     assert header == ['mode', 'made up', 'other_net'] and none == ['none', '70.00 ± 0.00', '–']
     assert gmix == ['gmix', '70.50 ± 2.12, +0.50 [-18.56, +19.56] not better', '80.50 ± 0.71']
     lines = table_text([made_up, other], 'latex').splitlines()

@@ -77,9 +77,8 @@ def check_images(images: Any, in_place: bool = True) -> None:
     """Raises ValueError for images that cannot be mixed: complex, or in place where pixels share memory."""
     if images.is_complex():
         raise ValueError(f'images must be real, got {images.dtype}')
-    if in_place and any(
-        stride == 0 and length > 1 for stride, length in zip(images.stride(), images.shape, strict=True)
-    ):
+    shared = zip(images.stride(), images.shape, strict=True)
+    if in_place and not images.is_contiguous() and any(stride == 0 and length > 1 for stride, length in shared):
         raise ValueError('images must not share memory, as those of expand() do: mix images.contiguous()')
 
 

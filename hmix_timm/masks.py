@@ -12,6 +12,7 @@ A `Mix` is one of them and says beside it what of the partner is shown.
 
 import math
 from dataclasses import InitVar, dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -20,6 +21,12 @@ Size = tuple[int, int]
 
 Box = tuple[int, int, int, int]
 """yl, yh, xl, xh in pixels; the upper ends are exclusive. The order is timm's."""
+
+
+def _expanded(mask: 'BoxMask | ProductMask', size: Size) -> np.ndarray:
+    """The mask as an array of shape (H, W), float64."""
+    offset, y, x = mask.factors(size)
+    return float(offset) + np.multiply.outer(y, x, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +45,7 @@ class BoxMask:
 
     def mean(self, size: Size) -> float:
         """Mean of M over an image of that size."""
-        return self.outside * (1.0 - box_fraction(self.box, size))
+        return float(self.outside) * (1.0 - box_fraction(self.box, size))
 
     def factors(self, size: Size) -> tuple[float, np.ndarray, np.ndarray]:
         """M = c + y xᵀ as `(c, y, x)`, with y of shape (H,) and x of shape (W,), float64."""
@@ -47,9 +54,7 @@ class BoxMask:
         x[self.box[2] : self.box[3]] = 1.0
         return self.outside, y, x
 
-    def array(self, size: Size) -> np.ndarray:
-        """The mask as an array of shape (H, W), float64."""
-        return _expanded(self, size)
+    array = _expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +73,14 @@ class ProductMask:
 
     def mean(self, size: Size) -> float:
         """Mean of M over the image."""
-        return self.offset + float(self.y.sum()) * float(self.x.sum()) / (len(self.y) * len(self.x))
+        sums = [float(profile.sum(dtype=np.float64)) for profile in (self.y, self.x)]
+        return float(self.offset) + sums[0] * sums[1] / (len(self.y) * len(self.x))
 
     def factors(self, size: Size) -> tuple[float, np.ndarray, np.ndarray]:
         """M = c + y xᵀ as `(c, y, x)`, with y of shape (H,) and x of shape (W,), float64."""
         return self.offset, self.y, self.x
 
-    def array(self, size: Size) -> np.ndarray:
-        """The mask as an array of shape (H, W), float64."""
-        return _expanded(self, size)
+    array = _expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +147,6 @@ class Mix:
 Mask = BoxMask | ProductMask | DenseMask | Mix
 
 
-def _expanded(mask: BoxMask | ProductMask, size: Size) -> np.ndarray:
-    offset, y, x = mask.factors(size)
-    return offset + np.outer(y, x)
-
-
 class WrongMask(ValueError):
     """What a family drew is no mask; the message names the family.
 
@@ -167,11 +166,16 @@ def problem_with(mask: object, size: Size) -> str | None:
         shown = mask.partner
         if not isinstance(shown, (Resized, type(None))):
             return f'its partner is a {type(shown).__name__}, neither Resized nor None'
+        if isinstance(mask.mask, Mix):
+            return 'it is a Mix of a Mix'
         return (shown and _problem_with_box(shown.box, size)) or problem_with(mask.mask, size)
+    number = getattr(mask, 'offset', getattr(mask, 'outside', 0.0))
+    if not hasattr(number, '__float__'):
+        return f'its constant is a {type(number).__name__}, no number'
     if isinstance(mask, BoxMask):
         if problem := _problem_with_box(mask.box, size):
             return problem
-        extremes = [float(mask.outside)]
+        extremes = [float(number)]
     elif isinstance(mask, (ProductMask, DenseMask)):
         arrays = [mask.values] if isinstance(mask, DenseMask) else [mask.y, mask.x]
         for array in arrays:
@@ -182,7 +186,7 @@ def problem_with(mask: object, size: Size) -> str | None:
             return f'its shape is {shape}, not {size}'
         extremes, *others = ([float(array.min()), float(array.max())] for array in arrays)
         if isinstance(mask, ProductMask):
-            extremes = [float(mask.offset) + y * x for y in extremes for x in others[0]]
+            extremes = [float(number) + y * x for y in extremes for x in others[0]]
     else:
         return f'it is a {type(mask).__name__}, no BoxMask, ProductMask, DenseMask or Mix'
     if not math.isfinite(sum(extremes)):
@@ -193,6 +197,9 @@ def problem_with(mask: object, size: Size) -> str | None:
 
 
 def _problem_with_box(box: Box, size: Size) -> str | None:
+    given = isinstance(box, (tuple, list, np.ndarray)) and len(box) == 4
+    if not given or not all(isinstance(edge, Integral) for edge in box):
+        return f'its box {box} is not four whole numbers'
     yl, yh, xl, xh = box
     if 0 <= yl <= yh <= size[0] and 0 <= xl <= xh <= size[1]:
         return None

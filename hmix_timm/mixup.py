@@ -120,7 +120,8 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         )
         super().__init__(
             mixup_alpha,
-            cutmix_alpha,
+            # of a family that draws no λ: small alphas often give λ = 1, which leaves images as they are
+            cutmix_alpha if self.family.takes_lam else float(cutmix_alpha > 0),
             cutmix_minmax,
             prob,
             switch_prob,
@@ -353,7 +354,7 @@ def _size(images: torch.Tensor) -> Size:
 
 def _check_samples(batch: Batch) -> None:
     for index, sample in enumerate(batch):
-        image = sample[0] if isinstance(sample, (tuple, list)) else sample
+        image = sample[0] if isinstance(sample, (tuple, list)) and len(sample) > 1 else sample
         if not isinstance(image, (np.ndarray, torch.Tensor)) or image is sample:
             raise ValueError(
                 'FastCollateMixup takes samples (image, target) whose images are uint8 arrays or tensors (C, H, W), '

@@ -45,17 +45,18 @@ def make_plan(mask: Mask | None, dtype: torch.dtype, repeat: int = 1, in_bits: b
     """The plan for images of `dtype` in which every column stands `repeat` times; `in_bits` where there may be bits."""
     if mask is None:
         return NOTHING
-    if isinstance(mask, Mix):
-        return make_plan(mask.mask, dtype, repeat, in_bits)._replace(resized=mask.partner)
     if isinstance(mask, BoxMask):
         yl, yh, xl, xh = mask.box
         box = (..., slice(yl, yh), slice(xl * repeat, xh * repeat)) if yl < yh and xl < xh else None
-        return Plan(1.0 - mask.outside if mask.outside != 1.0 else None, box)
+        return Plan(1.0 - float(mask.outside) if mask.outside != 1.0 else None, box)
+    if isinstance(mask, Mix):
+        return make_plan(mask.mask, dtype, repeat, in_bits)._replace(resized=mask.partner)
     exact = np.float64 if dtype == torch.float64 else np.float32
     if isinstance(mask, ProductMask):
         columns = mask.x if repeat == 1 else np.repeat(mask.x, repeat)
-        weight = torch.from_numpy((-mask.y[:, None]).astype(exact)) * torch.from_numpy(columns.astype(exact))
-        return Plan(weight if mask.offset == 1.0 else weight.add_(1.0 - mask.offset))
+        rows = np.negative(mask.y[:, None], dtype=exact)  # in a dtype that has negative numbers
+        weight = torch.from_numpy(rows) * torch.from_numpy(columns.astype(exact))
+        return Plan(weight if mask.offset == 1.0 else weight.add_(1.0 - float(mask.offset)))
     copies = in_bits and mask.values.dtype == bool
     share = -(~mask.values).view(np.uint8) if copies else np.subtract(1.0, mask.values, dtype=exact)
     share = share if repeat == 1 else np.repeat(share, repeat, axis=1)

@@ -20,6 +20,8 @@ def with_partners(mix: MixUint8) -> MixUint8:
 
     @functools.wraps(mix)
     def mix_all(images: Sequence[np.ndarray], masks: Masks, out: np.ndarray) -> None:
+        if not any(isinstance(mask, Mix) for mask in masks):
+            return mix(images, masks, out)
         if not all(isinstance(mask, Mix) for mask in masks):
             mix(images, [None if isinstance(mask, Mix) else mask for mask in masks], out)
         for i, mask in enumerate(masks[: len(out)]):

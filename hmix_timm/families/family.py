@@ -54,10 +54,10 @@ class Option:
             return str
         return int if isinstance(self.default, int) else float
 
-    def check(self, shown: str, value: Any) -> None:
-        """Raises ValueError, naming the option as `shown`, for a value that is not allowed."""
+    def check(self, shown: str, value: Any) -> Any:
+        """Returns a value in its type; raises ValueError, naming the option as `shown`, for one that is not allowed."""
         if value is None and self.default is None:
-            return
+            return None
         if self.choices:
             check_choice(shown, value, self.choices)
         elif self.type is str:
@@ -67,6 +67,7 @@ class Option:
             check_number(shown, value, self.low, self.high, open_low=self.open_low)
             if self.type is int and value != int(value):
                 raise ValueError(f'{shown} must be a whole number, got {value!r}')
+        return self.type(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ class Family:
     timms_own: bool = False
     source: str = ''
 
-    @property
+    @cached_property
     def takes_lam(self) -> bool:
         """Whether its masks depend on λ."""
         return all(values.get('alpha', 1.0) is not None for values in self.presets.values())
@@ -140,8 +141,7 @@ class Family:
         Raises:
             ValueError: an option is out of its range, or has no effect beside another one.
         """
-        for keyword, value in given.items():
-            self.keywords[keyword].check(shown(keyword), value)
+        given = {keyword: self.keywords[keyword].check(shown(keyword), value) for keyword, value in given.items()}
         replaced = self.replaced_by(given)
         for keyword, by in replaced.items():
             if given.get(keyword) is not None:

@@ -24,6 +24,7 @@ def saliency(image: np.ndarray) -> np.ndarray:
     It is the contrast of each pixel to the means of the squares around it, what is lighter and what is darker each
     relative to its largest value (Montabone and Soto, Image and Vision Computing 28, 2010).
     """
+    image = image.reshape(-1, *image.shape[-2:])
     weights = (0.299, 0.587, 0.114) if len(image) == 3 else np.full(len(image), 1.0 / len(image))
     grey = np.tensordot(weights, image, 1)
     if image.dtype != np.uint8:

@@ -327,6 +327,38 @@ def test_a_family_that_draws_no_lam_gets_none_and_leaves_timms_stream_as_it_is(t
             make(cutmix_mode='still', correct_lam=False)
 
 
+ROWS, COLUMNS = np.random.default_rng(0).random(37), np.random.default_rng(1).random(53)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    'mask',
+    [
+        ProductMask(0.0, (ROWS < 0.5).astype(np.uint8), (COLUMNS < 0.5).astype(np.uint8)),
+        ProductMask(0, ROWS < 0.5, COLUMNS < 0.5),
+        ProductMask(np.float16(0.1), ROWS.astype(np.float16), (COLUMNS * 0.9).astype(np.float16)),
+        BoxMask(np.float16(0.3), (0, 20, 0, 11)),
+        DenseMask(np.outer(ROWS < 0.5, COLUMNS < 0.5).astype(np.uint8)),
+    ],
+    ids=['uint8 profiles', 'bool profiles', 'half profiles', 'half', 'uint8'],
+)
+def test_the_label_is_the_mean_of_a_mask_in_any_dtype(table, mask, dtype):
+    register_family('odd', alpha=None)(lambda *given: mask)
+    labels = torch.tensor([1, 0])
+    x = labels.view(2, 1, 1, 1).expand(2, 3, 37, 53).to(dtype).clone()
+    mixed, target = Mixup(0.0, 1.0, cutmix_mode='odd', num_classes=2, label_smoothing=0.0)(x, labels)
+    np.testing.assert_allclose(mixed[0, 0].numpy(), mask.array((37, 53)), atol=1e-6)
+    assert target[0, 1].item() == pytest.approx(mixed[0].double().mean().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
+def test_a_small_alpha_leaves_no_image_unmixed_by_a_family_that_draws_no_lam(mode):
+    """Its λ, often 1, would be dropped."""
+    mixer = Mixup(0.0, 0.001, cutmix_mode='resizemix', mode=mode)
+    weights = [torch.as_tensor(mixer.mix(torch.rand(8, 1, 9, 8)).weight).max() for _ in range(20)]
+    assert max(weights) < 1.0
+
+
 @pytest.fixture
 def brighter(table):
     """A family that keeps the brighter of two pixels, so that the mix is the maximum of both images."""
@@ -426,5 +458,6 @@ def test_options_of_ones_own_have_ranges_and_choices(table):
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             make_slot('concat', **given)
+    assert make_slot('gridmix', gridmix_cells=3.0).draw_mask((6, 6), 1.0)[1] == 1.0
     with pytest.raises(ValueError, match="option 'count' of family 'wrong' must be a finite number >= 1, got 0"):
         register_family('wrong', options=[Option('count', 0, low=1)])

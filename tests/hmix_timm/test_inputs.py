@@ -53,8 +53,8 @@ def test_samples_of_any_number_of_axes_are_mixed(loop, mode, shape, slot):
 @pytest.mark.parametrize(
     'sample',
     [Image.new('RGB', (8, 8)), (Image.new('RGB', (8, 8)), 0), {'image': np.zeros((3, 8, 8), np.uint8), 'label': 0},
-     torch.zeros(3, 8, 8, dtype=torch.uint8), ([[0]], 0)],
-    ids=['picture', 'picture with label', 'dict', 'image without label', 'list'],
+     torch.zeros(3, 8, 8, dtype=torch.uint8), ([[0]], 0), (np.zeros((3, 8, 8), np.uint8),)],
+    ids=['picture', 'picture with label', 'dict', 'image without label', 'list', 'tuple without label'],
 )  # fmt: skip
 def test_samples_that_are_no_arrays_with_labels_are_named(sample):
     good = (np.zeros((3, 8, 8), np.uint8), 0)

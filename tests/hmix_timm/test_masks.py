@@ -99,6 +99,13 @@ def test_values_from_0_to_1_are_sound_up_to_rounding(value):
         (Mix(BOX, Resized((0, 4, 0, 1))), 'its box (0, 4, 0, 1) does not lie in 3×4 pixels'),
         (Mix(BOX, (0, 1, 0, 1)), 'its partner is a tuple, neither Resized nor None'),
         (Mix(DenseMask(np.zeros((4, 3))), Resized((0, 3, 0, 4))), 'its shape is (4, 3), not (3, 4)'),
+        (Mix(Mix(BOX), Resized((0, 1, 0, 1))), 'it is a Mix of a Mix'),
+        (BoxMask(1.0, (0, 1.5, 0, 2)), 'its box (0, 1.5, 0, 2) is not four whole numbers'),
+        (Mix(BOX, Resized((0, 2))), 'its box (0, 2) is not four whole numbers'),
+        (BoxMask(1.0, None), 'its box None is not four whole numbers'),
+        (BoxMask(None), 'its constant is a NoneType, no number'),
+        (ProductMask('0', np.zeros(3), np.zeros(4)), 'its constant is a str, no number'),
+        (BoxMask(np.float16(0.5), np.array([0, 3, 0, 4])), None),
         (Mix(BOX), None),
     ],
 )

@@ -264,8 +264,7 @@ def _checked(dest: str, value: Any) -> Any:
         value = _as_number(name, value)
     elif isinstance(value, Real) and not isinstance(value, bool):
         value = str(value)
-    option.check(name, value)
-    return option.type(value)
+    return option.check(name, value)
 
 
 def _as_number(name: str, value: Any) -> float:

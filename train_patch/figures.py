@@ -116,8 +116,8 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser = make_parser()
     args = parser.parse_args(argv)
     args.figures = sorted(set(args.figures))
-    for name in (*OPTIONS, 'model_module', 'max_images'):
-        if args.checkpoint is None and getattr(args, name) is not None:
+    for name in (*OPTIONS, 'model_module', 'max_images', 'batch_size', 'workers', 'device'):
+        if args.checkpoint is None and getattr(args, name) != parser.get_default(name):
             raise WrongArguments(f'--{name.replace("_", "-")} is for --checkpoint, which is not given')
     if args.checkpoint is not None and 5 not in args.figures:
         figures = ' '.join(map(str, args.figures))

@@ -167,7 +167,7 @@ class Check:
         """Says what was seen, if it was not said yet.
 
         Raises:
-            SystemExit: nothing was seen, or something else than was drawn.
+            SystemExit: something else than was drawn was seen.
         """
         self._read_facts()
         if self.steps and not self.told:

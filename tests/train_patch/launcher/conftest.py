@@ -1,5 +1,6 @@
 """What the tests of the launcher share: a quick way to launch scripts, and an oracle for HMix."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,15 @@ class Launches:
         function = f'tests.train_patch.launcher.launching:{"run_plain" if plain else "launch"}'
         process = self.processes.call(function, arguments, cwd or folder, one_log=True, **environment).wait()
         return Launched(process.status, process.stdout, folder)
+
+    def refusals(self, lines, cwd=None):
+        """The logs of command lines that are refused by one line and status 2 before a script runs, in one process."""
+        arguments = {'lines': [shlex.split(line) for line in lines]}
+        function = 'tests.train_patch.launcher.launching:refuse'
+        log = self.processes.call(function, arguments, cwd, one_log=True).passed().stdout
+        said = re.findall(r'^hmix-train: error: (.*)\nended 2$', log, re.MULTILINE)
+        assert len(said) == len(lines) == log.count('\n') / 2, log
+        return said
 
 
 @pytest.fixture(scope='session')

@@ -22,6 +22,16 @@ def launch(argv, start_method):
     main()
 
 
+def refuse(lines):
+    """What `python -m train_patch` does with one command line after another; each ends before a script runs."""
+    for argv in lines:
+        sys.argv = ['train_patch', *argv]
+        try:
+            main()
+        except SystemExit as end:
+            print('ended', end.code)
+
+
 def launch_with_newer_timm(argv):
     """What `python -m train_patch` does where timm lacks names that it does not promise."""
     for name in [name for name in sys.modules if name.partition('.')[0] in ('hmix_timm', 'train_patch')]:

@@ -39,7 +39,8 @@ def left(start, tmp_path_factory):
     (packages,) = (home / 'venv' / 'lib').glob('*/site-packages')
     (packages / 'others.pth').write_text('\n'.join(path for path in sys.path if path))
     (packages / 'sitecustomize.py').write_text("import sys\nprint('own', __name__, *sys.path, flush=True)\n")
-    command = f'{home}/venv/bin/python {DEIT} --output {{folder}} --smoothing 0.1 > {home}/log 2>&1'
+    python = f'cd {SCRIPTS}; exec {home}/venv/bin/python'
+    command = f'{python} -m packaged.train --output {{folder}} --start-method fork > {home}/log 2>&1'
     run = start('leaving', f'sh -c "{command}"', TMPDIR=f'{home}/temporary').passed()
     assert run.mixing_lines == [ITSELF]
     deadline = time.monotonic() + 300
@@ -49,11 +50,11 @@ def left(start, tmp_path_factory):
     return replace(run, log=(home / 'log').read_text())
 
 
-def test_a_script_that_another_starts_mixes_as_the_launch_says(left):
-    check_hmix(left.record()['batches'])
-    assert left.mixing_lines == [HMIX]
-    assert left.record()['argv'][1:] == ['--output', str(left.folder), '--smoothing', '0.1']
-    assert left.record()['path'] == str(DEIT.parent)
+def test_a_module_that_a_script_starts_and_its_loader_workers_mix_as_the_launch_says(left):
+    check_hmix(left.record()['batches'], tolerance=0.01)
+    check_hmix(left.record()['of_the_subclass'], tolerance=0.01)
+    assert len(left.mixing_lines) == 2 and all('HMix(alpha=1, ratio=0.75)' in line for line in left.mixing_lines)
+    assert left.record()['package'] == 'packaged'
 
 
 def test_a_sitecustomize_that_the_childs_python_has_runs_as_before(left):
@@ -69,9 +70,9 @@ def test_a_job_of_submitit_mixes_as_the_launch_says(start):
     assert sorted(run.mixing_lines) == [HMIX, ITSELF]
 
 
-@pytest.mark.parametrize('method', ['fork', pytest.param('forkserver', marks=pytest.mark.slow)])
-def test_a_module_that_a_script_starts_and_its_loader_workers_mix(start, method):
-    command = f'{PYTHON} -m packaged.train --output {{folder}} --start-method {method}'
+@pytest.mark.slow
+def test_loader_workers_of_a_forkserver_of_a_module_that_a_script_starts_mix(start):
+    command = f'{PYTHON} -m packaged.train --output {{folder}} --start-method forkserver'
     run = start('here', command, cwd=SCRIPTS).passed()
     check_hmix(run.record()['batches'], tolerance=0.01)
     check_hmix(run.record()['of_the_subclass'], tolerance=0.01)
@@ -96,6 +97,7 @@ def test_a_timm_script_that_a_script_starts_is_run_as_the_launcher_runs_it(start
     assert 'mix_mode: left' in (run.folder / 'run' / 'args.yaml').read_text()
 
 
+@pytest.mark.slow
 def test_an_inner_launch_beats_the_outer_one(start):
     run = start('elsewhere', f'sh -c "{PYTHON} -m train_patch --mix-mode gmix {DEIT} --output {{folder}}"').passed()
     assert run.record()['mixer'].startswith('Mixup(GMix(') and len(run.mixing_lines) == 2
@@ -112,17 +114,15 @@ def test_a_python_that_cannot_be_reached_is_said(start, tmp_path, way, flags, re
     warnings = [line for line in run.log.splitlines() if line.startswith('hmix-train: warning')]
     assert len(warnings) == 1 and f'out of reach, {reason}: {PYTHON}' in warnings[0]
     assert 'alive -S' in run.log
-    run = start(way, f'{PYTHON} {flags} {tmp_path}/child.py', before='')
-    assert 'warning' not in run.log  # what runs there mixes by timm, as was asked for
 
 
-@pytest.mark.parametrize('command', [f'{PYTHON} -c pass', 'git --version'])
-def test_only_programs_that_may_train_are_taken_for_it(start, command):
-    run = start('elsewhere', command)
-    if 'git' in command:
-        assert 'has ended, and --mix-mode hmix had no effect' in run.refused(1)
-    else:
-        assert run.passed().mixing_lines == [ITSELF]
+def test_without_an_option_of_ours_no_warning_is_needed(start, tmp_path):
+    (tmp_path / 'child.py').write_text('')
+    assert 'warning' not in start('elsewhere', f'{PYTHON} -I {tmp_path}/child.py', before='').passed().log
+
+
+def test_only_programs_that_may_train_are_taken_for_it(start):
+    assert 'has ended, and --mix-mode hmix had no effect' in start('elsewhere', 'git --version').refused(1)
 
 
 # Each but the last is a process that imports timm by one of the names; torch is imported once, for it takes long.

@@ -41,9 +41,11 @@ def look(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem', 'half'])
+@pytest.mark.parametrize(('mode', 'dtype'), [
+    ('batch', torch.uint8), ('batch', torch.float64), ('pair', torch.float16), ('pair', torch.uint8),
+    ('elem', torch.float32), ('elem', torch.bfloat16), ('elem', torch.uint8), ('half', torch.uint8),
+])  # fmt: skip
 @pytest.mark.parametrize('cutmix_mode', ['bbox', 'hmix', 'gmix', 'pasted'])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8])
 def test_what_was_drawn_is_found_in_the_pixels(look, mode, cutmix_mode, dtype):
     images = torch.rand(9, 3, 24, 17, generator=torch.Generator().manual_seed(0)) * 255
     collate = mode == 'half' or dtype == torch.uint8
@@ -108,7 +110,7 @@ def test_timms_script_is_looked_at(launch, image_folder, before, line, said):
     assert re.search(said, run.log.splitlines()[-1])
 
 
-@pytest.mark.parametrize('loader', ['--no-prefetcher', '--workers 1'])
+@pytest.mark.parametrize('loader', ['--workers 1', pytest.param('--no-prefetcher', marks=pytest.mark.slow)])
 def test_the_projects_own_script_is_looked_at(processes, image_folder, tmp_path, loader):
     line = f'--mix-check --data-dir {image_folder} --num-classes 4 --model test_resnet --img-size 32 --epochs 2 -b 8'
     line += f' --device cpu --reprob 0.25 --mix-mode hmix --output {tmp_path} --experiment run {loader}'

@@ -74,7 +74,9 @@ def check_mixer(
 
 
 def check_images(images: Any, in_place: bool = True) -> None:
-    """Raises ValueError for images that cannot be mixed: complex, or in place where pixels share memory."""
+    """Raises ValueError for images that cannot be mixed: no tensor, complex, or in place where pixels share memory."""
+    if not hasattr(images, 'is_complex'):
+        raise ValueError(f'images must be a tensor, got a {type(images).__name__}')
     if images.is_complex():
         raise ValueError(f'images must be real, got {images.dtype}')
     shared = zip(images.stride(), images.shape, strict=True)
@@ -100,7 +102,10 @@ def check_labels(target: Any, batch_size: int, num_classes: int, rows: str = '')
             raise ValueError(f'{rows} takes a target of shape {batch_size, num_classes}, {got}')
         return
     if len(shape) == 2 and shape[0] == batch_size and shape[1] != 1:
-        raise ValueError(f'target must hold class indices, shape ({batch_size},), got one-hot or soft labels {shape}')
+        raise ValueError(
+            f'target must hold class indices, shape ({batch_size},), got one-hot or soft labels {shape}; '
+            'Mixup and FastCollateMixup take those with soft_labels=True'
+        )
     if not tensor or shape not in ((batch_size,), (batch_size, 1)):
         raise ValueError(f'target must hold one class index for each of {batch_size} images, {got}')
     if target.is_floating_point() or target.is_complex():

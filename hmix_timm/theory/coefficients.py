@@ -94,7 +94,7 @@ def coefficient_map(
         raise ValueError(f'size must be a height and a width in pixels, both >= 1, got {size!r}')
     if samples is not None:
         check_count('samples', samples, low=PARTS)
-    mode = modes[mix_mode]
+    mode, size = modes[mix_mode], (int(size[0]), int(size[1]))
     slot = make_slot(mode.family or 'bbox', **options)
     if slot.family.sees:
         raise ValueError(f'mix_mode {mix_mode!r} has no coefficients of its own: its masks depend on the images')

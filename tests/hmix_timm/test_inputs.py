@@ -101,7 +101,7 @@ def refused(mixed, message):
 @pytest.mark.parametrize(
     ('target', 'message'),
     [
-        (torch.eye(4), r'class indices, shape \(4,\), got one-hot or soft labels \(4, 4\)'),
+        (torch.eye(4), r'class indices, shape \(4,\), got one-hot or soft labels \(4, 4\).*soft_labels=True'),
         (torch.zeros(4, 2, 2), r'one class index for each of 4 images, got shape \(4, 2, 2\)'),
         (torch.tensor([0.7, 1.9, 0.2, 3.4]), 'class indices of an integer dtype, got torch.float'),
         (torch.tensor([0, 1, -1, 2]), 'from 0 to num_classes - 1 = 3, got -1'),
@@ -131,6 +131,11 @@ def test_multi_label_rows_of_a_wrong_shape_are_refused(mixed, shape):
     if mixed is not mixed_by_collate or (len(shape) > 1 and shape[0] == 4):
         message = rf'multi_label=True takes a target of shape \(4, 4\), got shape {re.escape(str(shape))}'
         refused(mixed(torch.zeros(shape), multi_label=True), message)
+
+
+def test_a_list_of_images_is_refused_by_its_type():
+    with pytest.raises(ValueError, match='images must be a tensor, got a list'):
+        Mixup()([torch.rand(3, 8, 8)] * 4, torch.arange(4))
 
 
 @pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])

@@ -79,7 +79,8 @@ def evaluate(
         if known['asked'] == asked:
             return known['found']
     found = _measure(paths[0], arguments, kinds, epsilon, images)
-    with contextlib.suppress(RunError):  # somebody else's folder, which may not be written to: measured again next time
+    # measured again next time: somebody else's folder, which may not be written to, or nan, which JSON has not
+    with contextlib.suppress(RunError, ValueError):
         write_json(folder / RECORD, {'asked': asked, 'found': found})
     return found
 

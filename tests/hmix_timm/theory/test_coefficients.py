@@ -117,7 +117,7 @@ def test_the_standard_error_is_that_of_64_independent_parts():
     with numpy_seed(5):
         drawn = [slot.draw_mask((2, 3), 0.4)[0].array((2, 3)) for _ in range(128)]
     parts = [brute_force_map(np.stack(drawn[k : k + 2])) for k in range(0, 128, 2)]
-    found = coefficient_map('gmix', 0.4, (2, 3), samples=128, seed=5)
+    found = coefficient_map('gmix', 0.4, [2, 3], samples=128, seed=5)  # a size from a file is a list
     np.testing.assert_allclose(found.values, np.mean(parts, axis=0), atol=1e-13)
     np.testing.assert_allclose(found.standard_error, np.std(parts, axis=0, ddof=1) / 8, rtol=1e-9)
 

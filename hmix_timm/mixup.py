@@ -41,7 +41,7 @@ def describe(mixer: Any) -> str:
 class Mixed(NamedTuple):
     """A mixed batch, and what it was mixed of: each image keeps `weight` of itself, the rest is its partner's.
 
-    Args:
+    Attributes:
         images: the batch, as it was mixed in place.
         partner: index of each image's partner, (B,) int64 on the images' device.
         weight: label weight of each image's own label: a number, or (B,) on the images' device. 1 if nothing is mixed.

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from torch.distributed.run import get_args_parser
 
 from train_patch.data.digits import digits_folder
@@ -193,11 +194,12 @@ def test_commands_that_are_not_run_are_there_to_be_run():
     assert [word for word in named if not (ROOT / word).is_file()] == []
 
 
-def test_the_front_pages_code_runs():
-    for code in blocks(ROOT / 'README.md', 'python'):
-        exec(code, {})
+@pytest.mark.parametrize('page', ['README.md', 'docs/index.md'])
+def test_the_front_pages_code_runs(page):
+    for code in blocks(ROOT / page, 'python'):
+        exec(code, {'images': torch.ones(2, 3, 8, 8), 'labels': torch.arange(2)})
 
 
 def test_the_code_of_every_page_is_run_by_a_test():
     with_code = {page.name for page in PAGES if blocks(page, 'python')}
-    assert with_code == {'README.md', 'other_trainers.md', 'paper.md', 'your_own_mask.md'}
+    assert with_code == {'README.md', 'index.md', 'other_trainers.md', 'paper.md', 'your_own_mask.md'}

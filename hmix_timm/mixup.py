@@ -84,12 +84,13 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
             family of your own.
         soft_labels (bool): take rows of class probabilities (B, num_classes), such as one-hot labels, in place of
             class indices; smoothing makes (1 − ε) y + ε / num_classes of them.
-        **options: the family's options, and further keyword arguments of the installed timm's `Mixup`.
-            hmix_ratio (float): HMix's r, 0 (Mixup) to 1 (CutMix); the box has (1 − λ) r of the image's area.
-                Default: 0.75.
-            hmix_gamma (float): draw r ~ Beta(gamma, gamma) for each λ in place of `hmix_ratio`; > 0. Default: None.
-            gmix_kernel (str): GMix's Gaussian, 'reference' (what the published code trains, the default) or 'paper'
-                (section 4 as printed).
+        **options: the family's options, and further keyword arguments of the installed timm's `Mixup`:
+
+            * hmix_ratio (float): HMix's r, 0 (Mixup) to 1 (CutMix); the box has (1 − λ) r of the image's area.
+              Default: 0.75.
+            * hmix_gamma (float): draw r ~ Beta(gamma, gamma) for each λ in place of `hmix_ratio`; > 0. Default: None.
+            * gmix_kernel (str): GMix's Gaussian, 'reference' (what the published code trains, the default) or 'paper'
+              (section 4 as printed).
 
     Raises:
         ValueError: an argument is out of its range; the message names it and says what is allowed.

@@ -1,6 +1,7 @@
 """A family of one's own has everything that the families of the package have."""
 
 import dataclasses
+import pickle
 import random
 import re
 import sys
@@ -111,6 +112,12 @@ def test_naflex_mixes_with_its_masks(stripes):
         share = mixed[i].double() if i else 1.0 - mixed[i].double()
         assert set(share.unique().tolist()) <= {0.0, 1.0}
         assert share.mean().item() == pytest.approx(targets[i][i].item(), abs=1e-6)
+
+
+def test_a_pickled_mixer_brings_its_family_to_where_nobody_has_registered_it(stripes):
+    data = pickle.dumps(Mixup(0.0, 1.0, cutmix_mode='stripes', stripes_period=3))
+    del FAMILIES['stripes'], sys.modules['hmix_timm_families_my_masks']
+    assert repr(pickle.loads(data)).startswith('Mixup(Stripes(alpha=1, period=3), ')
 
 
 def test_a_family_of_ones_own_is_a_mix_mode_with_its_alpha(stripes):
@@ -303,10 +310,6 @@ def test_titles_colours_and_help_of_families_of_ones_own(table):
         ('Number 2', 'second', '#F0E442', 'period of Number 2'),
         ('Third', 'third', '#123456', 'period of Third'),
     ]
-    for number in range(8):
-        register_family(f'number{number}')(lambda size, lam, options, draws: BoxMask(lam))
-    colours = [FAMILIES[f'number{number}'].colour for number in range(8)]
-    assert len(set(colours[:6])) == 6 and colours[6:] == colours[:2]
 
 
 def test_a_family_that_draws_no_lam_gets_none_and_leaves_timms_stream_as_it_is(table):

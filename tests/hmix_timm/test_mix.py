@@ -17,14 +17,13 @@ def mixer(cls=Mixup, **arguments):
     return cls(**{'mixup_alpha': 0.0, 'num_classes': CLASSES, **arguments})
 
 
-@pytest.mark.parametrize('smoothing', [0.0, 0.1])
 @pytest.mark.parametrize('slot', SLOTS, ids=str)
 @pytest.mark.parametrize('mode', MODES)
-def test_an_interpolated_loss_is_that_of_the_soft_target_and_so_are_its_gradients(mode, slot, smoothing):
+def test_an_interpolated_loss_is_that_of_the_soft_target_and_so_are_its_gradients(mode, slot):
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(7, 3, 9, 8, dtype=torch.float64, generator=generator)
     layer = torch.rand(3 * 9 * 8, CLASSES, dtype=torch.float64, generator=generator)
-    for seed in range(5):
+    for seed, smoothing in enumerate((0.0, 0.1, 0.1, 0.0)):
         losses, gradients = [], []
         for interpolated in (True, False):
             np.random.seed(seed)

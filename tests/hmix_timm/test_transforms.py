@@ -29,12 +29,12 @@ def marked(count, size):
 
 
 @pytest.mark.parametrize('size', [(13, 22), (150, 90), (1, 1)])
-@pytest.mark.parametrize('alpha', [0.2, 1.0, 3.0])
+@pytest.mark.parametrize('alpha', [0.2, 1.0])
 @pytest.mark.parametrize('name', ['MixUp', 'CutMix'])
 def test_from_a_seed_they_return_what_torchvisions_return(name, alpha, size):
     x, labels = batch(size=size)
     ours, theirs = (getattr(module, name)(alpha=alpha, num_classes=CLASSES) for module in (transforms, v2))
-    for seed in range(20):
+    for seed in range(8):
         results = []
         for transform in (ours, theirs):
             torch.manual_seed(seed)
@@ -43,13 +43,13 @@ def test_from_a_seed_they_return_what_torchvisions_return(name, alpha, size):
 
 
 @pytest.mark.parametrize('mode', ['batch', 'elem'])
-@pytest.mark.parametrize('size', [(9, 7), (75, 80)])
 @pytest.mark.parametrize('name', EVERY)
-def test_label_weights_are_the_means_of_masks_between_an_image_and_the_one_before_it(name, size, mode):
-    x, labels = marked(4, size)
+def test_label_weights_are_the_means_of_masks_between_an_image_and_the_one_before_it(name, mode):
     transform = getattr(transforms, name)(num_classes=4, mode=mode)
     seen = []
-    for seed in range(10):
+    for seed in range(8):
+        size = (75, 80) if seed % 4 == 0 else (9, 7)
+        x, labels = marked(4, size)
         torch.manual_seed(seed)
         mixed, target = transform(x, labels)
         torch.testing.assert_close(mixed.mean((2, 3)), target, rtol=0, atol=1e-6)
@@ -70,17 +70,17 @@ def test_stochastic_is_mixup_or_cutmix_for_each_image():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float64, torch.uint8, torch.int64])
-@pytest.mark.parametrize('size', [(9, 7), (75, 80)])
 @pytest.mark.parametrize('name', OWN)
-def test_other_dtypes_are_rounded_once(name, size, dtype):
-    x, labels = batch(size=size, dtype=dtype)
-    transform, results = getattr(transforms, name)(num_classes=CLASSES), []
-    for images in (x, x.double()):
-        torch.manual_seed(3)
-        results.append(transform(images, labels)[0])
-    assert results[0].dtype == dtype
+def test_other_dtypes_are_rounded_once(name, dtype):
     step = 2**-11 if dtype == torch.float16 else 1e-12 if dtype.is_floating_point else 0.5 + 1e-3
-    torch.testing.assert_close(results[0].double(), results[1], rtol=0, atol=step)
+    for size in ((9, 7), (75, 80)):
+        x, labels = batch(size=size, dtype=dtype)
+        transform, results = getattr(transforms, name)(num_classes=CLASSES), []
+        for images in (x, x.double()):
+            torch.manual_seed(3)
+            results.append(transform(images, labels)[0])
+        assert results[0].dtype == dtype
+        torch.testing.assert_close(results[0].double(), results[1], rtol=0, atol=step)
 
 
 @pytest.mark.parametrize('layout', ['channels last', 'expanded', 'every other column'])

@@ -28,7 +28,9 @@ class Halves(torch.utils.data.Dataset):
         return np.full((3, 8, 8), 255 * (index % 8 < 4), np.uint8), int(index % 8 < 4)
 
 
-@pytest.fixture(scope='module', params=['fork', 'forkserver', pytest.param('spawn', marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope='module', params=['fork', *(pytest.param(new, marks=pytest.mark.slow) for new in ('forkserver', 'spawn'))]
+)
 def loader(request, tmp_path_factory):
     """A loader whose one worker is running, with a family of one's own that a new process has not registered."""
     path = tmp_path_factory.mktemp('families') / 'my_masks.py'

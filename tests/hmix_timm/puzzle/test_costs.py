@@ -52,7 +52,7 @@ def edges(images, n, neigh_size):
 
 @pytest.mark.parametrize(
     ('height', 'width', 'n', 'neigh_size'),
-    [(32, 32, 4, 4), (32, 32, 16, 4), (32, 32, 2, 2), (32, 64, 8, 4), (48, 32, 4, 1)],
+    [(32, 32, 4, 4), (32, 64, 16, 4), (32, 32, 2, 2), (48, 32, 4, 1)],
 )
 def test_the_energy_of_a_hard_mask_is_hidden_saliency_smoothness_and_jumps(height, width, n, neigh_size):
     """Up to a constant; but an edge's weight is never below 0, which counts for the blocks that differ."""

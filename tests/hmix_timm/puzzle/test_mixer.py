@@ -53,23 +53,15 @@ def shares_of(saliency, grid):
 
 
 @pytest.mark.parametrize(
-    ('dtype', 'memory_format'),
+    ('size', 'blocks', 't_size', 'grid', 'dtype', 'memory_format'),
     [
-        (torch.float32, torch.contiguous_format),
-        (torch.float64, torch.contiguous_format),
-        (torch.bfloat16, torch.channels_last),
+        ((32, 32), 4, 4, (8, 8), torch.float64, torch.contiguous_format),
+        ((32, 64), 8, 4, (8, 16), torch.float32, torch.contiguous_format),
+        ((32, 32), 16, 4, (16, 16), torch.bfloat16, torch.channels_last),
+        ((512, 512), 4, -1, (4, 4), torch.float32, torch.channels_last),  # so large that few pairs are mixed at once
     ],
 )
-@pytest.mark.parametrize(
-    ('size', 'blocks', 't_size', 'grid'),
-    [
-        ((32, 32), 4, 4, (8, 8)),
-        ((32, 64), 8, 4, (8, 16)),
-        ((32, 32), 16, 4, (16, 16)),
-        ((512, 512), 4, -1, (4, 4)),  # so large that few pairs are mixed at once
-    ],
-)
-def test_the_pixels_are_the_tiles_that_mask_and_transport_choose(dtype, memory_format, size, blocks, t_size, grid):
+def test_the_pixels_are_the_tiles_that_mask_and_transport_choose(size, blocks, t_size, grid, dtype, memory_format):
     images, _ = make_batch(6, *size, dtype=dtype)
     images = images.contiguous(memory_format=memory_format)
     mixer = make_mixer(t_eps=0.01, t_size=t_size)

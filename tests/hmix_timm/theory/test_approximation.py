@@ -44,16 +44,15 @@ def moons(samples=12):
     return torch.from_numpy(x - x.mean(axis=0)), torch.from_numpy(y.astype(np.float64))
 
 
-@pytest.mark.parametrize('law', LAWS)
-def test_original_loss_is_the_expectation_over_drawn_mixes(law):
+def test_original_loss_is_the_expectation_over_drawn_mixes():
     x, y = moons()
-    exact = original_loss(curved_model, x, y, mask_support(LAWS[law], 0.8, 0.8)).item()
+    exact = original_loss(curved_model, x, y, mask_support(lopsided_law, 0.8, 0.8)).item()
     rng = np.random.default_rng(0)
     mixed, labels = [], []
     for _ in range(2000):
         i, j = rng.integers(len(x), size=2)
         lam = rng.beta(0.8, 0.8)
-        _, masks, probability = LAWS[law](lam)
+        _, masks, probability = lopsided_law(lam)
         mask = masks[rng.choice(len(masks), p=probability.numpy())].numpy()
         mixed.append(mask * x[i].numpy() + (1 - mask) * x[j].numpy())
         labels.append(lam * y[i].item() + (1 - lam) * y[j].item())
@@ -62,8 +61,9 @@ def test_original_loss_is_the_expectation_over_drawn_mixes(law):
     assert abs(np.mean(losses) - exact) < 5 * np.std(losses) / math.sqrt(len(losses))
 
 
-@pytest.mark.parametrize('f', [linear_model, curved_model])
-@pytest.mark.parametrize('law', LAWS)
+@pytest.mark.parametrize(
+    ('law', 'f'), [('lopsided', linear_model), ('lopsided', curved_model), ('mixup', curved_model)]
+)
 def test_terms_are_the_taylor_coefficients_of_the_loss(law, f):
     # t ↦ E l(x_i + t K ⊙ (x_j − x_i), y_i), whose value at t = 1 is the mixing loss; derivatives at 0 by autograd
     x, y = moons()

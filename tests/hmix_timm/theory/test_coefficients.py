@@ -87,7 +87,7 @@ def test_listed_boxes_are_those_that_the_installed_timm_draws(size, lam):
 )
 def test_a_map_describes_what_the_mixer_does_to_a_batch(mode, options):
     # an enormous alpha makes every λ 0.5; image i is 1, its partner 0, so that the mixed image is the mask
-    half, size = 3000, (7, 5)
+    half, size = 1500, (7, 5)
     mixer = Mixup(0.0, 1e9, mode='elem', num_classes=2, cutmix_mode={'cutmix': 'bbox'}.get(mode, mode), **options)
     x = torch.cat((torch.ones(half, 1, *size), torch.zeros(half, 1, *size))).double()
     with numpy_seed(1):
@@ -95,13 +95,12 @@ def test_a_map_describes_what_the_mixer_does_to_a_batch(mode, options):
     exact = coefficient_map(mode, 0.5, size, **options).values
     if options == {'gmix_kernel': 'reference'}:  # which has a jump at λ = 0.5
         exact = (exact + coefficient_map(mode, 0.5 - 1e-6, size, **options).values) / 2
-    # products lie in [0, 1], so that the standard error is below 0.5 / √half = 0.009
-    np.testing.assert_allclose(brute_force_map(mixed[:half, 0].numpy()), exact, atol=0.03)
+    # products lie in [0, 1], so that the standard error is below 0.5 / √half = 0.013
+    np.testing.assert_allclose(brute_force_map(mixed[:half, 0].numpy()), exact, atol=0.04)
 
 
-@pytest.mark.parametrize('arguments', [{'mix_mode': 'cutmix'}, {'mix_mode': 'hmix', 'hmix_ratio': 0.5}])
-def test_monte_carlo_agrees_within_its_standard_error(arguments):
-    arguments = {**arguments, 'lam': 0.6, 'size': (8, 5)}
+def test_monte_carlo_agrees_within_its_standard_error():
+    arguments = {'mix_mode': 'hmix', 'hmix_ratio': 0.5, 'lam': 0.6, 'size': (8, 5)}
     exact = coefficient_map(**arguments)
     assert exact.standard_error is None and exact.masks == 40
     found = [coefficient_map(**arguments, samples=650, seed=seed) for seed in range(25)]

@@ -133,12 +133,12 @@ def test_a_listed_support_is_what_the_mixer_does_to_a_batch(name):
     (support,) = mixer_supports(mixer, SIZE, nodes=200)
     assert support.probability.sum().item() == pytest.approx(1.0)
     with numpy_seed(0):
-        weight, first, second = drawn_moments(mixer, 4000)
+        weight, first, second = drawn_moments(mixer, 2000)
     moments = partner_moments(support)
-    # all of it lies in [0, 1], so that the standard error is below 0.5 / √4000 = 0.008; the quadrature errs by less
-    assert (support.weight @ support.probability).item() == pytest.approx(weight, abs=0.025)
-    np.testing.assert_allclose(moments.first.numpy(), first, atol=0.025)
-    np.testing.assert_allclose(moments.second.numpy(), second, atol=0.025)
+    # all of it lies in [0, 1], so that the standard error is below 0.5 / √2000 = 0.011; the quadrature errs by less
+    assert (support.weight @ support.probability).item() == pytest.approx(weight, abs=0.035)
+    np.testing.assert_allclose(moments.first.numpy(), first, atol=0.035)
+    np.testing.assert_allclose(moments.second.numpy(), second, atol=0.035)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_the_loss_of_drawn_masks_agrees_within_its_standard_error():
 def test_the_approximate_loss_of_drawn_masks_agrees_within_its_standard_error():
     mixer = Mixup.from_mode('gmix', num_classes=2)
     exact = estimate(mixer_supports(mixer, SIZE, nodes=200), approximate)
-    found = estimate(mixer_supports(mixer, SIZE, samples=6400), approximate)
-    assert 0 < found.standard_error < 0.01
+    found = estimate(mixer_supports(mixer, SIZE, samples=1600), approximate)
+    assert 0 < found.standard_error < 0.02
     assert abs(found.value - exact.value) < 4 * found.standard_error
 
 

@@ -1,7 +1,5 @@
 """Masks by themselves: their arrays and means written out by hand, and the masks that are not sound."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -111,9 +109,3 @@ def test_values_from_0_to_1_are_sound_up_to_rounding(value):
 )
 def test_a_problem_is_named(mask, problem):
     assert problem_with(mask, SIZE) == problem
-
-
-@pytest.mark.parametrize(('mask', 'field'), [(BOX, 'outside'), (PRODUCT, 'y'), (DenseMask(np.ones(SIZE)), 'values')])
-def test_a_mask_is_not_changed_once_it_is_drawn(mask, field):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(mask, field, None)

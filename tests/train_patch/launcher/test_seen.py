@@ -98,7 +98,7 @@ def test_a_model_that_gets_images_unmixed_ends_the_run(launch):
     ('before', 'line', 'said'),
     [
         ('--mix-mode stochastic', '', r'seen: \d+ of 64 images (Mixup|CutMix), .* of 64 images .*, reached the model'),
-        ('--mix-mode none', '', 'seen: no mixed batch'),
+        ('--mix-mode none', '--mixup 0.3', 'seen: no mixed batch'),
         ('--mix-mode puzzlemix', '', '--mix-check cannot look at PuzzleMix'),
         ('--mix-mode hmix', '--naflex-loader', '--mix-check cannot look at NaFlexMixup'),
     ],
@@ -108,6 +108,7 @@ def test_timms_script_is_looked_at(launch, image_folder, before, line, said):
     run = launch(f'--mix-check {before}', LIKE, arguments)
     assert run.status == (2 if 'puzzlemix' in before else 'cannot' in said)
     assert re.search(said, run.log.splitlines()[-1])
+    assert ('Mixing: none' in run.log) == ('none' in before)
 
 
 @pytest.mark.parametrize('loader', ['--workers 1', pytest.param('--no-prefetcher', marks=pytest.mark.slow)])

@@ -1,5 +1,6 @@
 """HMix, GMix and CutMix in every mode against tests/reference.py; extreme numbers, arguments and `repr`."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -32,10 +33,9 @@ OPTIONS = {
 
 @pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-def test_float_batches_are_mixed_as_the_reference_mixes_them(options, mode, shape):
+def test_float_batches_are_mixed_as_the_reference_mixes_them(options, mode):
     mixer = Mixup(**{'mixup_alpha': 0.0, **options}, mode=mode, num_classes=CLASSES, label_smoothing=0.1)
-    for seed in range(4):
+    for seed, shape in enumerate(SHAPES * 2):
         rng = np.random.default_rng(seed)
         images, labels = rng.normal(size=shape), rng.integers(0, CLASSES, shape[0])
         np.random.seed(seed)
@@ -53,23 +53,21 @@ def test_float_batches_are_mixed_as_the_reference_mixes_them(options, mode, shap
 
 @pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize('mode', ['batch', 'pair', 'elem', 'half'])
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-def test_uint8_samples_are_mixed_as_the_reference_mixes_them(options, mode, shape):
+def test_uint8_samples_are_mixed_as_the_reference_mixes_them(options, mode):
     mixer = FastCollateMixup(**{'mixup_alpha': 0.0, **options}, mode=mode, num_classes=CLASSES, label_smoothing=0.0)
-    for seed in range(4):
+    for seed, shape in enumerate(SHAPES * 2):
         rng = np.random.default_rng(seed)
         images, labels = rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, CLASSES, shape[0])
         np.random.seed(seed)
         mixed, target = expected(images.astype(float), labels, CLASSES, mode, options, collate=True)
         after = np.random.rand()
-        for wrap in (np.array, torch.tensor):
-            batch = [(wrap(image), int(label)) for image, label in zip(images, labels, strict=True)]
-            np.random.seed(seed)
-            got, soft = mixer(batch)
-            assert np.random.rand() == after, 'as many numbers drawn, in the same order'
-            assert got.dtype == torch.uint8 and got.is_contiguous() and soft.dtype == torch.float32
-            np.testing.assert_allclose(got.numpy().astype(float), mixed, rtol=0, atol=0.5 + 1e-3)
-            np.testing.assert_allclose(soft.numpy(), target, rtol=0, atol=1e-6)
+        wrap = np.array if seed < len(SHAPES) else torch.tensor
+        np.random.seed(seed)
+        got, soft = mixer([(wrap(image), int(label)) for image, label in zip(images, labels, strict=True)])
+        assert np.random.rand() == after, 'as many numbers drawn, in the same order'
+        assert got.dtype == torch.uint8 and got.is_contiguous() and soft.dtype == torch.float32
+        np.testing.assert_allclose(got.numpy().astype(float), mixed, rtol=0, atol=0.5 + 1e-3)
+        np.testing.assert_allclose(soft.numpy(), target, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -108,13 +106,13 @@ def pinned_beta(lam, a, b, size=None):
     return lam if size is None else np.full(size, lam)
 
 
-@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem', 'half'])
+@pytest.mark.parametrize('mode', ['batch', 'elem', 'half'])
 @pytest.mark.parametrize('options', EXTREME, ids=str)
 @pytest.mark.filterwarnings('error')
 def test_images_and_targets_stay_in_range_at_every_lam(monkeypatch, mode, options):
     """White images with black partners; the draw of λ is pinned, everything after it is real."""
     arguments = {'mixup_alpha': 0.0, 'cutmix_alpha': 1.0, 'mode': mode, 'num_classes': 2, 'label_smoothing': 0.0}
-    for lam in (0.0, 1e-300, 1e-30, 1e-9, 0.5, 1.0 - 1e-9, 1.0 - 1e-16, 1.0):
+    for lam in (0.0, 1e-300, 1e-9, 0.5, 1.0 - 1e-16, 1.0):
         monkeypatch.setattr(np.random, 'beta', partial(pinned_beta, lam))
         for shape in ((4, 3, 8, 8), (4, 3, 1, 1), (2, 1, 1, 5)):
             labels = torch.tensor([1] * (shape[0] // 2) + [0] * (shape[0] // 2))
@@ -131,7 +129,7 @@ def test_images_and_targets_stay_in_range_at_every_lam(monkeypatch, mode, option
                 np.testing.assert_allclose(means.numpy(), target[:, 1].double().numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize('alpha', [1e-300, 1e-12, 1e-3, 1e3, 1e12])
+@pytest.mark.parametrize('alpha', [1e-300, 1e-3, 1e12])
 @pytest.mark.parametrize('options', [{}, {'cutmix_mode': 'hmix', 'hmix_gamma': 1.0}, {'cutmix_mode': 'gmix'}], ids=str)
 def test_extreme_alphas_are_finite(alpha, options):
     np.random.seed(0)
@@ -161,13 +159,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(('name', 'value'), [(name, value) for name, values in WRONG.items() for value in values])
+@pytest.mark.parametrize('name', WRONG)
 @pytest.mark.parametrize('cls', [Mixup, FastCollateMixup])
-def test_wrong_values_are_named_with_what_is_allowed(cls, name, value):
+def test_wrong_values_are_named_with_what_is_allowed(cls, name):
     slot = {'cutmix_alpha': 1.0, 'cutmix_mode': name[:4]} if name[:4] in ('hmix', 'gmix') else {}
-    with pytest.raises(ValueError) as caught:
-        cls(**{'num_classes': 10, **slot, name: value})
-    assert str(caught.value).startswith(f'{name} must be ') and str(caught.value).endswith(f'got {value!r}')
+    for value in WRONG[name]:
+        with pytest.raises(ValueError, match=f'^{name} must be .*{re.escape(f"got {value!r}")}$'):
+            cls(**{'num_classes': 10, **slot, name: value})
 
 
 @pytest.mark.parametrize(
@@ -192,8 +190,7 @@ def test_an_option_that_is_not_set_may_stand_beside_another():
 
 
 @pytest.mark.parametrize('mode', ['none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix'])
-@pytest.mark.parametrize('preset', ['imagenet', 'cifar100'])
-@pytest.mark.parametrize('cls', [Mixup, FastCollateMixup])
+@pytest.mark.parametrize(('cls', 'preset'), [(Mixup, 'imagenet'), (FastCollateMixup, 'cifar100')])
 def test_from_mode_is_a_row_of_the_papers_tables(cls, mode, preset):
     mixer = cls.from_mode(mode, preset, num_classes=7)
     assert type(mixer) is cls

@@ -68,7 +68,6 @@ def recipe(tmp_path_factory):
 @pytest.mark.parametrize(
     ('line', 'mixer'),
     [
-        ('', 'FastCollateMixup(HMix(alpha=1, ratio=0.75), mode=batch'),
         ('--mix-mode puzzlemix --model test_resnet', 'PuzzleMix('),
         ('--grid none mixup cutmix stochastic hmix gmix --lam 0.8 --hmix-ratio 0.5', ''),
     ],

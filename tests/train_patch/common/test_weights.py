@@ -72,15 +72,12 @@ def test_preview_shows_no_model_whose_weights_hold_code(processes, tmp_path, wei
     assert ran.status == 2 and re.search(r'--pretrained-path .*weights\.pth: cannot be built', ran.stderr), ran.stderr
 
 
-@pytest.mark.parametrize(
-    'sources', [['checkpoint_path'], ['pretrained', 'pretrained_cfg_overlay'], ['pretrained', 'pretrained_cfg']]
-)
-def test_figures_take_no_weights_but_the_checkpoints(processes, tmp_path, image_folder, weights, sources):
+def test_figures_take_no_weights_but_the_checkpoints(processes, tmp_path, image_folder, weights):
     checkpoint = tmp_path / 'model_best.pth.tar'
     torch.save({'state_dict': timm.create_model('test_resnet', num_classes=4).state_dict()}, checkpoint)
     given = {'checkpoint_path': str(weights), 'pretrained': True}
     given |= {key: {'file': str(weights)} for key in ('pretrained_cfg', 'pretrained_cfg_overlay')}
-    settings = {'model': 'test_resnet', 'num_classes': 4, 'model_kwargs': {key: given[key] for key in sources}}
+    settings = {'model': 'test_resnet', 'num_classes': 4, 'model_kwargs': given}
     settings |= {'data_dir': str(image_folder), 'img_size': 16}
     (tmp_path / 'args.yaml').write_text(yaml.safe_dump(settings))
     words = ['--figures', 5, '--checkpoint', checkpoint, '--max-images', 1, '-j', 0, '--output', tmp_path]

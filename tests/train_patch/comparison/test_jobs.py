@@ -56,32 +56,36 @@ def test_the_log_of_a_run_holds_its_command_and_all_of_its_output(call):
     assert said == ['a b', 'err']
 
 
-@pytest.mark.parametrize(
-    ('script', 'reason'),
-    [
-        ('echo "ValueError: odd"; echo bye; exit 3', 'exit status 3: ValueError: odd'),
-        ('kill -9 $$', 'signal 9: no output'),
-        (
-            'printf "epoch,eval_top1\\n0,10\\n" > summary.csv',
-            'ended without eval_top1 for its last epoch in summary.csv',
-        ),
-        (DIVERGE, 'exit status 1: the loss is nan in epoch 0: training has diverged'),
-        (
-            'printf "epoch,train_loss,eval_top1\\n0,1,5\\n1,inf,5\\n" > summary.csv',
-            'diverged: train_loss is inf in epoch 1',
-        ),
-    ],
-)
-def test_a_failed_run_is_named_with_its_reason_and_the_others_are_trained(call, results, capsys, script, reason):
+FAILING = {
+    'mixup': ('echo "ValueError: odd"; echo bye; exit 3', 'exit status 3: ValueError: odd'),
+    'cutmix': ('kill -9 $$', 'signal 9: no output'),
+    'stochastic': (
+        'printf "epoch,eval_top1\\n0,10\\n" > summary.csv',
+        'ended without eval_top1 for its last epoch in summary.csv',
+    ),
+    'hmix': (DIVERGE, 'exit status 1: the loss is nan in epoch 0: training has diverged'),
+    'gmix': (
+        'printf "epoch,train_loss,eval_top1\\n0,1,5\\n1,inf,5\\n" > summary.csv',
+        'diverged: train_loss is inf in epoch 1',
+    ),
+}
+"""Mode → a script in place of its training, and the reason of its failure."""
+
+
+def test_a_failed_run_is_named_with_its_reason_and_the_others_are_trained(call, results, capsys):
     call.folder('cutmix').mkdir(parents=True)
     (call.folder('cutmix') / 'train.log').write_text('ValueError: of an earlier call\n')
-    assert call(cutmix=script) == 1
-    line = f'cutmix seed 7: {reason}, see {call.folder("cutmix") / "train.log"}'
-    shown = capsys.readouterr()
-    assert f'failed: {line}' in shown.err.splitlines() and line in shown.out
-    assert f'\n- {line}\n' in (call.output / 'results.md').read_text()
-    kind = 'diverged' if 'diverged' in reason else 'failed'
-    assert {mode: row[kind] for mode, row in results().items()} == {'none': '0', 'cutmix': '1', 'hmix': '0'}
+    call.modes = ('none', *FAILING, 'fmix')
+    assert call(**{mode: script for mode, (script, _) in FAILING.items()}) == 1
+    shown, rows = capsys.readouterr(), results()
+    report = (call.output / 'results.md').read_text()
+    for mode, (_, reason) in FAILING.items():
+        line = f'{mode} seed 7: {reason}, see {call.folder(mode) / "train.log"}'
+        assert f'failed: {line}' in shown.err.splitlines() and line in shown.out and f'\n- {line}\n' in report
+        assert rows[mode]['diverged' if 'diverged' in reason else 'failed'] == '1'
+    assert [(rows[mode]['runs'], rows[mode]['failed'], rows[mode]['diverged']) for mode in ('none', 'fmix')] == [
+        ('1', '0', '0')
+    ] * 2
 
 
 def test_a_failure_before_any_epoch_ends_the_comparison_and_the_runs_beside_it(call, capsys):
@@ -113,12 +117,14 @@ def test_finished_runs_are_not_trained_again(call, capsys):
     assert changed == {'hmix'}
 
 
-def test_as_many_runs_as_jobs_are_trained_at_once(call):
+def test_as_many_runs_as_jobs_are_trained_at_once_with_the_threads_that_a_user_set(call, monkeypatch):
     """Each of the first two waits for the other to begin, and the third for the end of one."""
-    wait = 'touch begun; until [ -e ../../{}/seed7/begun ]; do sleep 0.02; done; '
+    monkeypatch.setenv('OMP_NUM_THREADS', '3')
+    wait = 'echo $OMP_NUM_THREADS > threads; touch begun; until [ -e ../../{}/seed7/begun ]; do sleep 0.02; done; '
     scripts = {'none': wait.format('cutmix') + call.train, 'cutmix': wait.format('none') + call.train}
     ended = '[ -e ../../none/seed7/summary.csv -o -e ../../cutmix/seed7/summary.csv ] && '
     assert call('--jobs', '2', **scripts, hmix=ended + call.train) == 0
+    assert {(call.folder(mode) / 'threads').read_text() for mode in scripts} == {'3\n'}
 
 
 @pytest.fixture
@@ -157,13 +163,6 @@ def test_more_jobs_than_gpus_are_refused(call, on_gpus, capsys):
     on_gpus(1)
     assert call('--jobs', '2') == 2
     assert '--jobs 2: each run has a GPU of its own, and there are 1 here' in capsys.readouterr().err
-
-
-def test_the_threads_that_a_user_set_stay_as_they_are(call, monkeypatch):
-    monkeypatch.setenv('OMP_NUM_THREADS', '3')
-    note = f'echo $OMP_NUM_THREADS > threads; {call.train}'
-    assert call('--jobs', '2', **dict.fromkeys(call.modes, note)) == 0
-    assert {(call.folder(mode) / 'threads').read_text() for mode in call.modes} == {'3\n'}
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')

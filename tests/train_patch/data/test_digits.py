@@ -57,13 +57,14 @@ def test_images_are_scikit_learns_and_are_written_once(cache):
     written = {file: file.stat().st_mtime_ns for file in folder.glob('*/*/*.png')}
     assert digits_folder() == folder
     assert {file: file.stat().st_mtime_ns for file in folder.glob('*/*/*.png')} == written
-
-
-@pytest.mark.parametrize(('change', 'found'), [(Path.unlink, 1796), (lambda p: p.with_name('mine.png').touch(), 1798)])
-def test_a_folder_that_was_changed_is_refused(cache, change, found):
-    change(next(digits_folder().glob('*/*/*.png')))
-    with pytest.raises(RunError, match=rf'holds {found} images where 1797 belong: delete that folder and try again$'):
-        digits_folder()
+    # and a folder that was changed is refused
+    (folder / 'train' / '0' / 'mine.png').touch()
+    for found in (1798, 1796):
+        message = f'holds {found} images where 1797 belong: delete that folder and try again$'
+        with pytest.raises(RunError, match=message):
+            digits_folder()
+        for _ in range(2):
+            next(folder.glob('*/*/*.png')).unlink()
 
 
 def test_without_a_cache_variable_it_is_the_users_cache_folder(tmp_path, monkeypatch):
@@ -102,11 +103,11 @@ def test_several_may_write_at_once_and_one_may_be_killed(cache):
     half_written = list(cache.iterdir())
     assert [folder.name.startswith('digits-v1.tmp-') for folder in half_written] == [True]
 
-    writers = [start_writing(told) for _ in range(3)]
+    writers = [start_writing(told) for _ in range(2)]
     assert {told.get() for _ in writers} == {str(cache / 'digits-v1')}
     for writer in writers:
         writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert [writer.exitcode for writer in writers] == [0, 0]
     assert sorted(cache.iterdir()) == sorted([cache / 'digits-v1', *half_written])
     check_images(cache / 'digits-v1')
 

@@ -29,23 +29,24 @@ def numbers(folder):
     return json.loads((folder / 'figures.json').read_text())
 
 
-def test_the_figures_asked_for_are_written_into_a_new_folder(tmp_path, capsys):
-    folder = tmp_path / 'new' / 'folder'
-    assert figures('--output', folder, '--figures', '3', '2', '3') == 0
+def test_the_figures_asked_for_are_written_into_a_new_folder_with_a_family_of_ones_own(tmp_path, processes):
+    folder, family = tmp_path / 'new' / 'folder', tmp_path / 'masks.py'
+    family.write_text(
+        'from hmix_timm import BoxMask, register_family\n'
+        "@register_family('faint')\n"
+        'def faint(size, lam, options, draws):\n'
+        '    return BoxMask(lam / 2)\n'
+    )
+    line = ['--output', folder, '--figures', 3, 2, 3, '--mix-families', family]
+    done = processes.module('train_patch.figures', *line).passed()
     assert sorted(path.name for path in folder.iterdir()) == ['figure2.png', 'figure3.png', 'figures.json']
     assert list(numbers(folder)) == ['figure2', 'figure3']
-    named = [line.split(' (')[0] for line in capsys.readouterr().out.splitlines()]
+    named = [line.split(' (')[0] for line in done.stdout.splitlines()]
     assert named == [f'{folder}/figure2.png', f'{folder}/figure3.png', f'{folder}/figures.json']
+    assert numbers(folder)['figure3']['mask_mean']['faint'] == pytest.approx(0.325)
     for number in (2, 3):
         with Image.open(folder / f'figure{number}.png') as image:
             assert image.format == 'PNG' and image.width > 1000 and np.asarray(image.convert('RGB')).std() > 20
-
-
-def test_numbers_of_figures_that_are_there_are_kept(tmp_path):
-    (tmp_path / 'figures.json').write_text('{"figure4": {"mixup": 1}, "figure2": "old"}')
-    assert figures('--output', tmp_path, '--figures', '2') == 0
-    assert list(numbers(tmp_path)) == ['figure2', 'figure4']
-    assert numbers(tmp_path)['figure4'] == {'mixup': 1} and numbers(tmp_path)['figure2'] != 'old'
 
 
 @pytest.mark.parametrize('text', ['{"figure2": ', '[]'])
@@ -93,18 +94,6 @@ def test_checkpoints_of_a_comparison_need_no_more_than_their_paths(tmp_path, com
     found = numbers(tmp_path / 'out')
     assert list(found['figure5']) == ['none/seed0/last.pth.tar', 'cutmix/seed0/last.pth.tar']
     assert found['figure3']['options']['hmix_ratio'] == 0.3
-
-
-def test_a_family_of_ones_own_is_in_figure_3(tmp_path, processes):
-    (tmp_path / 'masks.py').write_text(
-        'from hmix_timm import BoxMask, register_family\n'
-        "@register_family('faint')\n"
-        'def faint(size, lam, options, draws):\n'
-        '    return BoxMask(lam / 2)\n'
-    )
-    line = ['--output', tmp_path, '--figures', '3', '--mix-families', tmp_path / 'masks.py']
-    processes.module('train_patch.figures', *line).passed()
-    assert numbers(tmp_path)['figure3']['mask_mean']['faint'] == pytest.approx(0.325)
 
 
 OWN = ['--checkpoint', 'CHECKPOINT', '--figures', '5', '-j', '0', '--img-size', '32', '--num-classes', '4']
@@ -191,25 +180,17 @@ def test_a_plot_that_fails_costs_no_numbers(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')
-def test_two_calls_into_one_folder_keep_each_others_numbers(tmp_path, processes):
+def test_numbers_that_are_there_are_kept_also_those_of_another_call_at_the_same_time(tmp_path, processes):
     def opened(pid):
         return [os.path.realpath(file) for file in Path(f'/proc/{pid}/fd').iterdir()]
 
     with locked_folder(tmp_path):  # as another call holds it while it reads, changes and writes
         call = processes.module('train_patch.figures', '--output', tmp_path, '--figures', 2)
         call.wait_until(lambda: str(tmp_path) in opened(call.pid))
-        (tmp_path / 'figures.json').write_text('{"figure3": "of the other call"}')
+        (tmp_path / 'figures.json').write_text('{"figure3": "of the other call", "figure2": "old"}')
     call.passed()
     assert list(numbers(tmp_path)) == ['figure2', 'figure3']
-
-
-def test_help_explains_every_option_and_figure(capsys):
-    assert not figures('--help')
-    text = ' '.join(capsys.readouterr().out.split())
-    for words in ('two moons', "in place of the paper's dog and cat", 'the formula of Eq. 11', '64×64, or your own'):
-        assert words in text
-    given = [action for action in make_parser()._actions if action.nargs != 0 and not action.required]
-    assert len(given) > 10 and all('(default: ' in action.help for action in given)
+    assert numbers(tmp_path)['figure3'] == 'of the other call' and numbers(tmp_path)['figure2'] != 'old'
 
 
 def test_all_figures_are_drawn_by_default():

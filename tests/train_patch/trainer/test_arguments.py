@@ -1,6 +1,5 @@
 """Arguments and recipes of the project's own script: timm's meanings, each refusal in one line, and no time lost."""
 
-import argparse
 import ast
 import importlib.util
 import os
@@ -14,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train_patch.common.errors import WrongArguments
-from train_patch.mixing import mixing_keys
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.options import NOT_TAKEN, build_parser
 from train_patch.trainer.setup import check_arguments
@@ -319,16 +317,3 @@ def test_odd_arguments_are_taken_or_refused_and_nothing_else(tmp_path_factory, c
         pass
     except SystemExit as stopped:
         assert stopped.code == 2
-
-
-# Help
-
-
-def test_each_option_says_its_meaning_and_its_default_and_has_a_short_value():
-    actions = [action for action in build_parser()._actions if action.help != argparse.SUPPRESS]
-    assert 100 < len(actions) - len(mixing_keys()) < 125
-    for action in actions:
-        assert not re.match(r'(its|how|the same) ?$|its ', action.help), action.dest
-        assert action.nargs == 0 or action.choices or action.metavar, action.dest
-        if action.default not in (None, '', False, {}, [], argparse.SUPPRESS):
-            assert 'default' in action.help, action.dest

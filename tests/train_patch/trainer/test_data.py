@@ -48,8 +48,7 @@ def error(lean, tmp_path, line='', status=2, **kwargs):
 # Files and folders
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-@pytest.mark.parametrize('content', [b'', b'no\nimage at all', 'half'])
+@pytest.mark.parametrize(('workers', 'content'), [(0, b''), (2, b'no\nimage at all'), (2, 'half')])
 def test_an_unreadable_image_is_named(lean, data, tmp_path, workers, content):
     path = data / 'train/class2/3.jpg'
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == 'half' else content)
@@ -96,7 +95,7 @@ def test_a_class_without_images_of_one_kind_is_named(lean, data, tmp_path):
     assert message.format('validation', 'training', 'class9') in error(lean, tmp_path, data=data)
 
 
-@pytest.mark.parametrize('given', [3, 5, 1000])
+@pytest.mark.parametrize('given', [3, 5])
 def test_a_wrong_number_of_classes_is_named(lean, tmp_path, given):
     line = error(lean, tmp_path, f'--num-classes {given}')
     assert f'--num-classes {given}: the data has 4 classes; pass --num-classes 4' in line

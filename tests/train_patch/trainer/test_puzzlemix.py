@@ -40,8 +40,8 @@ def test_batches_are_mixed_until_the_off_epoch(lean, tmp_path, whole):
 
 def test_puzzlemix_mixes_without_the_prefetcher_in_half_precision(lean, tmp_path):
     line = '--model test_vit --model-kwargs patch_size=8 --amp --amp-dtype bfloat16 --channels-last'
-    run = lean(tmp_path / 'run', f'{PUZZLEMIX} {line} --no-prefetcher --grad-accum-steps 2')
-    assert len(run.rows) == 2
+    run = lean(tmp_path / 'run', f'{PUZZLEMIX} {line} --no-prefetcher --grad-accum-steps 2 --epochs 1')
+    assert len(run.rows) == 1
 
 
 def test_images_that_cannot_be_cut_are_an_error_before_training(lean, tmp_path):

@@ -33,7 +33,7 @@ __all__ = [
     'input_gradient',
     'register_family',
 ]
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 _HOMES = {
     'FastCollateMixup': 'mixup',

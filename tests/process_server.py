@@ -7,6 +7,7 @@ Answers each with two lines: {"pid": …} at the start and {"status": …} at th
 """
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -74,6 +75,17 @@ def end(function, *arguments):
     os._exit(status)
 
 
+def use_huge_pages():
+    """Has Linux (6.1 and newer) gather this process's memory in huge pages, of whose table a fork copies far less."""
+    madvise, collapse = ctypes.CDLL(None).madvise, 25
+    with open('/proc/self/maps') as maps:
+        areas = [line.split() for line in maps]
+    for area, rights, _, _, inode, *_ in areas:
+        if 'w' in rights and inode == '0':  # no file's
+            start, end = (int(address, 16) for address in area.split('-'))
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), collapse)
+
+
 def serve():
     # before the forks, all that a process imports; loader workers, which run this module again, import nothing here
     gc.disable()
@@ -97,6 +109,8 @@ def serve():
     for finalizer in list(weakref.finalize._registry):  # torch's, of its operators: half of what a short process takes
         finalizer.atexit = False
     torch.set_num_threads(1)
+    if sys.platform == 'linux':
+        use_huge_pages()
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()

@@ -5,7 +5,7 @@ middle sample of an odd batch is its own partner and stays as it is. (In `mix_ro
 torchvision.) A mask of None leaves its sample alone.
 """
 
-from .float_batches import blend_, mix_, mix_pairs_, mix_rolled, mix_whole_, to_device
+from .float_batches import blend_, mix_, mix_chunks_, mix_pairs_, mix_rolled, mix_whole_, to_device
 from .uint8_samples import mix_uint8
 
-__all__ = ['blend_', 'mix_', 'mix_pairs_', 'mix_rolled', 'mix_uint8', 'mix_whole_', 'to_device']
+__all__ = ['blend_', 'mix_', 'mix_chunks_', 'mix_pairs_', 'mix_rolled', 'mix_uint8', 'mix_whole_', 'to_device']

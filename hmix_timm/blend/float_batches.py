@@ -1,20 +1,22 @@
 """Blending float batches, in place or into a new batch, on any device.
 
-On the CPU the two images of a pair are mixed one block (an image, or a channel of a large one) after the other, through
-scratch of that size: memory for a second batch would cost more in page faults than the arithmetic does. On other
-devices a few kernels mix the whole batch with its reversed copy.
+On the CPU a batch is mixed one block after the other, through scratch of that size: memory for a second batch would
+cost more in page faults than the arithmetic does. A block is many small images, or one, or a channel of a large one. On
+other devices a few kernels mix the whole batch with its reversed copy.
 """
 
+from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from ..masks import BoxMask, DenseMask, Mask, Mix
-from .plan import Masks, Plan, blocks, make_plan, planner, shown, to_device
+from .plan import BLOCK_VALUES, Masks, Plan, blocks, make_plan, planner, shown, to_device
 
-SMALL = 1 << 14
-"""Images of fewer values than this (about 3×74×74) are mixed faster by whole batches, on the CPU too."""
+FEW, FEW_MASKS = 4, 32
+"""Where fewer images than this are a block, mixing one by one is faster; the second where masks differ."""
 
 
 def mix_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
@@ -29,9 +31,10 @@ def mix_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
     """
     if all(mask is None for mask in masks):
         return x
-    if x.device.type == 'cpu':
-        return mix_pairs_(x, masks)
-    return mix_whole_(x, masks)
+    if x.device.type != 'cpu':
+        return mix_whole_(x, masks)
+    count = _at_once(x, masks)
+    return mix_pairs_(x, masks) if count == 1 else mix_chunks_(x, masks, count)
 
 
 def blend_(own: torch.Tensor, other: torch.Tensor, mask: Mask) -> torch.Tensor:
@@ -51,12 +54,25 @@ def blend_(own: torch.Tensor, other: torch.Tensor, mask: Mask) -> torch.Tensor:
 
 def mix_pairs_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
     """`mix_` pair by pair, through scratch for one block."""
-    images, repeat = (x, 1) if any(isinstance(mask, Mix) for mask in masks) else _as_stored(x)
-    plan = planner(x.dtype, repeat)
+    images, plan = _planned(x, masks, 1)
     scratch = torch.empty_like(blocks(images[0])[0])
     for i in range(len(x) // 2):
         j = len(x) - 1 - i
-        _mix_pair_(images[i], images[j], plan(masks[i]), plan(masks[j]), scratch)
+        _mix_pair_(images[i], images[j], plan(i, i + 1), plan(j, j + 1), scratch)
+    return x
+
+
+def mix_chunks_(x: torch.Tensor, masks: Masks, count: int) -> torch.Tensor:
+    """`mix_` by `count` pairs at a time, through copies of them; none of the masks is a `Mix`."""
+    images, plan = _planned(x, masks, count)
+    size, first = len(x), plan(0, 1)
+    if _same(masks) and first.weight is None and first.box is not None:  # nothing but the box is copied
+        images, plan = images[first.box], lambda i, j: Plan(box=(..., slice(None), slice(None)))
+    for i, j in pairwise([*range(0, size // 2, count), size // 2]):
+        own, other = images[i:j], images[size - j : size - i]
+        kept = own.flip(0)
+        _apply_(own, other.flip(0), plan(i, j))
+        _apply_(other, kept, plan(size - j, size - i))
     return x
 
 
@@ -67,15 +83,16 @@ def mix_rolled(x: torch.Tensor, masks: Masks) -> torch.Tensor:
         x: batch (B, ..., H, W) of any real dtype, memory format and device; not written to.
         masks: one mask (or None) for each sample.
     """
-    if x.device.type != 'cpu' or x.numel() < SMALL * len(x):
+    if x.device.type != 'cpu':
         return mix_whole_(x, masks, rolled=True)
+    count = _at_once(x, masks)
+    images, plan = _planned(x, masks, count)
     # NumPy has large arrays in huge pages, torch has not: small ones would cost three times what mixing does
     memory = torch.from_numpy(np.empty(x.numel() * x.element_size(), np.uint8)).view(x.dtype)
-    out = memory.as_strided(x.shape, torch.empty_like(x, device='meta').stride())
-    plan = planner(x.dtype)
-    for i, mask in enumerate(masks):
-        _apply_(out[i].copy_(x[i]), x[i - 1], plan(mask))
-    return out
+    out = memory.as_strided(images.shape, torch.empty_like(images, device='meta').stride())
+    for i, j in pairwise([0, *range(1, len(x), count), len(x)]):
+        _apply_(out[i:j].copy_(images[i:j]), images[i - 1 : j - 1] if i else images[-1:], plan(i, j))
+    return out if images.ndim == x.ndim else out.unflatten(2, (x.shape[3], x.shape[1])).permute(0, 3, 1, 2)
 
 
 def mix_whole_(x: torch.Tensor, masks: Masks, rolled: bool = False) -> torch.Tensor:
@@ -86,7 +103,7 @@ def mix_whole_(x: torch.Tensor, masks: Masks, rolled: bool = False) -> torch.Ten
     """
     turned = partial(torch.roll, shifts=1, dims=0) if rolled else partial(torch.flip, dims=(0,))
     out = torch.empty_like(x) if rolled else x
-    same = all(mask is masks[0] for mask in masks)
+    same = _same(masks)
     if not (same and isinstance(masks[0], BoxMask)) or not x.is_floating_point():
         masks = masks[:1] if same else masks
         plain = [mask.mask if isinstance(mask, Mix) else mask for mask in masks]
@@ -106,6 +123,26 @@ def mix_whole_(x: torch.Tensor, masks: Masks, rolled: bool = False) -> torch.Ten
     if plan.box is not None:
         out[plan.box] = partner[plan.box]
     return out
+
+
+def _same(masks: Masks) -> bool:
+    return all(mask is masks[0] for mask in masks)
+
+
+def _at_once(x: torch.Tensor, masks: Masks) -> int:
+    """How many images of a batch on the CPU are mixed at once."""
+    count = BLOCK_VALUES // max(x[0].numel(), 1)
+    few = count < (FEW if _same(masks) else FEW_MASKS)
+    return 1 if few or any(isinstance(mask, Mix) for mask in masks) else count
+
+
+def _planned(x: torch.Tensor, masks: Masks, count: int) -> tuple[torch.Tensor, Callable[[int, int], Plan]]:
+    """The images as they are best mixed by `count` at once, and the plan for those from one index up to another."""
+    single = count == 1 or _same(masks)
+    stored = single and not any(isinstance(mask, Mix) for mask in masks)
+    images, repeat = _as_stored(x) if stored else (x, 1)
+    plan = planner(x.dtype, repeat)
+    return images, lambda i, j: plan(masks[i]) if single else Plan(_batch_weight(masks[i:j], x))
 
 
 def _mix_pair_(image_i: torch.Tensor, image_j: torch.Tensor, plan_i: Plan, plan_j: Plan, scratch: torch.Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from reference import resized
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hmix_timm import blend
-from hmix_timm.blend import blend_, compiled, mix_, mix_pairs_, mix_whole_
+from hmix_timm.blend import blend_, compiled, mix_, mix_chunks_, mix_pairs_, mix_rolled, mix_whole_
 from hmix_timm.families import gmix_mask, hmix_mask
 from hmix_timm.masks import BoxMask, DenseMask, Mix, ProductMask, Resized, mixup_mask
 from train_patch.benching.timing import extra_memory
@@ -19,6 +20,9 @@ SIZE = (13, 9)
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 INTEGERS = [torch.uint8, torch.int16, torch.int64]
 IMAGE_MIB = 3 * 224 * 224 * 4 / 2**20
+
+IN_PLACE = {'pairs': mix_pairs_, 'two pairs': partial(mix_chunks_, count=2), 'whole': mix_whole_}
+ROLLED = {'rolled': mix_rolled, 'rolled whole': partial(mix_whole_, rolled=True)}
 
 
 @pytest.fixture(params=['torch', 'numba'])
@@ -71,11 +75,11 @@ def arrays(masks, size=SIZE):
     return np.stack([np.ones(size) if mask is None else mask.array(size) for mask in masks])[:, None]
 
 
-def partners(images, masks):
+def partners(images, masks, rolled=False):
     """What each image is mixed with, as the reference shows it; the middle one is mixed with itself as it is."""
-    shown = images[::-1].copy()
+    shown = np.roll(images, 1, 0) if rolled else images[::-1].copy()
     for i, mask in enumerate(masks):
-        if isinstance(mask, Mix) and 2 * i + 1 != len(images):
+        if isinstance(mask, Mix) and (rolled or 2 * i + 1 != len(images)):
             shown[i] = resized(shown[i], mask.partner.box)
     return shown
 
@@ -94,16 +98,23 @@ def make_batch(count, dtype, layout, seed=0, size=SIZE, channels=3):
     return whole, whole
 
 
-@pytest.mark.parametrize('mix', [mix_, mix_pairs_, mix_whole_])
+@pytest.mark.parametrize('way', [*IN_PLACE, *ROLLED])
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last', 'slice'])
 @pytest.mark.parametrize('dtype', FLOATS + INTEGERS)
 @pytest.mark.parametrize('count', [1, 2, 5, 8])
-def test_batches_are_mixed_exactly_and_rounded_once(mix, layout, dtype, count):
+def test_batches_are_mixed_exactly_and_rounded_once(way, layout, dtype, count):
     for seed, masks in [(s, masks) for s in range(4) for masks in mask_lists(count, s)]:
+        if way == 'two pairs':
+            masks = [mask.mask if isinstance(mask, Mix) else mask for mask in masks]
         x, whole = make_batch(count, dtype, layout, seed)
         before, whole_before, strides = x.clone(), whole.clone(), x.stride()
-        assert mix(x, masks) is x and x.stride() == strides
-        partner = torch.from_numpy(partners(before.double().numpy(), masks)).to(dtype)
+        if way in ROLLED:
+            given, x = x, ROLLED[way](x, masks)
+            assert torch.equal(given, before)
+        else:
+            assert IN_PLACE[way](x, masks) is x
+        assert x.stride() == strides or layout == 'slice'
+        partner = torch.from_numpy(partners(before.double().numpy(), masks, way in ROLLED)).to(dtype)
         m = torch.from_numpy(arrays(masks)).expand(x.shape)
         exact = before.double() * m + partner.double() * (1 - m)
         # one rounding to the dtype, after arithmetic in float32 (float64 for float64)
@@ -115,9 +126,20 @@ def test_batches_are_mixed_exactly_and_rounded_once(mix, layout, dtype, count):
         slack = {torch.float64: 1e-15, torch.float32: 5e-7}.get(dtype, 0.0)
         assert (x.double() >= torch.minimum(before, partner).double() - slack).all()
         assert (x.double() <= torch.maximum(before, partner).double() + slack).all()
-        if layout == 'slice':
+        if layout == 'slice' and way in IN_PLACE:
             x.copy_(before)
             assert torch.equal(whole, whole_before), 'nothing beside the batch is written to'
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
+@pytest.mark.parametrize('mix', [mix_, mix_rolled])
+@pytest.mark.parametrize('size', [(40, 50), (70, 80)])
+def test_more_images_than_are_mixed_at_once_are_mixed_as_few_are(size, mix, layout):
+    for masks in mask_lists(91, 0, size):
+        x = make_batch(91, torch.float32, layout, size=size)[0]
+        m, own = arrays(masks, size), x.double().numpy()
+        exact = own * m + partners(own, masks, mix is mix_rolled) * (1 - m)
+        np.testing.assert_allclose(mix(x, masks).numpy(), exact, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -132,7 +154,10 @@ def test_large_images_are_mixed_as_small_ones_are(channels, layout, mix_uint8):
     ]
     m = arrays(masks, size)
     x = make_batch(4, torch.float32, layout, size=size, channels=channels)[0]
-    exact = x.double().numpy() * m + partners(x.double().numpy(), masks) * (1 - m)
+    own = x.double().numpy()
+    rolled = own * m + partners(own, masks, rolled=True) * (1 - m)
+    np.testing.assert_allclose(mix_rolled(x, masks).numpy(), rolled, rtol=0, atol=1e-6)
+    exact = own * m + partners(own, masks) * (1 - m)
     np.testing.assert_allclose(mix_pairs_(x, masks).numpy(), exact, rtol=0, atol=1e-6)
     images = np.random.default_rng(0).integers(0, 256, (4, channels, *size), dtype=np.uint8)
     out = np.zeros_like(images)
@@ -140,7 +165,7 @@ def test_large_images_are_mixed_as_small_ones_are(channels, layout, mix_uint8):
     assert np.abs(out - (images * m + partners(images, masks) * (1 - m))).max() <= 0.5 + 1e-3
 
 
-@pytest.mark.parametrize('mix', [mix_pairs_, mix_whole_])
+@pytest.mark.parametrize('mix', IN_PLACE.values(), ids=IN_PLACE)
 @pytest.mark.parametrize('shape', [(5, 7), (5, 2, 7)])
 def test_signals_without_channels_or_height_take_mixup(mix, shape):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -288,7 +313,7 @@ def test_memory_of_collating_is_a_few_images_whatever_the_batch(layout, mix_uint
     assert peaks[1] == pytest.approx(peaks[0], abs=0.1)
 
 
-@pytest.mark.parametrize('mix', [mix_, mix_pairs_, mix_whole_])
+@pytest.mark.parametrize('mix', [mix_, *IN_PLACE.values(), *ROLLED.values()], ids=['mix_', *IN_PLACE, *ROLLED])
 @pytest.mark.parametrize('mask', [None, BoxMask(1.0), mixup_mask(1.0)])
 def test_masks_of_none_and_empty_boxes_leave_everything(mix, mask):
     x = make_batch(4, torch.float32, 'contiguous')[0]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from train_patch.common.files import locked_folder
-from train_patch.figures import main, make_parser
+from train_patch.figures import main, make_parser, read_arguments
 
 
 def figures(*arguments):
@@ -89,11 +89,11 @@ def test_figure_5_of_checkpoints(tmp_path, image_folder, checkpoints, capsys):
 def test_checkpoints_of_a_comparison_need_no_more_than_their_paths(tmp_path, comparison):
     beside = comparison['cutmix'].parent / 'args.yaml'  # a mode of the comparison with an r of its own
     beside.write_text(f'{beside.read_text()}mix_mode: hmix\nhmix_ratio: 0.3\nmix_families: /no/such.py\n')
-    line = ['--figures', '3', '5', '-j', '0', '--max-images', '4', '--checkpoint', *comparison.values()]
-    assert figures('--output', tmp_path / 'out', *line) == 0
-    found = numbers(tmp_path / 'out')
-    assert list(found['figure5']) == ['none/seed0/last.pth.tar', 'cutmix/seed0/last.pth.tar']
-    assert found['figure3']['options']['hmix_ratio'] == 0.3
+    line = ['--output', tmp_path / 'out', '-j', '0', '--max-images', '4', '--checkpoint', *comparison.values()]
+    assert figures(*line, '--figures', '5') == 0
+    assert list(numbers(tmp_path / 'out')['figure5']) == ['none/seed0/last.pth.tar', 'cutmix/seed0/last.pth.tar']
+    mixings = read_arguments([*map(str, line), '--figures', '3', '5']).mixings
+    assert mixings[3]['hmix'].values['hmix_ratio'] == 0.3
 
 
 OWN = ['--checkpoint', 'CHECKPOINT', '--figures', '5', '-j', '0', '--img-size', '32', '--num-classes', '4']

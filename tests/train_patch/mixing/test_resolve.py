@@ -311,7 +311,7 @@ def typed_of(values):
     return {k: v for k, v in values.items() if v is not None and not (k == 'mix_literal' and v is False)}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(typed=GIVEN.map(typed_of), recipe=GIVEN)
 def test_whatever_is_given_is_refused_or_makes_a_mixer(typed, recipe):
     """Plain values, the same when read back, and a mixer that mixes; or a ValueError."""

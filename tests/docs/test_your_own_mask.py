@@ -58,3 +58,17 @@ def test_the_command_trains_on_digits(my_masks, tmp_path, processes):
     assert 'Mixing: FastCollateMixup(Waves(alpha=1, periods=2)' in done.stderr + done.stdout
     assert (tmp_path / 'out' / 'run' / 'summary.csv').is_file()
     assert 'mix_mode: waves' in (tmp_path / 'out' / 'run' / 'args.yaml').read_text()
+
+
+def test_the_theory_of_the_masks_is_what_the_page_prints(my_masks, capsys):
+    """The coefficient is computed here anew, and the approximate loss is near the original one."""
+    (code,) = re.findall(r'^```py\n(.*?)^```', DOCUMENT.read_text(encoding='utf-8'), re.M | re.S)
+    torch.manual_seed(0)
+    exec(code, {})
+    coefficient, *losses = capsys.readouterr().out.splitlines()
+    place = (np.arange(16) + 0.5) / 16
+    rest = 1.0 - np.clip((0.5 - place) / 0.25 + 0.5, 0.0, 1.0)
+    expected = np.mean([rest[:-4] * rest[4:], rest[::-1][:-4] * rest[::-1][4:]])
+    assert float(coefficient) == pytest.approx(expected, abs=0.01)
+    original, approximate = (float(re.search(r'value=([\d.]+)', line)[1]) for line in losses)
+    assert approximate == pytest.approx(original, abs=0.01)

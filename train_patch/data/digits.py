@@ -6,7 +6,7 @@ The 1,797 grey images of 8×8 pixels (UCI's optical recognition of handwritten d
     <cache>/hmix_timm/digits-v1/validation/<digit>/*.png   all the others
 
 enlarged to 32×32, the smallest size with which timm's small models work well. The training split is small on purpose:
-with few images a network learns them by heart, and the effect of an augmentation becomes visible.
+with few images a network overfits them, and the effect of an augmentation becomes visible.
 """
 
 import os

@@ -3,7 +3,7 @@
     python -m train_patch.data.subset torch/fashion_mnist fashion_mnist_1000 --data-dir DIR --per-class 100
     hmix-compare fashion_mnist_1000 --data-dir fashion_mnist_1000
 
-With few images a network learns them by heart, and the effect of an augmentation becomes visible. The rule needs no
+With few images a network overfits them, and the effect of an augmentation becomes visible. The rule needs no
 random numbers, so that anyone gets the same images: the first of each class in the order of the training split.
 All validation images are kept. Both splits are written as PNG, without loss, to
 

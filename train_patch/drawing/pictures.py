@@ -46,7 +46,7 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     size = own.shape[0], own.shape[1]
     bands = math.ceil(len(masks) / MIXES_SIDE_BY_SIDE)
     mixes = math.ceil(len(masks) / bands)
-    figure = new_figure((1.9 * (2 + mixes) + 0.6, 4.2 * bands + 0.4))
+    figure = new_figure((1.45 * (2 + mixes) + 0.6, 3.5 * bands + 0.3))
     axes = figure.subplots(2 * bands, 2 + mixes, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -64,7 +64,7 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
         ax.imshow(blended(own, other, mask))
         ax.set_title(name, fontsize=11)
         shown = ax_mask.imshow(mask.array(size), vmin=0.0, vmax=1.0, cmap='viridis')
-        ax_mask.set_title(f'A {mask.mean(size):.3f}, B {1.0 - mask.mean(size):.3f}', fontsize=9)
+        ax_mask.set_title(f'A {mask.mean(size):.3f}, B {1.0 - mask.mean(size):.3f}', fontsize=10)
     figure.colorbar(shown, ax=axes, fraction=0.012, pad=0.01, ticks=[0.0, 0.5, 1.0])
     figure.suptitle(title, fontsize=12)
     return figure

@@ -102,8 +102,7 @@ def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str
             while (waiting or jobs) and not (comparison.stopped or signals):
                 while waiting and free:
                     jobs.append(Job(waiting.pop(0), free.pop(0), lock))
-                    names = ', '.join(job.run.name for job in jobs)
-                    bar.set_description(f'{names} ({len(reads) - len(waiting)}/{len(reads)})')
+                    bar.set_description(f'{jobs[-1].run.name} ({len(reads) - len(waiting)}/{len(reads)})')
                 time.sleep(POLL_SECONDS)
                 ended = [job for job in jobs if job.has_ended()]
                 epochs |= {job.run.name: job.epochs for job in jobs}
@@ -129,20 +128,23 @@ def environments(comparison: Comparison) -> list[Environment]:
 
     Returns:
         Environment variables for each: an equal share of the cores, unless the user has set the number of threads,
-        and a GPU of its own if there are any.
+        and a GPU of its own if there are any. Runs on the digits have one thread: their network is too small for two,
+        and so their numbers are the same on any number of cores. Without --jobs each core trains one of them, of one
+        seed at most; all other runs train one by one.
 
     Raises:
         WrongArguments: there are fewer GPUs than runs.
     """
-    jobs, device = comparison.options.jobs, str(comparison.training.get('device') or 'cuda')
+    options, device = comparison.options, str(comparison.training.get('device') or 'cuda')
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1  # macOS has none
+    light = comparison.on_digits and device == 'cpu' and not options.nproc_per_node
+    jobs = options.jobs or (min(cores, len(comparison.variants)) if light else 1)
     if jobs > 1 and ':' in device:
         raise WrongArguments(f'--device {device} is one device; with --jobs {jobs} each run has one of its own')
     gpus = _gpus() if jobs > 1 and device == 'cuda' else []
     if gpus and len(gpus) < jobs:
         raise WrongArguments(f'--jobs {jobs}: each run has a GPU of its own, and there are {len(gpus)} here')
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1  # macOS has none
-    # the digits' network is too small for more than one thread, which would take the loader's core
-    threads = max(1, cores // jobs) if jobs > 1 else 1 if comparison.on_digits else None
+    threads = 1 if comparison.on_digits else max(1, cores // jobs) if jobs > 1 else None
     share = {THREADS: str(threads)} if threads and THREADS not in os.environ else {}
     return [share | ({GPUS: gpus[job]} if gpus else {}) for job in range(jobs)]
 

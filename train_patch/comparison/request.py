@@ -94,9 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         '--jobs',
         type=at_least(1),
-        default=1,
         metavar='N',
-        help='runs to train at once, each with a GPU of its own or an equal share of the cores (default: 1)',
+        help='runs to train at once, each with a GPU of its own or an equal share of the cores (default: 1; on the '
+        'digits one for each core)',
     )
     how.add_argument(
         '--nproc-per-node',

@@ -17,6 +17,7 @@ from PIL import Image
 
 from train_patch.comparison import guard, report
 from train_patch.comparison.guard import locked
+from train_patch.comparison.jobs import environments
 
 DIVERGE = 'echo "ERROR: the loss is nan in epoch 0: training has diverged"; exit 1'
 
@@ -163,6 +164,17 @@ def test_more_jobs_than_gpus_are_refused(call, on_gpus, capsys):
     on_gpus(1)
     assert call('--jobs', '2') == 2
     assert '--jobs 2: each run has a GPU of its own, and there are 1 here' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('cores', 'given', 'runs'),
+    [(4, '', 4), (64, '', 6), (64, '--jobs 2', 2), (4, '--nproc-per-node 2', 1), (4, '--device cuda', 1)],
+)
+def test_each_core_trains_a_run_on_the_digits_and_more_cores_move_no_number(plan, monkeypatch, cores, given, runs):
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: range(cores), raising=False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 8)
+    assert environments(plan(['digits', *given.split()])) == [{'OMP_NUM_THREADS': '1'}] * runs
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')

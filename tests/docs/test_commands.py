@@ -25,6 +25,9 @@ LAUNCHER = ROOT / 'tests' / 'train_patch' / 'launcher'
 NOT_RUN = {
     '[ -d .venv ]': 'looks whether there is an environment',
     'python3 -m venv .venv': 'makes one; .ci/run does',
+    '. .venv/bin/activate': 'enters it',
+    'pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu': "from PyTorch's own index",
+    'python -m pytest -q -n 2 --dist worksteal': 'these tests',
     '.venv/bin/python -m pytest -q -n 2 --dist worksteal': 'these tests',
     '.venv/bin/python -m pytest -m slow': 'more of them',
     'python -m train_patch.data.subset torch/fashion_mnist fashion_mnist_1000 --data-dir data --per-class 100': (

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from hmix_timm import DenseMask, register_family, transforms
+from hmix_timm import BoxMask, DenseMask, register_family, transforms
 from hmix_timm.families import FAMILIES
 
 CLASSES = 9
@@ -167,6 +167,20 @@ def test_a_family_of_a_user_mixes_by_its_name_and_with_its_options():
         assert not hasattr(transforms, 'Stripes'), 'a spawned worker would not find it'
     finally:
         del FAMILIES['stripes']
+
+
+def test_a_family_that_sees_images_gets_an_image_and_the_one_before_it():
+    @register_family('bright', sees='images')
+    def bright(size, lam, options, draws, images):
+        assert images[0].mean() == pytest.approx((images[1].mean() + 0.25) % 1.0)
+        return BoxMask(float(images[1].mean()))
+
+    try:
+        x = torch.tensor([0.0, 0.25, 0.5, 0.75]).view(4, 1, 1, 1).repeat(1, 3, 5, 6)
+        _, target = transforms.Mix('bright', num_classes=4, mode='elem')(x, torch.arange(4))
+        torch.testing.assert_close(target.diagonal(), torch.tensor([0.75, 0.0, 0.25, 0.5]))
+    finally:
+        del FAMILIES['bright']
 
 
 @pytest.mark.parametrize(

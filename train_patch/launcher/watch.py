@@ -52,7 +52,7 @@ class Watch:
 
     def made(self, mixer: Witnessed, text: str) -> None:
         """Notes a mixer, and says what it is; ends the process if the script's class cannot apply our masks."""
-        self.mixer, mixer.witness = mixer, here()
+        self.mixer, self.text, mixer.witness = mixer, text, here()
         leave(here(), MADE)
         if problem := cannot_reach(mixer):
             leave(here(), PROBLEM, problem)
@@ -138,7 +138,7 @@ class Watch:
                 if not self.mixer.mixup_enabled
                 else 'and did not use it'
             )
-            return f'it made {self.mixer!r}, {off}'
+            return f'it made {self.text}, {off}'
         for copy in self.copies:
             if not copy.done:
                 return f'it has not imported {copy.module} (--mixer {copy.copy})'

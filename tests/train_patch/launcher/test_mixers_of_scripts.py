@@ -53,7 +53,9 @@ def test_a_script_may_reach_our_methods_in_its_own_way(train, way):
 
 
 def test_a_scripts_own_call_may_mix_in_pairs(train):
-    check_hmix([*pairs(train('own_call', '--mode pair').passed().record()['batches'])])
+    run = train('own_call', '--mode pair --epochs 1', before=CHECKED).passed()
+    check_hmix([*pairs(run.record()['batches'])])
+    assert 'seen: 32 of 32 images HMix' in run.mixing_lines[-1]  # fewer than it looks at, said at the end
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_a_check_of_torchvisions_mixers_is_refused(train):
 
 
 def test_a_method_that_cannot_reach_ours_is_refused_when_its_mixer_is_made(train):
-    run = train('own_hook')
+    run = train('own_hook', '--epochs 0')
     message = run.refused(1)
     assert 'main.py does not mix by --mix-mode hmix alone: ways.OwnHook._mix_batch mixes by itself' in message
     assert not run.mixing_lines and not trained(run)
@@ -164,6 +166,7 @@ def test_the_method_of_the_mixers_mode_is_the_one_that_counts(train):
     ('way', 'named'),
     [
         ('sometimes_super', 'ways.SometimesSuper._mix_batch mixes by itself'),
+        ('sometimes_super --mode elem', 'ways.SometimesSuper._mix_elem mixes by itself'),
         ('own_box', 'ways.OwnBox.__call__ mixes by itself'),
         ('draws_alone', 'Mixup._params_per_batch mixes by itself: no mask of hmix-timm is applied there'),
         ('no_constructor', 'ways.NoConstructor mixes as its own attributes say: its __init__ does not call super'),
@@ -229,6 +232,7 @@ def test_a_mixer_that_is_always_switched_off_is_no_success(train):
     [
         ('copy', "copied.py: class Mixup, which is not timm's; --mixer copied:Mixup puts ours in its place"),
         ('random_mixup', "copied.py: class RandomMixUp, which is not timm's; --mixer copied:RandomMixUp puts ours"),
+        ('torchvisions --epochs 0', 'mix_mode=hmix, mode=batch, p=1.0), and did not use it'),
         ('nothing --mixup 0', 'it mixes only where its own --mixup (here 0.0) says so; turn that on'),
     ],
 )
@@ -325,7 +329,7 @@ def test_a_launch_that_is_ended_leaves_no_folder(processes, tmp_path, number):
     process = processes.call(function, arguments, cwd=tmp_path, TMPDIR=str(temporary))
     process.wait_until(lambda: 'waits' in process.stdout)
     assert list(temporary.glob('hmix-train-*'))
-    os.kill(process.pid, number)
+    os.killpg(process.pid, number)  # as `timeout` does
     assert process.wait().status == -number
     while list(temporary.glob('hmix-train-*')):
         time.sleep(0.01)

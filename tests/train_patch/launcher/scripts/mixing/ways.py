@@ -54,6 +54,10 @@ class SometimesSuper(Mixup):
         self.count += 1
         return super()._mix_batch(x) if self.count < 3 else blend(x)
 
+    def _mix_elem(self, x):
+        self.count += 1
+        return super()._mix_elem(x) if self.count < 3 else torch.full((len(x), 1), blend(x))
+
 
 class OwnCall(Mixup):
     """For odd batches, and targets that are soft already."""

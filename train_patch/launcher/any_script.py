@@ -116,8 +116,6 @@ def enter(launch: Launch) -> Watch:
 
         bases, watch.check = (seen.Mixup, seen.FastCollateMixup), seen.Check()
     classes = put_in_place(bases, lambda: launch.overrides, watch.made)
-    for mixer in classes.values():
-        mixer.witness = here()  # type: ignore[attr-defined]  # of a subclass that does not call the constructor
     transform = launch_transform(launch.overrides, launch.asked, CHECK in launch.own, watch.made)
     watch.copies = [Replacing(copy, classes, transform) for copy in launch.copies]
     for of_torchvision in replaced_by(launch.overrides):

@@ -105,7 +105,7 @@ def test_an_inner_launch_beats_the_outer_one(start):
 
 @pytest.mark.parametrize(('way', 'flags', 'reason'), [
     ('elsewhere', '-I', 'by -I'),
-    ('elsewhere', '-uE -W ignore', 'by -E'),
+    ('elsewhere', f'{STARTING} elsewhere {PYTHON} -uE -W ignore', 'by -E'),
     ('emptied', '', 'without HMIX_TRAIN_LAUNCH'),
 ])  # fmt: skip
 def test_a_python_that_cannot_be_reached_is_said(start, tmp_path, way, flags, reason):
@@ -127,7 +127,15 @@ def test_only_programs_that_may_train_are_taken_for_it(start):
 
 # Each but the last is a process that imports timm by one of the names; torch is imported once, for it takes long.
 UNMIXED = """
-import argparse, importlib, os, torch, torchvision
+import argparse, importlib, os, sys, torch, torchvision
+if os.fork() == 0:
+    sys.modules['train_patch.launcher.children'] = None  # as where it cannot be imported
+    try:
+        import timm.data
+    except ImportError:
+        print('trains without')
+    sys.exit()
+os.wait()
 names = ['hmix_timm.naflex', 'train_patch.launcher.mixers', 'timm.data.mixup', 'timm']
 for name in names:
     if name == names[-1] or os.fork() == 0:
@@ -140,7 +148,7 @@ assert timm.data.mixup.Mixup is Mixup
 if name == names[0]:
     parser = argparse.ArgumentParser()
     parser.add_argument('--mixup', default=0.0)
-    parser.parse_args()
+    parser.parse_args([])
     torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1).step()
     print('trained')
 if name == names[2]:
@@ -157,12 +165,17 @@ def unmixed(start, tmp_path_factory):
     """Processes that make a mixer and do not call it, and the first of them, which makes none and trains."""
     child = tmp_path_factory.mktemp('unmixed') / 'child.py'
     child.write_text(UNMIXED)
-    return start('elsewhere', f'{PYTHON} {child}')
+    return start('elsewhere', f'{PYTHON} {child} word')
 
 
 def test_a_process_reaches_timm_by_whatever_it_imports_first(unmixed):
     assert unmixed.log.count(f'\nmade {HMIX}\n') == 3, unmixed.log
     assert unmixed.log.count('about to train without --mix-mode hmix') == 1, unmixed.log
+
+
+def test_a_process_that_cannot_enter_the_launch_ends_instead_of_mixing_by_timm(unmixed):
+    assert f'hmix-train: error: {PYTHON} imports timm and cannot mix: ' in unmixed.log
+    assert 'trains without' not in unmixed.log
 
 
 def test_a_process_that_does_not_mix_ends_with_an_error_of_its_own(unmixed):

@@ -6,6 +6,7 @@ way of turning them off, and `NaFlexMixup` imported inside `main()`. It records 
 """
 
 import argparse
+import dataclasses
 import os
 
 import torch
@@ -14,6 +15,12 @@ from timm.data import FastCollateMixup, Mixup, create_dataset, create_loader, cr
 from timm.loss import SoftTargetCrossEntropy
 from timm.models import create_model
 from timm.utils import random_seed, setup_default_logging
+
+
+@dataclasses.dataclass
+class Progress:
+    epoch: 'int' = 0  # a type as text, which is looked up in the script's module
+
 
 config_parser = argparse.ArgumentParser(add_help=False)
 config_parser.add_argument('-c', '--config', default='')

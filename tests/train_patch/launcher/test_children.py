@@ -133,7 +133,7 @@ if os.fork() == 0:
     try:
         import timm.data
     except ImportError:
-        print('trains without')
+        print('goes on')
     sys.exit()
 os.wait()
 names = ['hmix_timm.naflex', 'train_patch.launcher.mixers', 'timm.data.mixup', 'timm']
@@ -173,16 +173,12 @@ def test_a_process_reaches_timm_by_whatever_it_imports_first(unmixed):
     assert unmixed.log.count('about to train without --mix-mode hmix') == 1, unmixed.log
 
 
-def test_a_process_that_cannot_enter_the_launch_ends_instead_of_mixing_by_timm(unmixed):
-    assert f'hmix-train: error: {PYTHON} imports timm and cannot mix: ' in unmixed.log
-    assert 'trains without' not in unmixed.log
-
-
 def test_a_process_that_does_not_mix_ends_with_an_error_of_its_own(unmixed):
     assert (unmixed.status, unmixed.log.count('ended 1\n')) == (1, 3), unmixed.log
     assert unmixed.log.count('child.py has ended, and --mix-mode hmix had no effect') == 3  # one says another error
     assert 'about to train without --mix-mode hmix' in unmixed.log and 'trained' not in unmixed.log
     assert 'it mixes only where its own --mixup (here 0.0) says so' in unmixed.log
+    assert f'{PYTHON} imports timm and cannot mix: ' in unmixed.log and 'goes on' not in unmixed.log
 
 
 def test_a_plain_python_starts_with_few_modules_more(start, tmp_path):

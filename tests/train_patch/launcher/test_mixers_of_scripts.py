@@ -151,15 +151,11 @@ def test_a_check_of_torchvisions_mixers_is_refused(train):
 # Not ours, and refused
 
 
-def test_a_method_that_cannot_reach_ours_is_refused_when_its_mixer_is_made(train):
-    run = train('own_hook', '--epochs 0')
-    message = run.refused(1)
-    assert 'main.py does not mix by --mix-mode hmix alone: ways.OwnHook._mix_batch mixes by itself' in message
+@pytest.mark.parametrize('mode', ['batch', 'elem'])
+def test_a_method_that_cannot_reach_ours_is_refused_when_its_mixer_is_made(train, mode):
+    run = train('own_hook', f'--epochs 0 --mode {mode}')
+    assert f'does not mix by --mix-mode hmix alone: ways.OwnHook._mix_{mode} mixes by itself' in run.refused(1)
     assert not run.mixing_lines and not trained(run)
-
-
-def test_the_method_of_the_mixers_mode_is_the_one_that_counts(train):
-    assert 'ways.OwnHook._mix_elem mixes' in train('own_hook', '--mode elem').refused(1)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_what_was_measured_is_not_measured_again_until_the_checkpoint_or_the_que
     folder, arguments = run
     record = folder / 'evaluation.json'
     first = evaluate(folder, arguments, ['fgsm'], 0.1, images=8)
+    assert {*first} == {prefix + name for prefix in ('', 'ema_') for name in ('top1', 'fgsm', 'bins')}
     record.write_text(record.read_text().replace('"fgsm": ', '"fgsm": 1000'))
     assert evaluate(folder, arguments, ['fgsm'], 0.1, images=8)['fgsm'] >= 1000
     assert evaluate(folder, arguments, ['fgsm'], 0.1, images=8) != first

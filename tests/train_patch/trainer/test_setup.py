@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -219,3 +220,8 @@ def test_a_schedule_is_timms_and_says_its_epochs():
     warm = '--sched cosine --warmup-epochs 1 --warmup-lr 0 --epochs 2 --sched-on-updates'
     assert rates(warm, 'step_update')[0] == pytest.approx([0, 0.25, 0.5])
     assert setup.build_schedule(arguments('--sched none --epochs 7'), None, 1, 'top1')[0] is None
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    with suppress(WrongArguments):  # timm 1.0.20's plateau does not work with the newest torch
+        for metric, better in (('top1', 'max'), ('loss', 'min')):
+            plateau, _ = setup.build_schedule(arguments('--sched plateau'), optimizer, 1, metric)
+            assert plateau.lr_scheduler.mode == better

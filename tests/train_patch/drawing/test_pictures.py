@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from hmix_timm import BoxMask, DenseMask
-from train_patch.common.errors import RunError
 from train_patch.drawing.pictures import blended, mix_grid, new_figure, plot_samples, save_figure
 from train_patch.drawing.record import Batch
 
@@ -38,16 +37,6 @@ def test_the_grid_shows_originals_mixes_and_below_them_masks_and_label_weights_o
         (image,) = ax.images
         np.testing.assert_array_equal(image.get_array(), mask.array((4, 6)))
         assert image.get_clim() == (0.0, 1.0)
-
-
-def test_many_mixes_stand_in_bands_of_the_grid_each_under_its_name_and_beside_the_originals():
-    masks = {f'mask {number}': BoxMask(number / 10) for number in range(7)}
-    axes = np.array(mix_grid(OWN, OTHER, masks, 'title').axes[:24]).reshape(4, 6)
-    first, second = ['Original A', 'Original B'], [f'mask {number}' for number in range(7)]
-    assert [ax.get_title() for ax in axes[0]] == first + second[:4]
-    assert [ax.get_title() for ax in axes[2]] == first + second[4:] + ['']
-    assert axes[3, 4].get_title() == 'A 0.600, B 0.400'
-    np.testing.assert_array_equal(axes[2, 4].images[0].get_array(), blended(OWN, OTHER, masks['mask 6']))
 
 
 def batch_of(number, classes=('first', 'second'), saliency=False):
@@ -98,10 +87,3 @@ def test_a_figure_becomes_a_file_of_its_names_kind(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ['figure.PNG']
     save_figure(new_figure((3.0, 2.0), None), tmp_path / 'figure.svg')
     assert (tmp_path / 'figure.svg').read_bytes().startswith(b'<?xml')
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / 'file').write_text('')
-    path = tmp_path / 'file' / 'figure.png'
-    with pytest.raises(RunError, match=f'^cannot write {path}: File exists$'):
-        save_figure(new_figure((1.0, 1.0), None), path)

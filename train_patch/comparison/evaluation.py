@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -66,7 +67,7 @@ def evaluate(
         Name → number; the names of the moving average's begin with `ema_`. `bins` is that of `robustness.calibration`.
 
     Raises:
-        RunError: there is no checkpoint, no such data, or a task other than one class for each image.
+        RunError: there is no checkpoint, no such data, no finite loss, or a task other than one class for each image.
     """
     paths = finished_checkpoints(folder)
     if not paths:
@@ -79,8 +80,7 @@ def evaluate(
         if known['asked'] == asked:
             return known['found']
     found = _measure(paths[0], arguments, kinds, epsilon, images)
-    # measured again next time: somebody else's folder, which may not be written to, or nan, which JSON has not
-    with contextlib.suppress(RunError, ValueError):
+    with contextlib.suppress(RunError):  # somebody else's folder, which may not be written to: measured again next time
         write_json(folder / RECORD, {'asked': asked, 'found': found})
     return found
 
@@ -130,6 +130,8 @@ def _measure(
         if name in checkpoint:
             load_parts({name: model}, path, checkpoint)
             values, bins = calibration(predict, batches(validation, len(validation)))
+            if not math.isfinite(values['nll']):
+                raise RunError(f'the loss of the {name} in {path} is {values["nll"]}')
             if 'train' in kinds:
                 seen = calibration(predict, batches(train, len(validation)))[0]
                 values |= {'train_top1': seen['top1'], 'train_loss': seen['nll'], 'gap': seen['top1'] - values['top1']}

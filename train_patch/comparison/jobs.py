@@ -102,7 +102,8 @@ def train_all(comparison: Comparison, parts: Sequence[Environment], lock: IO[str
             while (waiting or jobs) and not (comparison.stopped or signals):
                 while waiting and free:
                     jobs.append(Job(waiting.pop(0), free.pop(0), lock))
-                    bar.set_description(f'{jobs[-1].run.name} ({len(reads) - len(waiting)}/{len(reads)})')
+                    names = ', '.join(job.run.name for job in jobs)
+                    bar.set_description(f'{names} ({len(reads) - len(waiting)}/{len(reads)})')
                 time.sleep(POLL_SECONDS)
                 ended = [job for job in jobs if job.has_ended()]
                 epochs |= {job.run.name: job.epochs for job in jobs}

@@ -102,6 +102,11 @@ def test_what_cannot_be_measured_is_said_in_one_line(run, work):
         with pytest.raises(RunError) as raised:
             evaluate(folder, {**arguments, **changed}, KINDS, 0.1, images=8)
         assert str(raised.value).startswith(message) and '\n' not in str(raised.value)
+    saved = torch.load(folder / 'last.pth.tar')
+    diverged = {name: weight * torch.nan for name, weight in saved['state_dict'].items() if weight.is_floating_point()}
+    torch.save({**saved, 'state_dict': {**saved['state_dict'], **diverged}}, folder / 'last.pth.tar')
+    with pytest.raises(RunError, match=f'the loss of the state_dict in {folder}/last.pth.tar is nan'):
+        evaluate(folder, arguments, [], 0.1, images=8)
     (folder / 'last.pth.tar').unlink()
     with pytest.raises(RunError, match=f'there is no checkpoint in {folder}'):
         evaluate(folder, arguments, KINDS, 0.1, images=8)

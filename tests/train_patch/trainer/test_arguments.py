@@ -224,8 +224,7 @@ def test_every_option_of_timms_is_taken_or_not_with_timms_default():
             continue
         default = eval(compile(ast.Expression(keywords['default']), SCRIPT, 'eval'), {})
         assert ours[dest].default == default, dest
-        number = ast.unparse(keywords.get('type', ast.Constant(''))) in ('int', 'float')
-        assert ours[dest].type or not number, dest
+        assert ours[dest].type or ast.unparse(keywords.get('type', ast.Constant(''))) not in ('int', 'float'), dest
         assert set(flags) <= set(ours[dest].option_strings), flags
 
 

@@ -132,7 +132,7 @@ def build(args: argparse.Namespace, mixing: Mixing) -> SimpleNamespace:
     experiment = args.experiment or f'{now}-{safe_model_name(args.model)}-{data_config["input_size"][-1]}'
     run.folder = Path(args.output or './output/train', experiment)
     if primary:
-        how = f'lr {args.lr:g}, {f"{args.amp_dtype} autocast" if args.amp else "float32"}, {run.num_epochs} epochs'
+        how = f'lr {args.lr:g}, {f"{args.amp_dtype} autocast" if args.amp else "float32"}, {run.num_epochs} epoch(s)'
         _logger.info(f'{type(run.optimizer).__name__} ({args.opt}), {how}.')
     return run
 

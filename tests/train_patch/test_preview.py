@@ -175,7 +175,7 @@ def test_a_grid_is_of_one_lambda_and_without_modes_of_all_of_them(drawn):
     for more, lam in (([], '0.65'), (['--lam', '0.25'], '0.25'), (['--lam', '0'], '0')):
         headline, titles, _ = drawn('--grid', 'mixup', 'none', *more)
         assert headline == f'λ = {lam}'
-        assert {'Mixup', 'No mixing', f'A {float(lam):.3f}, B {1 - float(lam):.3f}'} <= set(titles)
+        assert {'Mixup', 'No mixing', f'i {float(lam):.3f}, j {1 - float(lam):.3f}'} <= set(titles)
     names = [title.partition('\n')[0] for title in drawn('--grid')[1]]
     assert {'No mixing', 'Mixup', 'CutMix', 'Stochastic', 'HMix', 'GMix'} <= set(names)
 

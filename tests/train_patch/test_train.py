@@ -153,7 +153,7 @@ MORE = {
     'poly': (
         '--model test_vit --model-kwargs patch_size=8 --amp --no-aug --val-interval 2 '
         '--sched poly --lr-noise 0.1 0.9 --warmup-prefix --warmup-epochs 1 --cooldown-epochs 1',
-        r'float16 autocast, 3 epochs\.',  # 1 of warm-up, 1, 1 of cooling down
+        r'float16 autocast, 3 epoch\(s\)\.',  # 1 of warm-up, 1, 1 of cooling down
     ),
     'no validation': ('--val-split "" --smoothing 0 --sched none', r'Best metric: [\d.]+ \(epoch 0\)'),
     'one channel': (

@@ -35,9 +35,9 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     More than `MIXES_SIDE_BY_SIDE` mixes stand in several such bands.
 
     Args:
-        own: image A, (H, W, 3) uint8.
-        other: image B, the same shape.
-        masks: name → mask, the share of image A.
+        own: image i, (H, W, 3) uint8.
+        other: image j, the same shape.
+        masks: name → mask, the share of image i.
         title: title of the figure.
 
     Returns:
@@ -51,12 +51,12 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     for ax in axes.flat:
         ax.set_axis_off()
     for upper, lower in zip(axes[::2], axes[1::2], strict=True):
-        for ax, image, name in zip(upper, (own, other), ('Original A', 'Original B'), strict=False):
+        for ax, image, name in zip(upper, (own, other), ('image i', 'image j'), strict=False):
             ax.imshow(image)
             ax.set_title(name, fontsize=11)
         beside, within = upper[0], lower[1]
         beside.text(-0.08, 0.5, 'Mixed images', transform=beside.transAxes, rotation=90, ha='right', va='center')
-        words = 'Mixing masks M\n(share of A),\nlabel weights'
+        words = 'Mixing masks M\n(share of i),\nlabel weights'
         within.text(0.5, 0.5, words, transform=within.transAxes, ha='center', va='center')
     shown = None
     # of the last band some may be left over
@@ -64,7 +64,7 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
         ax.imshow(blended(own, other, mask))
         ax.set_title(name, fontsize=11)
         shown = ax_mask.imshow(mask.array(size), vmin=0.0, vmax=1.0, cmap='viridis')
-        ax_mask.set_title(f'A {mask.mean(size):.3f}, B {1.0 - mask.mean(size):.3f}', fontsize=10)
+        ax_mask.set_title(f'i {mask.mean(size):.3f}, j {1.0 - mask.mean(size):.3f}', fontsize=10)
     figure.colorbar(shown, ax=axes, fraction=0.012, pad=0.01, ticks=[0.0, 0.5, 1.0])
     figure.suptitle(title, fontsize=12)
     return figure

@@ -28,8 +28,8 @@ def test_the_grid_shows_originals_mixes_and_below_them_masks_and_label_weights_o
     masks = {'half': BoxMask(1.0, (0, 2, 0, 6)), 'all': BoxMask(0.75)}
     figure = mix_grid(OWN, OTHER, masks, 'the title')
     axes = np.array(figure.axes[:8]).reshape(2, 4)
-    assert [ax.get_title() for ax in axes[0]] == ['Original A', 'Original B', 'half', 'all']
-    assert [ax.get_title() for ax in axes[1]] == ['', '', 'A 0.500, B 0.500', 'A 0.750, B 0.250']
+    assert [ax.get_title() for ax in axes[0]] == ['image i', 'image j', 'half', 'all']
+    assert [ax.get_title() for ax in axes[1]] == ['', '', 'i 0.500, j 0.500', 'i 0.750, j 0.250']
     shown = [OWN, OTHER, *(blended(OWN, OTHER, mask) for mask in masks.values())]
     for ax, image in zip(axes[0], shown, strict=True):
         np.testing.assert_array_equal(ax.images[0].get_array(), image)

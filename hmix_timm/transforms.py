@@ -87,9 +87,11 @@ class Mix(Slot, v2.MixUp):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws λ, then a mask: one of both for the batch, or for each of its images."""
-        size, count = v2.query_size(flat_inputs), len(flat_inputs[0])
-        lams = self._dist.sample((1 if self.mode == 'batch' else count,)).flatten().tolist()
         images = max(flat_inputs, key=lambda inpt: inpt.ndim)
+        if not len(images):  # torchvision draws for an empty batch, too
+            images = images.new_zeros(1, *images.shape[1:])
+        size, count = v2.query_size(flat_inputs), len(images)
+        lams = self._dist.sample((1 if self.mode == 'batch' else count,)).flatten().tolist()
         pairs = ((images[i], images[i - 1]) for i in range(count))
         masks, weights = zip(
             *(self._draw(size, lam, pair) for lam, pair in zip(lams, pairs, strict=False)), strict=True

@@ -83,7 +83,7 @@ def mix_rolled(x: torch.Tensor, masks: Masks) -> torch.Tensor:
         x: batch (B, ..., H, W) of any real dtype, memory format and device; not written to.
         masks: one mask (or None) for each sample.
     """
-    if x.device.type != 'cpu':
+    if x.device.type != 'cpu' or not x.numel():  # an empty batch has no first image whose size would say how
         return mix_whole_(x, masks, rolled=True)
     count = _at_once(x, masks)
     images, plan = _planned(x, masks, count)

@@ -3,7 +3,7 @@
 import argparse
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,23 @@ from .results import Results, Row, check_baselines
 Found = dict[Path, dict[str, Any]]
 """Runs: folder → arguments."""
 
+NOWHERE = Path()
+"""Stands for the folder of the comparison of runs that belong to none."""
+
 
 def read_results(options: argparse.Namespace) -> list[Results]:
     """Reads all runs below folders, one `Results` for each recipe.
 
     Args:
-        options: `table`, the folders: what lies below a comparison's folder is a recipe under its name; if there is
-            one recipe at most, all other runs belong to it. `metric`, `last`, `baseline` and `holm` of the command.
+        options: `table`, the folders: what lies below a comparison's folder is a recipe under its name, with
+            as much of its path as tells it from others; if there is one recipe at most, all other runs belong to it.
+            `metric`, `last`, `baseline` and `holm` of the command.
 
     Raises:
         WrongArguments: a folder is missing or holds no run, or no run has the metric or baseline.
         RunError: a file of a run is damaged.
     """
-    recipes: dict[str, Found] = defaultdict(dict)
+    recipes: dict[Path, Found] = defaultdict(dict)
     for word in options.table:
         files = sorted(Path(word).rglob('args.yaml'))
         if not files:
@@ -43,18 +47,25 @@ def read_results(options: argparse.Namespace) -> list[Results]:
             # a moved data set is the same by another path
             arguments['data_dir'] = Path(arguments.pop('data', None) or arguments.get('data_dir') or '').name
             parents = file.resolve().parents
-            name = next((folder.name for folder in parents if (folder / RECORD).exists()), '')
-            recipes[name][file.parent] = arguments
-    if len(recipes) == 2 and '' in recipes:
-        others = recipes.pop('')
+            place = next((folder for folder in parents if (folder / RECORD).exists()), NOWHERE)
+            recipes[place][file.parent] = arguments
+    if len(recipes) == 2 and NOWHERE in recipes:
+        others = recipes.pop(NOWHERE)
         next(iter(recipes.values())).update(others)
-    several = [_results(name or 'runs', found, options) for name, found in recipes.items()]
+    several = [_results(_name(folder, recipes), found, options) for folder, found in recipes.items()]
     runs = [run for results in several for run in results.runs]
     if options.metric and not any(run.curve for run in runs):
         columns = next(iter(read_table(runs[0].folder / 'summary.csv').values()), {})
         raise WrongArguments(f'--metric {options.metric}: no run has this column; there are {", ".join(columns)}')
     check_baselines(options.baseline, [row for results in several for row in results.rows])
     return several
+
+
+def _name(folder: Path, folders: Iterable[Path]) -> str:
+    """As much of the end of its path as tells a folder from the others; 'runs' for `NOWHERE`."""
+    ends = (folder.parts[-count:] for count in range(1, len(folder.parts) + 1))
+    alone = (end for end in ends if [other.parts[-len(end) :] for other in folders].count(end) == 1)
+    return str(Path(*next(alone, ['runs'])))
 
 
 def _results(name: str, found: Found, options: argparse.Namespace) -> Results:

@@ -136,16 +136,15 @@ def test_a_seed_that_is_there_twice_is_said_and_the_finished_run_counts(run, tab
 def test_several_comparisons_are_columns_and_runs_below_one_belong_to_it(run, tmp_path, capsys):
     comparison(run, tmp_path, 'all/small')
     comparison(run, tmp_path, 'all/large', model='resnet101')
+    comparison(run, tmp_path, 'more/small', ())
     run('all/large/by_hand/first', 10, 90, mix_mode='gmix', seed=1, model='resnet101')
     run('elsewhere', 10, 20, mix_mode='cutmix', seed=1)
-    assert main(['--table', str(tmp_path / 'all'), str(tmp_path / 'elsewhere')]) == 0
+    assert main(['--table', *(str(tmp_path / folder) for folder in ('all', 'elsewhere', 'more'))]) == 0
     lines = [[cell.strip() for cell in line.strip('|').split('|')] for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ['mode', 'large', 'small', 'runs']
-    assert lines[2] == ['none', '51.50 ± 0.71', '51.50 ± 0.71', '–']
-    assert [line for line in lines if line[0] in ('gmix', 'cutmix')] == [
-        ['gmix', '90.00, +39.00', '–', '–'],
-        ['cutmix', '–', '–', '20.00'],
-    ]
+    assert lines[0] == ['mode', 'large', 'all/small', 'more/small', 'runs']
+    assert lines[2] == ['none', '51.50 ± 0.71', '51.50 ± 0.71', '51.50 ± 0.71', '–']
+    gmix, cutmix = ['gmix', '90.00, +39.00', '–', '–', '–'], ['cutmix', '–', '–', '–', '20.00']
+    assert [line for line in lines if line[0] in ('gmix', 'cutmix')] == [gmix, cutmix]
 
 
 def test_any_column_of_the_runs_can_be_compared(run, table, tmp_path):

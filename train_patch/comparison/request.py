@@ -15,6 +15,7 @@ from ..common.command import add_version, at_least
 from ..common.errors import WrongArguments
 from ..data.digits import digits_path
 from ..mixing import declare, share_options
+from ..mixing.asked import option_name
 from ..recipes.published import PAPER_MODES, PUBLISHED
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .comparison import Comparison, Variant
@@ -225,7 +226,7 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
     typed = {dest: value for dest, value in given.items() if value is not None}
     used = share_options(typed, selector, names, asked)
     rows = _grid(modes, share_options(dict(map(_setting, options.vary)), selector, names, asked))
-    _check_passed([*passed, *(f'--{key.replace("_", "-")}' for _, settings in rows for key in settings)])
+    _check_passed([*passed, *(option_name(key) for _, settings in rows for key in settings)])
     data = ['--data-dir', str(digits_path())] if recipe == DIGITS_RECIPE else []
     lines = [
         ['-c', str(recipe), option, name, *_words(used[name], settings), *data, *passed, *_words(settings)]
@@ -252,9 +253,14 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
 def _from_anywhere(line: Sequence[str], resolved: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The words of a line and what they resolve to, with absolute paths, also where the recipe names them."""
     paths = {key: os.path.abspath(path) for key in _PATHS if (path := resolved.get(key))}
-    named = [next((paths[key] for key in paths if word == resolved[key]), word) for word in line[4:]]
-    words = [*line[:4], *named]  # recipe and mode stay, whatever a folder is called
-    more = [word for key, path in paths.items() if path not in words for word in ('--' + key.replace('_', '-'), path)]
+    others = [(option_name(key), value) for key, value in resolved.items() if key not in paths]
+    # recipe and mode stay, whatever a folder is called, and so does what another option says
+    named = [
+        os.path.abspath(word) if word in map(resolved.get, paths) and (before, word) not in others else word
+        for before, word in itertools.pairwise(line[3:])
+    ]
+    words = [*line[:4], *named]
+    more = [word for key, path in paths.items() if path not in words for word in (option_name(key), path)]
     return (*words, *more), {**resolved, **paths}
 
 
@@ -285,7 +291,7 @@ def _words(options: Mapping[str, str], without: Collection[str] = ()) -> list[st
     """Options as the words of a command line: true and false turn a flag on and off, spaces part several values."""
     given = {key: value for key, value in options.items() if key not in without and value != 'false'}
     words = {key: [] if value == 'true' else value.split() or [''] for key, value in given.items()}
-    return [word for key, values in words.items() for word in ('--' + key.replace('_', '-'), *values)]
+    return [word for key, values in words.items() for word in (option_name(key), *values)]
 
 
 def _check_passed(passed: Sequence[str]) -> None:

@@ -179,13 +179,13 @@ def test_launch_lines_work_from_any_folder(work, elsewhere, lines):
     try:
         for data in (['--data-dir', 'data'], ['--data-dir=data'], ['data']):
             (words,) = lines(['my.yaml', *data, *argv])
-            for name in ('data', 'masks.py', 'names.txt'):
-                assert str(elsewhere / name) in words and name not in words
-            assert words[words.index('-c') + 1] == str(recipe)
+            named = {'my.yaml', 'data', 'masks.py', 'names.txt'}
+            assert {str(elsewhere / name) for name in named} <= {*words} - named
     finally:
         FAMILIES.pop('thin', None)
-    (words,) = lines(['my.yaml', '--data-dir', 'hmix', '--modes', 'hmix', '--seeds', '0'])
-    assert words[words.index('--mix-mode') + 1] == 'hmix' and str(elsewhere / 'hmix') in words
+    (words,) = lines(['my.yaml', '--data-dir', 'hmix', '--modes', 'hmix', '--seeds', '0', '--wandb-project', 'hmix'])
+    assert [words[words.index(option) + 1] for option in ('--mix-mode', '--wandb-project')] == ['hmix'] * 2
+    assert words.count(str(elsewhere / 'hmix')) == 1
 
 
 def test_a_mode_or_seed_that_is_given_twice_is_trained_once(elsewhere, lines):

@@ -141,7 +141,7 @@ def explanation(several: Sequence[Results]) -> str:
         (
             interval,
             f"Differences are {unit}paired by seed, with their 95 % interval (Student's t, n − 1): "
-            f'"better" or "worse" if all of it is on that side{corrected}, "not better" else.',
+            f'"better" or "worse" if all of it is on that side{corrected}, "undecided" else.',
         ),
         (
             compared and not interval,
@@ -152,7 +152,11 @@ def explanation(several: Sequence[Results]) -> str:
             f'± images: the standard error due to {first.images or 0:,} validation images alone, √(p (1 − p) / n); '
             'all seeds share them.',
         ),
-        (alone and 'epoch_seconds' in filled, 'The time of an epoch is that of training and validation.'),
+        (
+            alone and 'epoch_seconds' in filled,
+            'The time of an epoch, training and validation, depends on what else the machine did, such as other runs '
+            'beside it; hmix-bench times the methods.',
+        ),
         (
             alone and 'published' in filled,
             f'Published: {paper and paper.where} of "A Unified Analysis of Mixed Sample Data Augmentation".',

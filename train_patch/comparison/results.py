@@ -283,7 +283,7 @@ def _difference(row: Mapping[str, Any], baseline: str, results: Results, metric:
     if low is None:
         return shown[0]
     clear = low * high > 0 and (not results.holm or p < 0.05)
-    verdict = 'not better' if not clear else 'better' if (high < 0) == metric.endswith(_LOWER_IS_BETTER) else 'worse'
+    verdict = 'undecided' if not clear else 'better' if (high < 0) == metric.endswith(_LOWER_IS_BETTER) else 'worse'
     return f'{shown[0]} [{shown[1]}, {shown[2]}]{f", p {p:.2g}" * results.holm} {verdict}'
 
 

@@ -27,12 +27,10 @@ class Variant(Row):
     """A row of the table that is to be trained.
 
     Args:
-        changed: whether it uses a mixing option of the command line, in place of the recipe's or the preset's.
         line: all training arguments, without seed and folder.
         resolved: the same as training's parser resolves them, as `args.yaml` records them.
     """
 
-    changed: bool = False
     line: tuple[str, ...] = ()
     resolved: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,7 +58,6 @@ class Comparison:
         script: a timm train script, or None for this project's own.
         options: of the command.
         arguments: given on the command line, in place of the recipe's.
-        plain: the arguments of a recipe of the paper's alone, resolved; {} for any other recipe.
         images: number of images that top-1 is measured on; None if the data set cannot say.
         results: of the runs that were finished or that have ended.
         stopped: why no more runs were started; empty if all were.
@@ -72,7 +69,6 @@ class Comparison:
     script: Path | None
     options: argparse.Namespace
     arguments: tuple[str, ...]
-    plain: Mapping[str, Any]
     images: int | None = None
     results: list[RunResult] = field(default_factory=list)
     stopped: str = ''

@@ -8,26 +8,19 @@ from pathlib import Path
 from ..common.files import write_bytes
 from ..common.tables import latex, markdown
 from ..drawing.pictures import save_figure
-from ..recipes.published import PUBLISHED
-from .comparison import Comparison, Variant, varied_options
+from .comparison import Comparison
+from .paper import papers_numbers
 from .plot import plot_reliability, plot_results
-from .reading import METRICS
 from .results import TITLES, Results, csv_table, evaluated_table, make_table, shown_table
-
-# Arguments that may differ from a recipe of the paper: where it runs, and how fast.
-_NOT_THE_RECIPE = {
-    *('data', 'data_dir', 'class_map', 'dataset_download', 'output', 'experiment', 'workers', 'pin_mem', 'device'),
-    *('amp', 'amp_dtype', 'channels_last', 'torchcompile', 'torchcompile_mode', 'checkpoint_hist', 'seed', 'resume'),
-    *('validation_batch_size', 'val_interval', 'recovery_interval', 'no_prefetcher', 'log_wandb', 'wandb_project'),
-    *('wandb_tags', 'wandb_resume_id', 'log_interval', 'batch_size'),
-}
 
 
 def collect(comparison: Comparison) -> Results:
     """What the runs of a comparison gave so far."""
     options, name = comparison.options, comparison.recipe.stem
-    asked = (options.baseline, comparison.images, options.last, options.holm)
-    return Results(name, comparison.variants, comparison.results, *asked, paper_top1(comparison))
+    rows = {variant.name: variant.resolved for variant in comparison.variants}
+    paper = papers_numbers(rows, comparison.images, comparison.processes)
+    asked = (options.baseline, comparison.images, options.last, options.holm, paper)
+    return Results(name, comparison.variants, comparison.results, *asked)
 
 
 def table_text(several: Sequence[Results], form: str = 'md') -> str:
@@ -98,25 +91,6 @@ def write_pictures(results: Results, output: Path) -> list[str]:
     return pictures
 
 
-def paper_top1(comparison: Comparison) -> dict[str, float]:
-    """The paper's numbers, if recipe, data and epochs are the paper's, for the mix modes that were not changed."""
-    paper, options = PUBLISHED.get(comparison.recipe.stem), comparison.options
-    recipe, measured = comparison.plain, (options.metric or METRICS[0], options.last)
-    if not recipe or paper is None or measured != (METRICS[0], 1):
-        return {}
-    if comparison.images not in (paper.validation_images, None):
-        return {}
-    compared = recipe.keys() - _NOT_THE_RECIPE - varied_options()
-
-    def is_the_papers(variant: Variant) -> bool:
-        training = variant.resolved
-        same_batch = training['batch_size'] * comparison.processes == recipe['batch_size'] * paper.processes
-        return same_batch and all(training.get(key) == recipe[key] for key in compared) and not variant.changed
-
-    shown = [variant.name for variant in comparison.variants if is_the_papers(variant)]
-    return {mode: paper.top1[mode] for mode in shown if mode in paper.top1}
-
-
 def explanation(several: Sequence[Results]) -> str:
     """Says what the columns of a table mean."""
     runs = [run for results in several for run in results.finished]
@@ -129,7 +103,6 @@ def explanation(several: Sequence[Results]) -> str:
     epochs = ' or '.join(map(str, sorted({run.done for run in runs})))
     seeds = ', '.join(map(str, sorted({run.seed for run in runs})))
     spread = 'mean ± sample standard deviation over seeds' if any(c.endswith('_std') for c in filled) else 'seed'
-    paper = PUBLISHED.get(first.name)
     title = TITLES.get(first.metric, first.metric)
     title = title[0].upper() + title.removesuffix(' (%)')[1:]
     when = 'after the last epoch' if first.last == 1 else f'as the mean over the last {first.last} validated epochs'
@@ -159,7 +132,7 @@ def explanation(several: Sequence[Results]) -> str:
         ),
         (
             alone and 'published' in filled,
-            f'Published: {paper and paper.where} of "A Unified Analysis of Mixed Sample Data Augmentation".',
+            f'Published: {first.published.where} of "A Unified Analysis of Mixed Sample Data Augmentation".',
         ),
     ]
     return '\n'.join(note for applies, note in notes if applies)

@@ -16,7 +16,7 @@ from ..common.errors import WrongArguments
 from ..data.digits import digits_path
 from ..mixing import declare, share_options
 from ..mixing.asked import option_name
-from ..recipes.published import PAPER_MODES, PUBLISHED
+from ..recipes.published import PAPER_MODES
 from ..recipes.reader import RECIPE_FOLDER, find_recipe, shipped_recipes
 from .comparison import Comparison, Variant
 from .evaluation import KINDS
@@ -232,22 +232,20 @@ def read_comparison(options: argparse.Namespace, passed: Sequence[str]) -> Compa
         ['-c', str(recipe), option, name, *_words(used[name], settings), *data, *passed, *_words(settings)]
         for name, settings in rows
     ]
-    of_paper = recipe.parent == RECIPE_FOLDER and recipe.stem in PUBLISHED  # any other is not read by itself
-    resolved = resolve(script, [*lines, *[['-c', str(recipe)]] * of_paper])
-    plain = resolved.pop() if of_paper else {}
+    resolved = resolve(script, lines)
     if not (resolved[0].get('data_dir') or resolved[0].get('data') or resolved[0]['dataset'].startswith('hfds/')):
         raise WrongArguments(f'recipe {recipe.stem} needs data: give its folder with --data-dir')
     lines, resolved = zip(*map(_from_anywhere, lines, resolved), strict=True)
     shown = [tuple((key, ','.join(value.split())) for key, value in settings.items()) for _, settings in rows]
     variants = tuple(
-        Variant(name, words, colours[name], bool(used[name] or settings), line, values)
-        for (name, settings), words, line, values in zip(rows, shown, lines, resolved, strict=True)
+        Variant(name, words, colours[name], line, values)
+        for (name, _), words, line, values in zip(rows, shown, lines, resolved, strict=True)
     )
     _check_rows(variants)
     check_baselines(options.baseline, variants)
     folder = Path('comparison', recipe.stem + ('-cutmix-modes' if options.cutmix_modes else ''))
     output = (options.output or folder).absolute()
-    return Comparison(recipe, variants, output, script, options, (*passed, *_words(typed)), plain)
+    return Comparison(recipe, variants, output, script, options, (*passed, *_words(typed)))
 
 
 def _from_anywhere(line: Sequence[str], resolved: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:

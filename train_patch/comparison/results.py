@@ -16,6 +16,7 @@ from typing import Any
 from ..common.errors import WrongArguments
 from ..common.tables import Table
 from ..mixing import mixing_keys
+from ..recipes.published import Published
 from .reading import METRICS, RunResult, differences
 
 BASELINES = ('none', 'cutmix', 'bbox')
@@ -77,7 +78,7 @@ class Results:
         images: number of images that top-1 was measured on; None if it is unknown.
         last: each value is the mean over so many epochs.
         holm: whether a difference must be clear with Holm's correction over the rows, too.
-        published: name of a row → top-1 in percent as the paper prints it.
+        published: what the paper prints, for the rows that were trained so.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Results:
     images: int | None = None
     last: int = 1
     holm: bool = False
-    published: Mapping[str, float] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
 
     @property
     def finished(self) -> list[RunResult]:
@@ -162,7 +163,7 @@ def make_table(results: Results) -> Table:
         cells |= {state: states[state] for state in ('failed', 'diverged', 'unfinished')}
         cells['epoch_seconds'] = _mean([run.epoch_seconds for run in runs.values() if run.epoch_seconds is not None])
         cells['peak_memory'] = _mean([run.memory for run in runs.values() if run.memory is not None])
-        cells['published'] = results.published.get(row.name)
+        cells['published'] = results.published.top1.get(row.name) if (metric, results.last) == ('top1', 1) else None
         seeds = sorted({run.seed for run in results.finished})
         cells |= {f'{metric}_seed{seed}': runs[seed].value if seed in runs else None for seed in seeds}
         for name in results.evaluated:

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..common.errors import WrongArguments
 from ..mixing.asked import TIMMS
 from ..trainer.output import read_table
 from .comparison import RECORD, row_of
+from .paper import papers_numbers
 from .reading import RunResult, differences, read_arguments, read_run
 from .results import Results, Row, check_baselines
 
@@ -39,15 +41,14 @@ def read_results(options: argparse.Namespace) -> list[Results]:
     """
     recipes: dict[Path, Found] = defaultdict(dict)
     for word in options.table:
-        files = sorted(Path(word).rglob('args.yaml'))
+        files = sorted(Path(word).resolve().rglob('args.yaml'))
         if not files:
             raise WrongArguments(f'--table {word}: there is no run in it, a folder with an args.yaml')
         for file in files:
             arguments = {'seed': 0, **read_arguments(file)}
             # a moved data set is the same by another path
             arguments['data_dir'] = Path(arguments.pop('data', None) or arguments.get('data_dir') or '').name
-            parents = file.resolve().parents
-            place = next((folder for folder in parents if (folder / RECORD).exists()), NOWHERE)
+            place = next((folder for folder in file.parents if (folder / RECORD).exists()), NOWHERE)
             recipes[place][file.parent] = arguments
     if len(recipes) == 2 and NOWHERE in recipes:
         others = recipes.pop(NOWHERE)
@@ -86,9 +87,16 @@ def _results(name: str, found: Found, options: argparse.Namespace) -> Results:
         runs.append(replace(run, problem=f'left out: {", ".join(said)}') if said else run)
     places = {mode: place for place, mode in enumerate(mix_modes())}
     ordered = sorted(dict.fromkeys(rows.values()), key=lambda row: places.get(row.mode.split()[0], len(places)))
-    records = {read_arguments(folder.parents[1] / RECORD).get('images') for folder in found} - {None}
-    images = records.pop() if len(records) == 1 else None
-    return Results(name, ordered, runs, options.baseline, images, options.last, options.holm)
+    record = next(filter(None, map(_record, found)), {})
+    images, processes = record.get('images'), prod(int(word.partition('=')[2]) for word in record.get('processes', ()))
+    launched = {run.variant: run.arguments for run in runs if run.state == 'finished' and _record(run.folder)}
+    paper = papers_numbers(launched, images, processes)
+    return Results(name, ordered, runs, options.baseline, images, options.last, options.holm, paper)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What the comparison that trained a run says of all its runs; {} of any other run."""
+    return read_arguments(folder.parents[1] / RECORD) if re.fullmatch(r'seed\d+', folder.name) else {}
 
 
 def _rows(found: Found) -> dict[Path, Row]:
@@ -97,7 +105,7 @@ def _rows(found: Found) -> dict[Path, Row]:
     rows: dict[Path, Row] = {}
     alike: dict[str, Found] = defaultdict(dict)
     for folder, arguments in found.items():
-        if re.fullmatch(r'seed\d+', folder.name) and (folder.parents[1] / RECORD).exists():
+        if _record(folder):
             rows[folder] = row_of(folder.parent.name, colours)
         else:
             alike[_mixing(arguments)][folder] = arguments

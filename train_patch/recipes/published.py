@@ -1,6 +1,6 @@
 """Top-1 accuracies that the paper prints, for the recipes that are rows of its tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PAPER_MODES = ('none', 'mixup', 'cutmix', 'stochastic', 'hmix', 'gmix')
 """The rows of the paper's Tables 2 and 3 that need no saliency."""
@@ -17,9 +17,9 @@ class Published:
         processes: number of processes that the recipe's batch size is for.
     """
 
-    where: str
-    validation_images: int
-    top1: dict[str, float]
+    where: str = ''
+    validation_images: int = 0
+    top1: dict[str, float] = field(default_factory=dict)
     processes: int = 1
 
 

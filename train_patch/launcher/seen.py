@@ -113,7 +113,8 @@ def _look(mixer: Any, before: torch.Tensor, after: torch.Tensor, lam: Any) -> No
     of_the_slot = {*map(id, mixer._of_the_slot)}
     names = Counter(mixer.family.title if id(mask) in of_the_slot else 'Mixup' for mask in masks)
     prints = np.stack((_prints(after[shown]), _prints(before[shown])), 1).tolist()
-    leave(mixer.witness or here(), SEEN, json.dumps({'names': names, 'wrong': wrong, 'gap': gap, 'prints': prints}))
+    told = gap, '' if before.is_floating_point() else ' (rounded uint8)'
+    leave(mixer.witness or here(), SEEN, json.dumps({'names': names, 'wrong': wrong, 'gap': told, 'prints': prints}))
 
 
 def find_masks(
@@ -156,7 +157,7 @@ class Check:
         self.steps = 0
         self.read: set[str] = set()
         self.names: Counter[str] = Counter()
-        self.gap = 0.0
+        self.gap = [0.0, '']
         # of each image as it is mixed, and as it was: its prints, and whether a module has got it
         self.prints: list[Any] = []
         self.got = np.zeros((0, 2), bool)
@@ -213,9 +214,12 @@ class Check:
         total, (mixed, plain) = len(self.prints), self.got.sum(0)
         if 2 * mixed < total <= 2 * plain:
             stop(f'--mix-check: the model gets {plain} of {total} images unmixed')
-        names = ', '.join(f'{count} of {total} images {name}' for name, count in self.names.items())
-        where = 'reached the model' if 2 * mixed >= total else 'not traced to the model'
-        seen = f'{names}, label = mean of the mask to {self.gap:.0e}, {where}' if total else 'no mixed batch'
+        parts = [
+            *(f'{count} of {total} images {name}' for name, count in self.names.items()),
+            f'label = mean of the mask to {self.gap[0]:.0e}{self.gap[1]}',
+            'reached the model' if 2 * mixed >= total else 'not traced to the model',
+        ]
+        seen = ', '.join(parts) if total else 'no mixed batch'
         sys.stderr.write(f'Mixing: {f"rank {rank()} has " * (rank() > 0)}seen: {seen}\n')
 
 

@@ -65,7 +65,7 @@ def test_a_scripts_own_call_may_mix_in_pairs(train):
 def test_loader_workers_may_reach_our_methods_in_their_own_way(train, way, method):
     run = train(way, f'--start-method {method}', before=CHECKED).passed()
     check_hmix(run.record()['batches'], tolerance=0.01)
-    assert re.search(r'seen: 64 of 64 images HMix, .* to \de-0[34], reached the model', run.mixing_lines[-1])
+    assert re.search(r'seen: 64 of 64 images HMix, .* to \de-0[34] \(rounded uint8\), reached', run.mixing_lines[-1])
 
 
 def test_without_an_option_of_ours_a_scripts_own_call_is_not_said_not_to_mix(train):

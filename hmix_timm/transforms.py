@@ -3,7 +3,7 @@
     from hmix_timm.transforms import CutMix, GMix, HMix, Mix, MixUp
 
 `MixUp` and `CutMix` take the place of torchvision's own, and there is a class for each family of this package, by its
-title. Everything that is torchvision's but not its public interface is a method of its `MixUp` that is called here;
+title. Every use of what is torchvision's but not its public interface is in this file;
 `tests/hmix_timm/test_transforms.py` notices what would change.
 """
 
@@ -90,7 +90,8 @@ class Mix(Slot, v2.MixUp):
         images = max(flat_inputs, key=lambda inpt: inpt.ndim)
         if not len(images):  # torchvision draws for an empty batch, too
             images = images.new_zeros(1, *images.shape[1:])
-        size, count = v2.query_size(flat_inputs), len(images)
+        count = len(images)
+        size = (v2 if hasattr(v2, 'query_size') else v2._utils).query_size(flat_inputs)  # the latter before 0.21
         lams = self._dist.sample((1 if self.mode == 'batch' else count,)).flatten().tolist()
         pairs = ((images[i], images[i - 1]) for i in range(count))
         masks, weights = zip(
@@ -113,6 +114,12 @@ class Mix(Slot, v2.MixUp):
         self._check_image_or_video(inpt, batch_size=params['batch_size'])
         check_images(inpt, in_place=False)
         return tv_tensors.wrap(blend.mix_rolled(inpt.as_subclass(torch.Tensor), params['masks']), like=inpt)
+
+    def _get_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # what torchvision before 0.21 calls
+        return self.make_params(flat_inputs)
+
+    def _transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return self.transform(inpt, params)
 
 
 def __getattr__(name: str) -> Any:

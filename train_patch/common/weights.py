@@ -1,7 +1,9 @@
 """Loading files of weights without running code from them."""
 
+import argparse
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 
 _FORCE, _FORCE_NOT = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
@@ -23,3 +25,17 @@ def only_weights() -> Iterator[None]:
     finally:
         del os.environ[_FORCE]
         os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+@contextlib.contextmanager
+def plain_values() -> Iterator[None]:
+    """Lets `torch.load(weights_only=True)` read a Namespace, in which timm keeps arguments, and no TorchScript archive.
+
+    torch before 2.6 runs the code in such an archive all the same. It warns first, and here that stops it.
+    """
+    import torch
+
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', '.*TorchScript archive')
+        yield

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RunError, WrongArguments, told_as
+from ..common.weights import plain_values
 from ..recipes.reader import read_recipe
 
 Settings = dict[str, Any]
@@ -131,7 +132,6 @@ def load_model(settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
     Raises:
         RunError: the checkpoint is damaged or is another model's, or timm does not make the model.
     """
-    import torch
     from timm.data import resolve_data_config
     from timm.models import create_model, load_checkpoint
 
@@ -141,8 +141,7 @@ def load_model(settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
         model = create_model(name, **{own: settings.get(key) for own, key in _OF_MODEL.items()}, **keywords)
         config = resolve_data_config(settings, model=model)
     refused = f'--checkpoint {path} cannot be used for {name} with {model.num_classes} classes'
-    # timm's training checkpoints hold their arguments as a Namespace beside the weights
-    with told_as(refused, RunError), torch.serialization.safe_globals([argparse.Namespace]):
+    with told_as(refused, RunError), plain_values():
         load_checkpoint(model, str(path), weights_only=True)
     return model.to(device).eval(), config
 

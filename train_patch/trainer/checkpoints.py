@@ -5,7 +5,6 @@ timm's own removes the old file before it renames the new one, and copies `model
 no hard links; neither survives a kill. Which epochs are the best is read in the run's table, not in its checkpoints.
 """
 
-import argparse
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from ..common.errors import RunError, told_as
 from ..common.files import first_line, write_atomically
+from ..common.weights import plain_values
 
 _logger = logging.getLogger('train')
 
@@ -77,7 +77,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise RunError(f'no checkpoint at {path}')
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # timm keeps its arguments as a Namespace
+        with plain_values():
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
         reason = f'it is damaged, or holds more than weights and plain values ({first_line(error)})'

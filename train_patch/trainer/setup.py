@@ -26,6 +26,7 @@ from hmix_timm import FastCollateMixup, Mixup, PuzzleMix, input_gradient
 from ..common.command import check_device
 from ..common.errors import WrongArguments, told_as
 from ..common.processes import raise_on_sigterm
+from ..common.weights import plain_values
 from ..data import cifar_networks  # noqa: F401  # registers the CIFAR networks with timm
 from ..mixing import Mixing
 from .augmentation import check_augmentation
@@ -153,10 +154,7 @@ def build_model(args: argparse.Namespace, dataset: Any, device: torch.device) ->
     files = {'--pretrained-path': args.pretrained_path, '--initial-checkpoint': args.initial_checkpoint}
     given = ''.join(f' {option} {path}' for option, path in files.items() if path)
     # options that not every model knows, weights that do not fit or cannot be read
-    with (
-        told_as(f'--model {args.model}{given}: cannot be built with these arguments'),
-        torch.serialization.safe_globals([argparse.Namespace]),  # in timm's checkpoints; no other code is run
-    ):
+    with told_as(f'--model {args.model}{given}: cannot be built with these arguments'), plain_values():
         model = models.create_model(
             args.model,
             pretrained=args.pretrained,

@@ -4,16 +4,16 @@ import gc
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 # before torch is imported: the test processes share the machine, and several threads in each would only get in the way
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('MKL_NUM_THREADS', '1')
 
 import numpy as np
+import process_server
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
@@ -24,10 +24,21 @@ CHECKOUT = Path(__file__).parents[1]
 settings.register_profile('any_machine', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('any_machine')
 
+SERVER = pytest.StashKey()
 
-def pytest_collection():
-    """What is imported lives as long as the process: the collector need not look through a million objects for it."""
-    gc.disable()
+
+def pytest_cmdline_main(config):
+    """Forks the server of processes here: torch and timm, which take seconds, are imported, and no test is yet."""
+    if config.getoption('numprocesses', None) and not hasattr(config, 'workerinput'):
+        return  # xdist's first process, which runs no test
+    gc.disable()  # what is imported lives as long as the process: no need to look through a million objects for it
+    import hmix_timm.mixup  # noqa: F401
+
+    if not all('hmix_timm' in path for path in config.args):  # what mixes is tested without these, another second
+        import matplotlib.figure  # noqa: F401
+        import sklearn.datasets  # noqa: F401
+
+    config.stash[SERVER] = process_server.start()
 
 
 def pytest_collection_finish():
@@ -40,7 +51,7 @@ def pytest_collection_finish():
 @pytest.fixture(scope='session')
 def image_folder(tmp_path_factory):
     """An ImageFolder of JPEG crops of two photographs, of different sizes: 4 classes, 8 train and 4 validation each."""
-    from sklearn.datasets import load_sample_images  # takes a second, and what mixes is tested without
+    from sklearn.datasets import load_sample_images
 
     root = tmp_path_factory.mktemp('images')
     photographs = load_sample_images().images
@@ -57,12 +68,6 @@ def image_folder(tmp_path_factory):
                 crop = photograph[y : y + height, x : x + width]
                 Image.fromarray(np.ascontiguousarray(crop if label < 2 else crop[::-1])).save(folder / f'{index}.jpg')
     return root
-
-
-@pytest.fixture(scope='session')
-def run_environment():
-    """Environment for training processes: one thread each, so that several share a small machine."""
-    return {**os.environ, 'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 
 
 @dataclass
@@ -109,8 +114,8 @@ class Process:
 class ProcessServer:
     """Starts Python processes, one at a time, that need not import torch and timm first."""
 
-    def __init__(self, process, folder):
-        self.process = process
+    def __init__(self, requests, folder):
+        self.requests = requests
         self.folder = folder
         self.count = 0
         self.running = None
@@ -142,8 +147,7 @@ class ProcessServer:
         request = {'function': function, 'arguments': arguments, 'environment': environment}
         request |= {'cwd': str(cwd or CHECKOUT), 'stdin': str(folder / 'stdin'), 'stdout': str(folder / 'stdout')}
         request['stderr'] = request['stdout'] if one_log else str(folder / 'stderr')
-        self.process.stdin.write(json.dumps(request) + '\n')
-        self.process.stdin.flush()
+        print(json.dumps(request), file=self.requests, flush=True)
         self.running = Process(self, folder, self._answer()['pid'])
         return self.running
 
@@ -153,22 +157,12 @@ class ProcessServer:
         return self._answer()['status']
 
     def _answer(self):
-        line = self.process.stdout.readline()
+        line = self.requests.readline()
         assert line, 'the server has died'
         return json.loads(line)
 
 
 @pytest.fixture(scope='session')
-def processes(run_environment, tmp_path_factory):
+def processes(pytestconfig, tmp_path_factory):
     """A ProcessServer."""
-    path = os.pathsep.join(filter(None, [str(CHECKOUT), run_environment.get('PYTHONPATH')]))
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name('process_server.py'))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**run_environment, 'PYTHONPATH': path},
-    ) as process:
-        yield ProcessServer(process, tmp_path_factory.mktemp('processes'))
-        process.stdin.close()
-        process.wait(60)
+    return ProcessServer(pytestconfig.stash[SERVER], tmp_path_factory.mktemp('processes'))

@@ -1,6 +1,6 @@
-"""Starts Python processes quickly: imports torch and timm once, then forks one process per request.
+"""Starts Python processes quickly: a fork of a process that has imported torch and timm forks one per request.
 
-Reads requests from stdin, a JSON object per line: `function` ("package.module:name") and its `arguments`, `cwd`,
+Reads requests from a socket, a JSON object per line: `function` ("package.module:name") and its `arguments`, `cwd`,
 `environment` (variables that differ from the server's), and the files `stdin`, `stdout` and `stderr`, of which the last
 two may be the same.
 Answers each with two lines: {"pid": …} at the start and {"status": …} at the end.
@@ -8,12 +8,14 @@ Answers each with two lines: {"pid": …} at the start and {"status": …} at th
 
 import atexit
 import ctypes
+import functools
 import gc
 import importlib
 import json
 import os
 import runpy
 import signal
+import socket
 import sys
 import threading
 import weakref
@@ -86,16 +88,33 @@ def use_huge_pages():
             madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), collapse)
 
 
-def serve():
+def start():
+    """Forks the server of this process, which ends with it, and returns the stream for requests and answers."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        end(serve, theirs.makefile('rw'))
+    theirs.close()
+    return ours.makefile('rw')
+
+
+@functools.cache
+def prepare():
+    """Comes before the first request, which may never come."""
+    # as if this were the program: what pytest has put over the streams is not for the processes, nor is its own folder
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode, closefd=False) for number, mode in enumerate('rww'))
+    sys.modules['__main__'] = sys.modules[__name__]
+    sys.modules[__name__].__spec__ = None
+    checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:0] = ['the folder of a request', checkout]
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [checkout, os.environ.get('PYTHONPATH')]))
     # before the forks, all that a process imports; loader workers, which run this module again, import nothing here
-    gc.disable()
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
     import PIL.Image
     import sklearn.datasets  # noqa: F401
     import torch
 
-    import hmix_timm.mixup  # noqa: F401  # brings timm and torchvision
     import train_patch.__main__
     import train_patch.train  # noqa: F401
 
@@ -111,17 +130,15 @@ def serve():
     torch.set_num_threads(1)
     if sys.platform == 'linux':
         use_huge_pages()
-    for line in sys.stdin:
+
+
+def serve(requests):
+    for line in requests:
+        prepare()
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
             end(call, request)
-        print(json.dumps({'pid': pid}), flush=True)
+        print(json.dumps({'pid': pid}), file=requests, flush=True)
         _, status = os.waitpid(pid, 0)
-        print(json.dumps({'status': os.waitstatus_to_exitcode(status)}), flush=True)
-
-
-if __name__ == '__main__':
-    # under this name requests find it, too
-    sys.modules['process_server'] = sys.modules['__main__']
-    serve()
+        print(json.dumps({'status': os.waitstatus_to_exitcode(status)}), file=requests, flush=True)

@@ -67,10 +67,10 @@ def living(pid):
 
 @linux
 @pytest.mark.parametrize('code', [PARENT, TORCHRUN, WORKER], ids=['child', 'of torchrun', 'worker of a fork server'])
-def test_a_child_does_not_outlive_a_parent_that_is_killed(run_environment, tmp_path, code):
+def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path, code):
     (tmp_path / 'parent.py').write_text(code)
     command = [sys.executable, str(tmp_path / 'parent.py')]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=run_environment, text=True) as parent:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
         assert living(child)
         os.kill(parent.pid, signal.SIGKILL)

@@ -17,13 +17,13 @@ from train_patch.trainer.output import read_table
 SMALL = '--model test_resnet --num-classes 4 --img-size 32 --device cpu --lr 0.05 --warmup-epochs 0'
 
 
-def torchrun(image_folder, run_environment, folder, line):
+def torchrun(image_folder, folder, line):
     """Starts two processes as a user does; the other tests fork theirs from a process that has imported torch."""
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
     command += ['-m', 'train_patch.train', '--data-dir', str(image_folder), *shlex.split(SMALL)]
     command += ['--output', str(folder.parent), '--experiment', folder.name, *shlex.split(line)]
     with open(f'{folder}.log', 'w') as log:
-        return subprocess.Popen(command, env=run_environment, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 def copied(image_folder, folder, times):
@@ -91,11 +91,9 @@ def test_a_data_set_too_small_for_repeated_augmentation_is_named(lean, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_run_and_its_checkpoint_is_resumed(image_folder, run_environment, lean, tmp_path):
+def test_a_killed_process_ends_the_run_and_its_checkpoint_is_resumed(image_folder, lean, tmp_path):
     folder, log = tmp_path / 'run', tmp_path / 'run.log'
-    process = torchrun(
-        image_folder, run_environment, folder, '-b 8 -j 1 --mix-mode hmix --epochs 100000 --checkpoint-hist 1'
-    )
+    process = torchrun(image_folder, folder, '-b 8 -j 1 --mix-mode hmix --epochs 100000 --checkpoint-hist 1')
     while not read_table(folder / 'summary.csv'):
         assert process.poll() is None, log.read_text()[-3000:]
         time.sleep(0.05)

@@ -53,7 +53,7 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     for upper, lower in zip(axes[::2], axes[1::2], strict=True):
         for ax, image, name in zip(upper, (own, other), ('image i', 'image j'), strict=False):
             ax.imshow(image)
-            ax.set_title(name, fontsize=11)
+            ax.set_title(name, fontsize=11, y=1)
         beside, within = upper[0], lower[1]
         beside.text(-0.08, 0.5, 'Mixed images', transform=beside.transAxes, rotation=90, ha='right', va='center')
         words = 'Mixing masks M\n(share of i),\nlabel weights'
@@ -62,9 +62,9 @@ def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: 
     # of the last band some may be left over
     for ax, ax_mask, (name, mask) in zip(axes[::2, 2:].flat, axes[1::2, 2:].flat, masks.items(), strict=False):
         ax.imshow(blended(own, other, mask))
-        ax.set_title(name, fontsize=11)
+        ax.set_title(name, fontsize=11, y=1)
         shown = ax_mask.imshow(mask.array(size), vmin=0.0, vmax=1.0, cmap='viridis')
-        ax_mask.set_title(f'i {mask.mean(size):.3f}, j {1.0 - mask.mean(size):.3f}', fontsize=10)
+        ax_mask.set_title(f'i {mask.mean(size):.3f}, j {1.0 - mask.mean(size):.3f}', fontsize=10, y=1)
     figure.colorbar(shown, ax=axes, fraction=0.012, pad=0.01, ticks=[0.0, 0.5, 1.0])
     figure.suptitle(title, fontsize=12)
     return figure
@@ -96,7 +96,7 @@ def plot_samples(batches: 'Sequence[Batch]', rows: int, title: str) -> Any:
         texts = (f'image i\n{names[0]}', f'image j\n{names[1]}', *maps, 'mask M', weights)
         for ax, text in zip(row, texts, strict=True):
             ax.set_axis_off()
-            ax.set_title(text, fontsize=9, parse_math=False)  # a class name is no formula, even with dollar signs
+            ax.set_title(text, fontsize=9, y=1, parse_math=False)  # a class name is no formula, even with dollar signs
         for ax, image in ((row[0], batch.images[i]), (row[1], batch.images[j]), (row[-1], batch.mixed[i])):
             ax.imshow(to_rgb(image))
         if batch.saliency is not None:

@@ -31,30 +31,35 @@ def start(launch):
 
 
 @pytest.fixture(scope='module')
-def left(start, tmp_path_factory):
-    """A run that was started by a script and outlived it, in a Python with a sitecustomize of its own."""
+def left(start, image_folder, tmp_path_factory):
+    """A timm script that was started by a script and outlived it, in a Python with a sitecustomize of its own."""
     home = tmp_path_factory.mktemp('left')
+    (home / 'mine.py').write_text(
+        "from hmix_timm import BoxMask, register_family\n@register_family('left')\n"
+        'def left(size, lam, options, draws):\n    return BoxMask(lam)\n'
+    )
     (home / 'temporary').mkdir()
     venv.create(home / 'venv', symlinks=True)
     (packages,) = (home / 'venv' / 'lib').glob('*/site-packages')
     (packages / 'others.pth').write_text('\n'.join(path for path in sys.path if path))
     (packages / 'sitecustomize.py').write_text("import sys\nprint('own', __name__, *sys.path, flush=True)\n")
-    python = f'cd {SCRIPTS}; exec {home}/venv/bin/python'
-    command = f'{python} -m packaged.train --output {{folder}} --start-method fork > {home}/log 2>&1'
-    run = start('leaving', f'sh -c "{command}"', TMPDIR=f'{home}/temporary').passed()
+    line = f'{LIKE} --data-dir {image_folder} --num-classes 4 --output {{folder}} --epochs 1'
+    command = f'exec {home}/venv/bin/python -u {line} > {home}/log 2>&1'
+    before = '--mix-families=mine.py --mix-mode left'
+    run = start('leaving', f'sh -c "{command}"', before, cwd=home, TMPDIR=f'{home}/temporary').passed()
     assert run.mixing_lines == [ITSELF]
-    deadline = time.monotonic() + 300
-    while not (run.folder / 'record0.pt').exists() or list((home / 'temporary').glob('hmix-train-*')):
+    deadline, batches = time.monotonic() + 300, run.folder / 'run' / 'batches.txt'
+    while not (batches.exists() and batches.read_text()) or list((home / 'temporary').glob('hmix-train-*')):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return replace(run, log=(home / 'log').read_text())
 
 
-def test_a_module_that_a_script_starts_and_its_loader_workers_mix_as_the_launch_says(left):
-    check_hmix(left.record()['batches'], tolerance=0.01)
-    check_hmix(left.record()['of_the_subclass'], tolerance=0.01)
-    assert len(left.mixing_lines) == 2 and all('HMix(alpha=1, ratio=0.75)' in line for line in left.mixing_lines)
-    assert left.record()['package'] == 'packaged'
+def test_a_timm_script_that_a_script_starts_is_run_as_the_launcher_runs_it(left):
+    assert left.mixing_lines[0].startswith('FastCollateMixup(Left(')
+    assert 'mix_mode: left' in (left.folder / 'run' / 'args.yaml').read_text()
+    batches = (left.folder / 'run' / 'batches.txt').read_text().splitlines()
+    assert len(batches) == 4 and any(batch.endswith('True') for batch in batches)
 
 
 def test_a_sitecustomize_that_the_childs_python_has_runs_as_before(left):
@@ -71,11 +76,14 @@ def test_a_job_of_submitit_mixes_as_the_launch_says(start):
 
 
 @pytest.mark.slow
-def test_loader_workers_of_a_forkserver_of_a_module_that_a_script_starts_mix(start):
+def test_a_module_that_a_script_starts_and_its_loader_workers_of_a_forkserver_mix_as_the_launch_says(start):
     command = f'{PYTHON} -m packaged.train --output {{folder}} --start-method forkserver'
     run = start('here', command, cwd=SCRIPTS).passed()
     check_hmix(run.record()['batches'], tolerance=0.01)
     check_hmix(run.record()['of_the_subclass'], tolerance=0.01)
+    assert run.record()['package'] == 'packaged'
+    assert len(run.mixing_lines) == 3 and ITSELF in run.mixing_lines
+    assert sum('HMix(alpha=1, ratio=0.75)' in line for line in run.mixing_lines) == 2
 
 
 @pytest.mark.slow
@@ -84,17 +92,6 @@ def test_the_processes_of_a_torchrun_that_a_script_starts_mix(start):
     for rank in range(2):
         check_hmix(run.record(rank)['batches'])
     assert run.mixing_lines.count(HMIX) == 1
-
-
-def test_a_timm_script_that_a_script_starts_is_run_as_the_launcher_runs_it(start, image_folder, tmp_path):
-    (tmp_path / 'mine.py').write_text(
-        "from hmix_timm import BoxMask, register_family\n@register_family('left')\n"
-        'def left(size, lam, options, draws):\n    return BoxMask(lam)\n'
-    )
-    line = f'{PYTHON} -u {LIKE} --data-dir {image_folder} --num-classes 4 --output {{folder}} --epochs 1'
-    run = start('elsewhere', line, before='--mix-families=mine.py --mix-mode left', cwd=tmp_path).passed()
-    assert run.mixing_lines[0].startswith('FastCollateMixup(Left(')
-    assert 'mix_mode: left' in (run.folder / 'run' / 'args.yaml').read_text()
 
 
 @pytest.mark.slow

@@ -35,6 +35,15 @@ def children_of(pid):
     return [int(child) for child, parent in map(str.split, listed.splitlines()) if int(parent) == pid]
 
 
+def launch_lines(argv):
+    """The arguments of `python -m` in each line of a dry run, which a cluster would be given."""
+    with redirect_stdout(io.StringIO()) as lines:
+        assert main([*argv, '--dry-run']) == 0
+    words = [shlex.split(line) for line in lines.getvalue().splitlines()]
+    assert all(line[:3] == [sys.executable, '-m', 'train_patch'] for line in words)
+    return [line[2:] for line in words]
+
+
 @pytest.fixture(scope='module')
 def finished(work, arguments, rows_of, processes):
     """A comparison that ran to its end: one run by its dry-run line, as a cluster would, the other by compare.
@@ -43,13 +52,9 @@ def finished(work, arguments, rows_of, processes):
     """
     output = work / 'finished'
     argv = [*arguments(output), '--modes', *MODES, '--seeds', '3']
-    with redirect_stdout(io.StringIO()) as lines:
-        assert main([*argv, '--dry-run']) == 0
+    _, line = launch_lines(argv)
     assert not output.exists()
-    _, line = lines.getvalue().splitlines()
-    words = shlex.split(line)
-    assert words[:3] == [sys.executable, '-m', 'train_patch']
-    processes.module(*words[2:]).passed()
+    processes.module(*line).passed()
     times = rows_of(output / 'hmix' / 'seed3' / 'times.csv')
     call = processes.call(f'{__name__}:compare_under_nohup', {'argv': argv})
     log = output / 'none' / 'seed3' / 'train.log'
@@ -164,11 +169,13 @@ def test_nohup_keeps_a_comparison_and_its_runs_alive_when_the_terminal_closes(fi
 
 
 @pytest.mark.slow
-def test_runs_at_once_give_what_runs_one_after_another_give(finished, arguments, tmp_path, rows_of):
-    argv = [*arguments(tmp_path), '--modes', *MODES, '--seeds', '3', '--jobs', '2']
-    assert main(argv) == 0
+def test_runs_at_once_give_what_runs_one_after_another_give(arguments, processes, tmp_path, rows_of):
+    alone, at_once = ([*arguments(tmp_path / name), '--modes', *MODES, '--seeds', '3'] for name in ('alone', 'at once'))
+    for line in launch_lines(alone):
+        processes.module(*line).passed()
+    assert main([*at_once, '--jobs', '2']) == 0
     for mode in MODES:
-        one, other = (rows_of(folder / mode / 'seed3' / 'summary.csv') for folder in (finished[0], tmp_path))
+        one, other = (rows_of(tmp_path / name / mode / 'seed3' / 'summary.csv') for name in ('alone', 'at once'))
         assert one == other
 
 

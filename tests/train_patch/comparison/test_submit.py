@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +12,6 @@ import yaml
 
 from train_patch.compare import main
 from train_patch.trainer.output import read_table
-
-CHECKOUT = Path(__file__).parents[3]
 
 
 def running(folder, program=''):
@@ -38,15 +34,14 @@ def wait_until(has_come, what, seconds=300):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir('/proc'), reason='processes are looked up in /proc')
-def test_a_job_that_was_killed_is_submitted_again_and_no_other(arguments, tmp_path, capsys, rows_of):
+def test_a_job_that_was_killed_is_submitted_again_and_no_other(arguments, tmp_path, capsys, lean, rows_of):
     """Two tasks a job; the command returns at once, killed jobs end with all that they started; then tabulated."""
     argv = arguments(
         tmp_path / 'out', '--modes', 'none', 'hmix', '--seeds', '3', '--epochs', '150', '--submit', 'local'
     )
     argv += ['--submit-option', 'tasks_per_node=2']
-    line = [sys.executable, '-m', 'train_patch.compare', *argv]
-    started = subprocess.run(line, cwd=CHECKOUT, capture_output=True, text=True)
-    assert '2 of 2 runs submitted; 0 have a job already; 0 are finished' in started.stdout, started.stderr
+    started = lean.wait(lean.start_command('compare', argv, tmp_path / 'out'))
+    assert '2 of 2 runs submitted; 0 have a job already; 0 are finished' in started.log
     assert running(tmp_path / 'out')
     folders = [tmp_path / 'out' / mode / 'seed3' for mode in ('none', 'hmix')]
     wait_until(lambda: all(len(read_table(folder / 'summary.csv')) > 1 for folder in folders), 'no epoch ends')

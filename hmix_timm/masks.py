@@ -36,12 +36,12 @@ class BoxMask:
     Args:
         outside: mask value outside the box, in [0, 1].
         box: pixels in which M = 0; may be empty.
-        box_fraction: not read; the masks of 0.1.0 said here which share of the image their box has.
+        box_fraction: neither read nor kept; the masks of 0.1.0 said here which share of the image their box has.
     """
 
     outside: float
     box: Box = (0, 0, 0, 0)
-    box_fraction: InitVar[float] = 0.0
+    box_fraction: InitVar[float | None] = None
 
     def mean(self, size: Size) -> float:
         """Mean of M over an image of that size."""

@@ -160,7 +160,7 @@ def parse_training(options: argparse.Namespace, line: list[str], name: str | Non
     check_number('--img-size', max(args.img_size or 0, *(args.input_size or [0])[-2:]), high=MAX_SIDE)
     if images is not None:
         args.dataset, args.data_dir = '', str(digits_folder()) if images == 'digits' else None
-        args.num_classes = None  # of the images, not of the recipe's
+        args.num_classes, args.class_map, args.train_split = None, '', 'train'  # of the images, not of the recipe's
     return args, mixing
 
 

@@ -253,12 +253,12 @@ def test_images_are_those_that_are_asked_for_or_the_recipes(recipe, image_folder
         (['-c', own, '--images', 'photos'], (None, '', None)),
         (['-c', own, '--data-dir', tmp_path], (str(tmp_path), '', 4)),
         ([*cifar, '--images', 'photos'], (None, '', None)),
-        ([*cifar, '--images', 'digits'], (digits, '', None)),
+        ([*cifar, '--images', 'digits', '--class-map', 'x.txt', '--train-split', 'x'], (digits, '', None)),
         (['-c', 'digits', '--mix-mode', 'hmix'], (digits, '', None)),
         (['-c', 'digits', '--mix-mode', 'hmix', '--data-dir', tmp_path], (str(tmp_path), '', 10)),
     ):
         args = training(*line)
-        assert (args.data_dir, args.dataset, args.num_classes) == expected, line
+        assert (args.data_dir, args.dataset, args.num_classes) == expected and args.class_map == '', line
     assert training(*cifar).data_dir is None
     assert vars(training('--images', 'digits', '--mix-mode', 'hmix')) == vars(
         training('-c', 'digits', '--mix-mode', 'hmix')

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hmix_timm.families import FAMILIES
 from hmix_timm.modes import mix_modes
 
 from .common.command import add_rows, add_version, at_least, check_device, check_output, require_packages, row
@@ -42,7 +43,7 @@ FIGURES = {
     "place of the paper's dog and cat",
     3: "mixes and masks of every family, by default with the paper's options for CIFAR-100; scikit-learn's photographs",
     4: 'regularization coefficients at λ = 0.5 on 64×64 from the masks that the mixers draw, by default with the '
-    'options for ImageNet, and the formula of Eq. 11',
+    'options for ImageNet, and the formula of Eq. 11; not of methods whose masks depend on the images',
     5: "Eq. 12, gradient products left after training: small CNNs trained on scikit-learn's digits in place of the "
     "paper's networks on ImageNet at 64×64, or your own --checkpoint",
     6: "Theorem 3, which the paper has no figure of, on Figure 1's two moons: adversarial loss against the approximate "
@@ -139,7 +140,8 @@ def mixings_of(args: argparse.Namespace, recipes: Sequence[Mapping[str, Any]]) -
     """
     modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
     single = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
-    shown = {3: single, 4: [*modes], 5: ['none', 'mixup', 'cutmix']}
+    unseeing = [name for name, mode in modes.items() if not (mode.family and FAMILIES[mode.family].sees)]
+    shown = {3: single, 4: unseeing, 5: ['none', 'mixup', 'cutmix']}
     chosen = [number for number in shown if number in args.figures and not (number == 5 and args.checkpoint)]
     typed, asked = typed_options(args), f'--figures {" ".join(map(str, args.figures))}'
     for dest in [*typed, *['config'] * bool(args.config)]:

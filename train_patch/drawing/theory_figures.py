@@ -157,15 +157,13 @@ class Panel(NamedTuple):
 
 
 def coefficient_maps(mixings: Mapping[str, Mixing], lam: float, size: tuple[int, int]) -> dict[str, Panel]:
-    """The maps of mix modes whose masks do not depend on the images.
+    """The maps of mix modes, whose masks must not depend on the images.
 
     A family whose option is a choice of words has a map for each of them, under a name of both.
     """
     maps = {}
     for name, mixing in mixings.items():
         mode, values = mix_modes()[name], mask_options(mixing)
-        if mode.family and FAMILIES[mode.family].sees:
-            continue
         variants = {name: values}
         for keyword, option in FAMILIES[mode.family].keywords.items() if mode.family else ():
             others = [choice for choice in option.choices if choice != values.get(keyword)]
@@ -206,9 +204,10 @@ def figure4(mixings: Mapping[str, Mixing]) -> Plotted:
     curves.grid(alpha=0.3)
     # below the last columns of maps, whose place it must not take from them
     curves.legend(fontsize=10, loc='center left', bbox_to_anchor=(1.0, 0.5)).set_in_layout(False)
+    others = ', '.join(mode.title for name, mode in mix_modes().items() if mode.mixes and name not in mixings)
     figure.suptitle(
         r'Regularization coefficients at $\lambda = 0.5$ on $64\times 64$ pixels, by displacement: '
-        'masks as the mixers draw them, and Eq. 11 beside them',
+        f'masks as the mixers draw them, and Eq. 11 beside them\n(without {others}: their masks depend on the images)',
         fontsize=12,
     )
     yield figure

@@ -131,7 +131,7 @@ def test_maps_are_those_of_the_options_that_are_given(dim, monkeypatch):
 def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis(monkeypatch):
     monkeypatch.setattr(coefficients, 'SAMPLES', 128)
     numbers, figure = plots.figure4(mixings(4))
-    assert list(numbers) == NAMES
+    assert list(numbers) == NAMES and '(without SaliencyMix, PuzzleMix: ' in figure.get_suptitle()
     for d in (0, 16, 32):
         assert numbers['mixup'][str(d)] == 0.25
         assert numbers['gmix_eq11'][str(d)] == pytest.approx(0.5 * np.exp(-np.pi * d**2 / (4 * 0.5 * 64**2)))

@@ -88,8 +88,7 @@ class Mix(Slot, v2.MixUp):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws λ, then a mask: one of both for the batch, or for each of its images."""
         images = max(flat_inputs, key=lambda inpt: inpt.ndim)
-        if not len(images):  # torchvision draws for an empty batch, too
-            images = images.new_zeros(1, *images.shape[1:])
+        images = images if len(images) else images.new_zeros(1, *images.shape[1:])  # torchvision draws then, too
         count = len(images)
         size = (v2 if hasattr(v2, 'query_size') else v2._utils).query_size(flat_inputs)  # the latter before 0.21
         lams = self._dist.sample((1 if self.mode == 'batch' else count,)).flatten().tolist()

@@ -140,8 +140,11 @@ def mixings_of(args: argparse.Namespace, recipes: Sequence[Mapping[str, Any]]) -
     """
     modes = {name: mode for name, mode in mix_modes().items() if mode.draws_masks}
     single = [name for name, mode in modes.items() if not (mode.mixup and mode.family)]
-    unseeing = [name for name, mode in modes.items() if not (mode.family and FAMILIES[mode.family].sees)]
-    shown = {3: single, 4: unseeing, 5: ['none', 'mixup', 'cutmix']}
+    shown = {
+        3: single,
+        4: [name for name, mode in modes.items() if not (mode.family and FAMILIES[mode.family].sees)],
+        5: ['none', 'mixup', 'cutmix'],
+    }
     chosen = [number for number in shown if number in args.figures and not (number == 5 and args.checkpoint)]
     typed, asked = typed_options(args), f'--figures {" ".join(map(str, args.figures))}'
     for dest in [*typed, *['config'] * bool(args.config)]:

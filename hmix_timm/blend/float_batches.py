@@ -33,8 +33,8 @@ def mix_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
         return x
     if x.device.type != 'cpu':
         return mix_whole_(x, masks)
-    small = FEW * x[0].numel() <= BLOCK_VALUES and not x.requires_grad  # larger ones torch shares among its threads
-    if small and all(mask is None or getattr(mask, 'outside', 0.0) == 1.0 for mask in masks):
+    copies = all(mask is None or getattr(mask, 'outside', 0.0) == 1.0 for mask in masks)
+    if copies and not x.requires_grad and FEW * x[0].numel() <= BLOCK_VALUES:  # larger ones torch shares among threads
         return mix_boxes_(x, masks)
     count = _at_once(x, masks)
     return mix_pairs_(x, masks) if count == 1 else mix_chunks_(x, masks, count)
@@ -72,9 +72,7 @@ def mix_boxes_(x: torch.Tensor, masks: Masks) -> torch.Tensor:
     boxes = [make_plan(mask, x.dtype).box or (..., slice(0), slice(0)) for mask in masks]
     for i in range(len(x) // 2):
         own, other, box_i, box_j = images[i], images[-1 - i], boxes[i], boxes[-1 - i]
-        kept = own[box_j].copy(order='K')
-        own[box_i] = other[box_i]
-        other[box_j] = kept
+        own[box_i], other[box_j] = other[box_i], own[box_j].copy(order='K')
     return x
 
 

@@ -144,5 +144,4 @@ def adversarial_loss(
     Returns:
         A scalar, differentiable.
     """
-    signs = 2.0 * y - 1.0
-    return softplus(epsilon * weights.norm() - signs * (x @ weights + bias)).mean()
+    return softplus(epsilon * weights.norm() - (2.0 * y - 1.0) * (x @ weights + bias)).mean()

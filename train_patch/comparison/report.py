@@ -17,8 +17,9 @@ from .results import TITLES, Results, csv_table, evaluated_table, make_table, sh
 def collect(comparison: Comparison) -> Results:
     """What the runs of a comparison gave so far."""
     options, name = comparison.options, comparison.recipe.stem
-    rows = {variant.name: variant.resolved for variant in comparison.variants}
-    paper = papers_numbers(rows, comparison.images, comparison.processes)
+    paper = papers_numbers(
+        {row.name: row.resolved for row in comparison.variants}, comparison.images, comparison.processes
+    )
     asked = (options.baseline, comparison.images, options.last, options.holm, paper)
     return Results(name, comparison.variants, comparison.results, *asked)
 

@@ -252,12 +252,10 @@ def _from_anywhere(line: Sequence[str], resolved: Mapping[str, Any]) -> tuple[tu
     """The words of a line and what they resolve to, with absolute paths, also where the recipe names them."""
     paths = {key: os.path.abspath(path) for key in _PATHS if (path := resolved.get(key))}
     others = [(option_name(key), value) for key, value in resolved.items() if key not in paths]
-    # recipe and mode stay, whatever a folder is called, and so does what another option says
-    named = [
+    words = [  # what another option says, such as the mode, stays as it is, whatever a folder is called
         os.path.abspath(word) if word in map(resolved.get, paths) and (before, word) not in others else word
-        for before, word in itertools.pairwise(line[3:])
+        for before, word in itertools.pairwise(['', *line])
     ]
-    words = [*line[:4], *named]
     more = [word for key, path in paths.items() if path not in words for word in (option_name(key), path)]
     return (*words, *more), {**resolved, **paths}
 

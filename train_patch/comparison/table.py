@@ -23,9 +23,6 @@ from .results import Results, Row, check_baselines
 Found = dict[Path, dict[str, Any]]
 """Runs: folder → arguments."""
 
-NOWHERE = Path()
-"""Stands for the folder of the comparison of runs that belong to none."""
-
 
 def read_results(options: argparse.Namespace) -> list[Results]:
     """Reads all runs below folders, one `Results` for each recipe.
@@ -48,10 +45,11 @@ def read_results(options: argparse.Namespace) -> list[Results]:
             arguments = {'seed': 0, **read_arguments(file)}
             # a moved data set is the same by another path
             arguments['data_dir'] = Path(arguments.pop('data', None) or arguments.get('data_dir') or '').name
-            place = next((folder for folder in file.parents if (folder / RECORD).exists()), NOWHERE)
+            # Path() is the place of runs of no comparison
+            place = next((folder for folder in file.parents if (folder / RECORD).exists()), Path())
             recipes[place][file.parent] = arguments
-    if len(recipes) == 2 and NOWHERE in recipes:
-        others = recipes.pop(NOWHERE)
+    if len(recipes) == 2 and Path() in recipes:
+        others = recipes.pop(Path())
         next(iter(recipes.values())).update(others)
     several = [_results(_name(folder, recipes), found, options) for folder, found in recipes.items()]
     runs = [run for results in several for run in results.runs]
@@ -63,7 +61,7 @@ def read_results(options: argparse.Namespace) -> list[Results]:
 
 
 def _name(folder: Path, folders: Iterable[Path]) -> str:
-    """As much of the end of its path as tells a folder from the others; 'runs' for `NOWHERE`."""
+    """As much of the end of its path as tells a folder from the others; 'runs' for `Path()`."""
     ends = (folder.parts[-count:] for count in range(1, len(folder.parts) + 1))
     alone = (end for end in ends if [other.parts[-len(end) :] for other in folders].count(end) == 1)
     return str(Path(*next(alone, ['runs'])))

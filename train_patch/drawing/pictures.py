@@ -25,8 +25,7 @@ def blended(own: np.ndarray, other: np.ndarray, mask: Mask) -> np.ndarray:
     from hmix_timm.blend import blend_
 
     images = [torch.from_numpy(image.copy()).permute(2, 0, 1).float() for image in (own, other)]
-    mixed = blend_(images[0], images[1], mask)
-    return mixed.round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+    return blend_(images[0], images[1], mask).round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
 
 
 def mix_grid(own: np.ndarray, other: np.ndarray, masks: dict[str, Mask], title: str) -> Any:

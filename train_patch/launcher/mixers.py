@@ -150,8 +150,7 @@ def hook_name(mixer: Any) -> str:
 
 def own_hook(mixer: Any) -> Any:
     """The script's method in the place of ours that mixes in a mixer's mode; None if it is ours."""
-    name = hook_name(mixer)
-    hook = getattr(mixer, name, None)  # torchvision's have none
+    hook = getattr(mixer, hook_name(mixer), None)  # torchvision's have none
     hook = getattr(hook, '__func__', hook)
     ours = str(getattr(hook, '__module__', '')).partition('.')[0] in ('hmix_timm', 'train_patch')
     return None if ours else hook

@@ -112,9 +112,13 @@ def _look(mixer: Any, before: torch.Tensor, after: torch.Tensor, lam: Any) -> No
         wrong.append(f'a label weight {gap:.2g} off the mean of the mask')
     of_the_slot = {*map(id, mixer._of_the_slot)}
     names = Counter(mixer.family.title if id(mask) in of_the_slot else 'Mixup' for mask in masks)
-    prints = np.stack((_prints(after[shown]), _prints(before[shown])), 1).tolist()
-    told = gap, '' if before.is_floating_point() else ' (rounded uint8)'
-    leave(mixer.witness or here(), SEEN, json.dumps({'names': names, 'wrong': wrong, 'gap': told, 'prints': prints}))
+    fact = {
+        'names': names,
+        'wrong': wrong,
+        'gap': (gap, '' if before.is_floating_point() else ' (rounded uint8)'),
+        'prints': np.stack((_prints(after[shown]), _prints(before[shown])), 1).tolist(),
+    }
+    leave(mixer.witness or here(), SEEN, json.dumps(fact))
 
 
 def find_masks(

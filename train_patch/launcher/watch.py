@@ -75,8 +75,10 @@ class Watch:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._steps += 1
+        # Lightning's training step is a closure: the first one is still to mix, and may make its mixer
+        steps = self._steps - any(map(callable, [*args[1:], *kwargs.values()]))
         found = self._judge()
-        if MIXED in found or (self._said and not self.asked):
+        if not steps or MIXED in found or (self._said and not self.asked):
             return
         if MADE not in found and self.mixer is None:  # nor by the process that this one was forked from
             if self.asked:
@@ -84,9 +86,9 @@ class Watch:
                     f'{self.script} is about to train without {self.asked}: no mixer was made before its first '
                     f'optimizer step; {self._why()}'
                 )
-            if self._steps == 1:
+            if steps == 1:
                 self.say(f'Mixing: none: {self.script} has made no mixer')
-        elif self.asked and self._steps == self._next:
+        elif self.asked and steps == self._next:
             self.say(f'Mixing: not yet: step {self._steps} comes, and no mask was applied so far')
             self._next *= 10
 

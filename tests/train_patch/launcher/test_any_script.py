@@ -234,11 +234,12 @@ def test_a_script_without_timms_mixup_stops_at_its_first_step(launch, tmp_path):
     assert 'trained' not in run.log
 
 
-def test_mixing_arguments_by_position_are_replaced(launch, tmp_path):
-    script = tmp_path / 'positions.py'
+def test_arguments_by_position_are_replaced_and_a_closure_of_the_first_step_is_in_time_to_mix(launch, tmp_path):
+    script = tmp_path / 'closure.py'
     script.write_text(
         'import numpy as np, torch\nfrom timm.data import Mixup\nnp.random.seed(0)\n'
-        'Mixup(0.2, 0.0, None, 0.9)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
+        'def closure():\n    Mixup(0.2, 0.0, None, 0.9)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
+        'torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1).step(closure)\n'
     )
     (line,) = launch('--mix-mode hmix', script).passed().mixing_lines
     assert line.startswith('Mixup(HMix(alpha=1, ratio=0.75), mode=batch, prob=0.9')

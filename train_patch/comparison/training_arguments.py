@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import re
@@ -77,6 +78,7 @@ def main() -> None:
     except RunError as error:
         sys.exit(f'error: {error}')
     yaml.dump(resolved, sys.stdout, SafeDumper)
+    gc.freeze()  # Python would look through all of torch at its end, for a second and more
 
 
 def error_message(output: str) -> str:

@@ -82,8 +82,7 @@ def test_a_module_that_a_script_starts_and_its_loader_workers_of_a_forkserver_mi
     check_hmix(run.record()['batches'], tolerance=0.01)
     check_hmix(run.record()['of_the_subclass'], tolerance=0.01)
     assert run.record()['package'] == 'packaged'
-    assert len(run.mixing_lines) == 3 and ITSELF in run.mixing_lines
-    assert sum('HMix(alpha=1, ratio=0.75)' in line for line in run.mixing_lines) == 2
+    assert ['HMix(alpha=1, ratio=0.75)' in line for line in run.mixing_lines if line != ITSELF] == [True, True]
 
 
 @pytest.mark.slow
@@ -124,7 +123,8 @@ def test_only_programs_that_may_train_are_taken_for_it(start):
 
 # Each but the last is a process that imports timm by one of the names; torch is imported once, for it takes long.
 UNMIXED = """
-import argparse, importlib, os, sys, torch, torchvision
+import argparse, gc, importlib, os, sys, torch, torchvision
+gc.freeze()  # at its end each process would look through all of torch
 if os.fork() == 0:
     sys.modules['train_patch.launcher.children'] = None  # as where it cannot be imported
     try:

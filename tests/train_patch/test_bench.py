@@ -19,6 +19,7 @@ from hmix_timm import DenseMask, register_family
 
 @register_family('stripes', title='Stripes', options={'period': 8})
 def stripes(size, lam, options, draws):
+    open(__file__ + '.drawn', 'a').close()
     rows = (np.arange(size[0]) + draws.integers(0, options.period)) % options.period < lam * options.period
     return DenseMask(np.repeat(rows[:, None], size[1], axis=1))
 """
@@ -109,9 +110,11 @@ def test_a_users_own_family_is_measured_with_the_parameters_of_a_run(report, tmp
     assert list(times[0])[1:] == [*ratios, "timm's Mixup, ms", "timm's CutMix, ms"]
 
 
-def test_the_whole_loader_is_timed(report):
-    (table,), seconds = report('--only', 'loader', '--images', '9', '--mix-modes', 'gmix')
-    assert [row['loader'] for row in table] == ['no mixing', "timm's Mixup", 'GMix']
+def test_the_whole_loader_is_timed_while_it_mixes(report, tmp_path):
+    (mine := tmp_path / 'mine.py').write_text(STRIPES)
+    (table,), seconds = report('--only', 'loader', '--images', 9, '--mix-families', mine, '--mix-modes', 'stripes')
+    assert (tmp_path / 'mine.py.drawn').exists()
+    assert [row['loader'] for row in table] == ['no mixing', "timm's Mixup", 'Stripes']
     assert table[0]['÷ no mixing'] == 1
     for row in table:  # 8 images an epoch, which took less than the whole command
         assert row['images per second'] > 8 / seconds

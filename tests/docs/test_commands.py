@@ -146,7 +146,8 @@ class Commands:
     def compare(self, words):
         lines = self.module('train_patch.compare', [*words, '--dry-run']).stdout.splitlines()
         modes, seeds = (values_of(words, option) for option in ('--modes', '--seeds'))
-        varied = sum(len(value.split(',')) - 1 for value in values_of(words, '--vary'))  # of one mode
+        values = sum(len(value.split(',')) - 1 for value in values_of(words, '--vary'))
+        varied = values * len({'hmix', 'gmix'} & {*modes})  # both have the options that the pages vary
         assert len(lines) == (len(modes or PAPER_MODES) + varied) * len(seeds or (0, 1, 2))
 
     def train(self, words):

@@ -28,7 +28,8 @@ def papers_numbers(rows: Mapping[str, Mapping[str, Any]], images: int | None, pr
     """
     for stem, paper in PUBLISHED.items():
         path = RECIPE_FOLDER / f'{stem}.yaml'
-        modes = [mode for mode in paper.top1 if mode in rows and rows[mode].get('model') == read_recipe(path)['model']]
+        model = read_recipe(path)['model']  # only what may be the paper's is parsed
+        modes = [mode for mode in paper.top1 if mode in rows and rows[mode].get('model') == model]
         asked = resolve(None, [['-c', str(path), '--mix-mode', mode] for mode in modes])
         top1 = {
             mode: paper.top1[mode]

@@ -100,7 +100,7 @@ def test_boxes_that_a_script_puts_in_the_place_of_timms_are_drawn(train):
 @pytest.mark.parametrize(
     ('way', 'before', 'named', 'values'),
     [
-        ('torchvisions', HMIX, 'CutMix(alpha=1.0, num_classes=5, hmix_ratio=0.75, mix_mode=hmix, mode=batch, p=', 2),
+        ('torchvisions', HMIX, 'CutMix(alpha=1.0, num_classes=5, hmix_ratio=0.75, mix_mode=hmix, mode=batch, p=1', 2),
         (
             'torchvisions_choice',
             '--mix-mode mixup',

@@ -190,10 +190,10 @@ def test_the_scripts_own_exit_status_is_kept(launch, tmp_path):
     assert (run.status, run.log) == (3, '')
 
 
-def test_a_scripts_wrong_value_keeps_its_traceback(launch):
+def test_a_scripts_wrong_value_keeps_its_traceback_without_the_launchers_frames(launch):
     run = launch('', DEIT, '--mixup-prob 7')
     assert run.status == 1
-    assert 'ValueError: prob must be' in run.log and 'Traceback' in run.log
+    assert 'ValueError: prob must be' in run.log and 'Traceback' in run.log and 'any_script' not in run.log
 
 
 # Wrong use

@@ -1,6 +1,6 @@
-"""Makes small mistakes in one module, one at a time, and shows those that the module's tests let through.
+"""Makes small mistakes in modules, one at a time, and shows those that the tests of the module let through.
 
-    python tests/mutate.py hmix_timm/masks.py --sample 30 --seed 0
+    python tests/mutate.py train_patch/bench.py train_patch/benching --sample 20 --seed 0
 
 The mistakes are made by Cosmic Ray's operators (extra `mutation`) and by the two below, at most one of a kind at each
 place. Which test files belong to a module stands in mutation.yaml beside this file, the quickest first. They run in a
@@ -75,22 +75,24 @@ class RemoveArgument:
         return node
 
 
-def mistakes(code: str, sample: int, seed: int):
-    """Yields line and code with one mistake, for `sample` places drawn from all of them."""
+def mistakes(codes: dict[Path, str], sample: int, seed: int):
+    """Yields module, line and code with one mistake, for `sample` places drawn from all of them."""
     every = OperatorProvider()
     names = [name for name in every if not name.endswith(POINTLESS) and 'Operator_BitOr_' not in name]
     operators = [every[name]() for name in names if not every[name].arguments()]
     places: dict = {}
-    for operator in (*operators, RemoveStatement(), RemoveArgument()):
-        kind = type(operator).__name__.split('_')[0]
-        positions = (position for node in ast_nodes(get_ast(code)) for position in operator.mutation_positions(node))
-        for occurrence, (start, _) in enumerate(positions):
-            places.setdefault((start, kind), []).append((operator, occurrence))
+    for module, code in codes.items():
+        nodes = list(ast_nodes(get_ast(code)))
+        for operator in (*operators, RemoveStatement(), RemoveArgument()):
+            kind = type(operator).__name__.split('_')[0]
+            positions = (position for node in nodes for position in operator.mutation_positions(node))
+            for occurrence, (start, _) in enumerate(positions):
+                places.setdefault((module, start, kind), []).append((operator, occurrence))
     draws = random.Random(seed)
     for place in sorted(draws.sample(sorted(places), min(sample, len(places)))):
         with contextlib.suppress(AttributeError):  # Cosmic Ray's own, where an operator is of two words
-            mistaken = mutate_code(code, *draws.choice(places[place]))
-            yield place[0][0], mistaken
+            module, (line, _), _ = place
+            yield module, line, mutate_code(codes[module], *draws.choice(places[place]))
 
 
 class Tests:
@@ -99,7 +101,7 @@ class Tests:
     What it takes is a processor's time, so that a busy machine catches no more and no fewer mistakes.
     """
 
-    def __init__(self, module: str):
+    def __init__(self, module: Path):
         self.module, self.learning, self.line, self.limit = os.path.abspath(module), True, 0, math.inf
         self.known: dict = {}
 
@@ -153,13 +155,14 @@ class Tests:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('module', type=Path, help='path of the module, from the root of the tree')
+    parser.add_argument('modules', type=Path, nargs='+', help='modules and folders of them, from the root of the tree')
     parser.add_argument('--sample', type=int, default=30, help='how many mistakes to make (default: 30)')
     parser.add_argument('--seed', type=int, default=0, help='which of the possible ones (default: 0)')
     parser.add_argument('--seconds', type=float, default=10, help='CPU time of the tests of each file (default: 10)')
     args = parser.parse_args()
 
-    files = [f'tests/{name}' for name in yaml.safe_load((TESTS / 'mutation.yaml').read_text())[args.module.as_posix()]]
+    listed = yaml.safe_load((TESTS / 'mutation.yaml').read_text())
+    modules = [module for module in map(Path, listed) if not {module, *module.parents}.isdisjoint(args.modules)]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / 'tree'
         shutil.copytree(TESTS.parent, copy, ignore=shutil.ignore_patterns('.*', '__pycache__', '*.egg-info'))
@@ -170,25 +173,28 @@ def main() -> None:
         for name in COMMON:
             importlib.import_module(name)
 
-        tests = Tests(args.module)
-        for file in files:
-            if not tests.pass_in(file, 1800):
-                sys.exit(f'{file} fails without a mistake:\n{Path("log").read_text()}')
-            tests.known = pickle.loads(Path('known').read_bytes())
-        tests.learning, tests.limit = False, args.seconds
-
-        code = args.module.read_text()
         tried = caught = 0
-        for tests.line, mistaken in mistakes(code, args.sample, args.seed):
-            tried += 1
-            args.module.write_text(mistaken)
-            os.utime(args.module, (tried, tried))  # no two have the time of one compiled file
-            if all(tests.pass_in(file, 30 + 5 * math.ceil(args.seconds)) for file in files):
-                lines = difflib.unified_diff(code.splitlines(), mistaken.splitlines(), lineterm='', n=1)
-                print('\n'.join(list(lines)[2:]), flush=True)
-            else:
-                caught += 1
-        print(f'{args.module}: {caught} of {tried} caught (--sample {args.sample} --seed {args.seed})')
+        codes = {module: module.read_text() for module in modules}
+        drawn = mistakes(codes, args.sample, args.seed)
+        for module, of_it in itertools.groupby(drawn, lambda mistake: mistake[0]):
+            tests = Tests(module)
+            files = [f'tests/{name}' for name in listed[module.as_posix()]]
+            for file in files:
+                if not tests.pass_in(file, 1800):
+                    sys.exit(f'{file} fails without a mistake:\n{Path("log").read_text()}')
+                tests.known = pickle.loads(Path('known').read_bytes())
+            tests.learning, tests.limit = False, args.seconds
+            for _, tests.line, mistaken in of_it:
+                tried += 1
+                module.write_text(mistaken)
+                os.utime(module, (tried, tried))  # no two have the time of one compiled file
+                if all(tests.pass_in(file, 30 + 5 * math.ceil(args.seconds)) for file in files):
+                    lines = difflib.unified_diff(codes[module].splitlines(), mistaken.splitlines(), lineterm='', n=1)
+                    print('\n'.join([str(module), *list(lines)[2:]]), flush=True)
+                else:
+                    caught += 1
+            module.write_text(codes[module])
+        print(f'{caught} of {tried} caught in {" ".join(map(str, args.modules))} (--sample {args.sample} --seed {args.seed})')
 
 
 if __name__ == '__main__':

@@ -113,7 +113,6 @@ def prepare():
     import matplotlib.figure  # noqa: F401
     import PIL.Image
     import sklearn.datasets  # noqa: F401
-    import torch
 
     import train_patch.__main__
     import train_patch.train  # noqa: F401
@@ -127,7 +126,6 @@ def prepare():
     gc.enable()
     for finalizer in list(weakref.finalize._registry):  # torch's, of its operators: half of what a short process takes
         finalizer.atexit = False
-    torch.set_num_threads(1)
     if sys.platform == 'linux':
         use_huge_pages()
 

@@ -59,7 +59,7 @@ class RemoveStatement:
 
 
 class RemoveArgument:
-    """Takes a keyword argument out of a call."""
+    """Takes a keyword argument out of a call, unless it changes no result."""
 
     def mutation_positions(self, node):
         return [(node.children[i].start_pos, node.children[i].end_pos) for i in self.arguments(node)]
@@ -67,7 +67,8 @@ class RemoveArgument:
     def arguments(self, node):
         if node.type not in ('arglist', 'trailer'):
             return []
-        return [i for i, x in enumerate(node.children) if x.type == 'argument' and x.children[1] == '=']
+        named = [i for i, x in enumerate(node.children) if x.type == 'argument' and x.children[1] == '=']
+        return [i for i in named if node.children[i].children[0].value not in ('flush', 'help', 'strict')]
 
     def mutate(self, node, index):
         start = self.arguments(node)[index]
@@ -158,7 +159,7 @@ def main() -> None:
     parser.add_argument('modules', type=Path, nargs='+', help='modules and folders of them, from the root of the tree')
     parser.add_argument('--sample', type=int, default=30, help='how many mistakes to make (default: 30)')
     parser.add_argument('--seed', type=int, default=0, help='which of the possible ones (default: 0)')
-    parser.add_argument('--seconds', type=float, default=10, help='CPU time of the tests of each file (default: 10)')
+    parser.add_argument('--seconds', type=float, default=20, help='CPU time of the tests of each file (default: 20)')
     args = parser.parse_args()
 
     listed = yaml.safe_load((TESTS / 'mutation.yaml').read_text())
@@ -194,7 +195,7 @@ def main() -> None:
                 else:
                     caught += 1
             module.write_text(codes[module])
-        print(f'{caught} of {tried} caught in {" ".join(map(str, args.modules))} (--sample {args.sample} --seed {args.seed})')
+        print(f'{caught} of {tried} caught in {", ".join(map(str, args.modules))} (--seed {args.seed})')
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -72,9 +73,9 @@ def test_every_mixer_is_measured_on_every_path_and_in_every_mode(measured):
 
 
 def test_mixup_and_the_mask_of_each_method_are_measured_by_default():
-    assert [*bench.read_arguments([]).mixings] == [
-        name for name in mix_modes() if name not in ('none', 'stochastic', 'puzzlemix')
-    ]
+    args = bench.read_arguments([])
+    assert [*args.mixings] == [name for name in mix_modes() if name not in ('none', 'stochastic', 'puzzlemix')]
+    assert (args.batch_size, args.size, args.repeats, args.epochs) == (64, 224, 20, 5)
 
 
 def test_the_report_is_what_was_printed_and_names_the_machine(measured):
@@ -89,7 +90,8 @@ def test_the_report_is_what_was_printed_and_names_the_machine(measured):
     machine = report['machine']
     assert (machine['timm'], machine['torch']) == (timm.__version__, torch.__version__)
     assert (machine['threads'], machine['cores'], machine['device']) == (1, os.cpu_count(), 'cpu')
-    assert machine['processor'] in done.stdout.splitlines()[0]
+    assert machine['processor'] in done.stdout.splitlines()[0] and 'model name' not in machine['processor']
+    assert done.stdout.splitlines()[1:5] == list(report['mixers'].values())
 
 
 def test_progress_goes_to_standard_error_alone(measured):
@@ -126,6 +128,13 @@ def test_a_training_step_with_puzzlemix_is_timed_beside_one_with_cutmix(report):
     assert [row['mixing'] for row in table] == ['CutMix', 'PuzzleMix']
     assert table[0]['÷ CutMix'] == 1 and table[1]['÷ CutMix'] == pytest.approx(table[1]['ms'] / table[0]['ms'])
     assert all(0.005 < row['ms'] < 1e3 * seconds for row in table)
+
+
+def test_without_scipy_all_but_puzzlemix_is_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, 'scipy', None)  # how Python marks a module that is not there
+    bench.main([*TINY, '--images', '9', '--mix-modes', 'hmix', '--json', str(tmp_path / 'report.json')])
+    assert 'puzzle: left out, scipy is not installed' in capsys.readouterr().err
+    assert len(json.loads((tmp_path / 'report.json').read_text())['tables']) == 3
 
 
 @pytest.mark.parametrize(

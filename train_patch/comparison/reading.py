@@ -103,9 +103,9 @@ def read_run(
     values = list(measured.values())
     means = [statistics.fmean(values[max(0, end - last) : end]) for end in range(1, len(values) + 1)]
     if times := read_table(folder / 'times.csv').values():  # a row for each validation
-        interval = arguments.get('val_interval') or 1
         # the median, because the first epoch starts the loader's workers
-        seconds = statistics.median(float(row['train_time']) + float(row['eval_time']) / interval for row in times)
+        taken = [float(row['train_time']) + float(row['eval_time']) / arguments['val_interval'] for row in times]
+        seconds = statistics.median(taken)
         memory = max((float(row['peak_memory']) for row in times if row.get('peak_memory')), default=None)
     curve, epochs = dict(zip(measured, means, strict=True)), number_of_epochs(arguments)
     return RunResult(variant, arguments['seed'], curve, seconds, arguments, epochs, metric, folder, problem, memory)

@@ -87,6 +87,8 @@ def test_only_seeds_that_both_rows_have_are_compared():
 def test_pairs_that_never_differ_have_no_doubt():
     assert students_t([1.0, 1.0]) == (1.0, 1.0, 1.0, 0.0)
     assert students_t([0.0, 0.0]) == (0.0, 0.0, 0.0, 1.0)
+    runs = [result(mode, seed, 70.0) for mode in ('none', 'hmix') for seed in (1, 2)]
+    assert '+0.00 [+0.00, +0.00] undecided' in table_text([Results('x', [Row('none'), Row('hmix')], runs)])
 
 
 def test_holms_correction_is_that_of_the_step_down_by_hand():

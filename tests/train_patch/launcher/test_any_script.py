@@ -237,7 +237,8 @@ def test_a_script_without_timms_mixup_stops_at_its_first_step(launch, tmp_path):
 def test_arguments_by_position_are_replaced_and_a_closure_of_the_first_step_is_in_time_to_mix(launch, tmp_path):
     script = tmp_path / 'closure.py'
     script.write_text(
-        'import numpy as np, torch\nfrom timm.data import Mixup\nnp.random.seed(0)\n'
+        'import pickle, numpy as np, torch\nfrom timm.data import Mixup\nnp.random.seed(0)\n'
+        'Mixup = pickle.loads(pickle.dumps(Mixup))  # the class has an address\n'
         'def closure():\n    Mixup(0.2, 0.0, None, 0.9)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
         'torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1).step(closure)\n'
     )

@@ -255,6 +255,7 @@ def test_a_copy_of_timms_mixer_can_be_replaced(train):
     ('mixer', 'message'),
     [
         ('copied:Recording', 'its __call__ takes x, target, seeds, and not x, target'),
+        ('copied:Simple', 'its __init__ takes mixup_alpha, and not mixup_alpha, cutmix_alpha, cutmix_minmax'),
         ('copied:Mix', 'has no class Mix'),
         ('ways:soft', 'has no class soft'),
         ('ways:Pseudo', 'its __init__ takes '),

@@ -94,6 +94,18 @@ def test_a_model_that_gets_images_unmixed_ends_the_run(launch):
     assert not (run.folder / 'record0.pt').exists()
 
 
+def test_images_that_the_model_gets_in_another_form_are_not_said_to_have_reached_it(launch):
+    run = launch('--mix-check --mix-mode hmix', MIXING, '--way turned --output {folder}').passed()
+    assert 'Mixing: seen: 64 of 64 images HMix' in run.log and 'not traced to the model' in run.log
+
+
+def test_no_more_is_looked_at_than_64_images(look, tmp_path):
+    mixer, _ = look()
+    for _ in range(3):
+        mixer(torch.rand(64, 3, 4, 4), torch.arange(64) % 5)
+    assert len([*tmp_path.glob('seen-*')]) == 1
+
+
 @pytest.mark.parametrize(
     ('before', 'line', 'said'),
     [

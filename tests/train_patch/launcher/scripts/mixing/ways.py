@@ -196,6 +196,17 @@ def clones(args):
     return lambda x, y, epoch: (x, mixer(x.clone(), y)[1])
 
 
+def turned(args):
+    """Turns what was mixed."""
+    mixer = Mixup(**ALPHAS)
+
+    def mix(x, y, epoch):
+        mixed, targets = mixer(x, y)
+        return mixed.mT, targets
+
+    return mix
+
+
 def nothing(args):
     return lambda x, y, epoch: (x, y)
 

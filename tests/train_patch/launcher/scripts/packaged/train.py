@@ -1,6 +1,7 @@
 """A training script for `python -m packaged.train`: relative imports, mixing in loader workers."""
 
 import argparse
+import sys
 
 import numpy as np
 import torch
@@ -37,6 +38,5 @@ if __name__ == '__main__':
         given = [Images()[index] for index in range(8 * number, 8 * number + 8)]
         before, labels = torch.tensor(np.stack([image for image, _ in given])), torch.tensor([y for _, y in given])
         batches[len(count)].append((before, labels, samples, targets, loss.item()))
-    torch.save(
-        {'batches': batches[0], 'of_the_subclass': batches[1], 'package': __package__}, f'{args.output}/record0.pt'
-    )
+    package = sys.modules['__main__'].__package__
+    torch.save({'batches': batches[0], 'of_the_subclass': batches[1], 'package': package}, f'{args.output}/record0.pt')

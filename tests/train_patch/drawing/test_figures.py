@@ -193,11 +193,6 @@ def test_numbers_that_are_there_are_kept_also_those_of_another_call_at_the_same_
     assert numbers(tmp_path)['figure3'] == 'of the other call' and numbers(tmp_path)['figure2'] != 'old'
 
 
-def test_all_figures_are_drawn_by_default():
-    found = make_parser().parse_args(['--output', 'a'])
-    assert (found.figures, found.batch_size, found.workers, found.device) == ([1, 2, 3, 4, 5, 6], 64, 2, 'cpu')
-
-
 @pytest.mark.parametrize('option', ['--num-classes', '--img-size', '--max-images', '--batch-size', '--workers'])
 def test_numbers_have_a_lower_limit(option):
     low = 0 if option == '--workers' else 1

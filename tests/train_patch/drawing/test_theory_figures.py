@@ -146,17 +146,6 @@ def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis(monkeypatch):
         assert line.get_label() == ax.get_title().replace('\n', ' ')
 
 
-def test_panels_of_figure_5_have_one_scale_and_the_middle_in_the_middle():
-    maps = {'wide': np.arange(5 * 9).reshape(5, 9) / 10, 'high': np.ones((7, 3))}
-    figure = plots.figure5(maps, 'title')
-    for ax, (name, values) in zip(figure.axes, maps.items(), strict=False):
-        (image,) = ax.images
-        np.testing.assert_array_equal(image.get_array(), values)
-        assert image.get_clim() == (0.0, 4.4) and ax.get_title() == name
-        height, width = values.shape
-        assert tuple(image.get_extent()) == (-width / 2, width / 2, height / 2, -height / 2)
-
-
 def test_numbers_lie_along_the_horizontal_axis():
     values = np.arange(5 * 9).reshape(5, 9)  # displacements up to ±2 vertically, ±4 horizontally
     assert plots.along_x(values) == {'0': 22.0, '1': 23.0, '2': 24.0, '4': 26.0}

@@ -1,6 +1,5 @@
 """Policies that the installed Pillow and timm cannot carry out are refused before a run starts; all others are not."""
 
-import importlib
 import random
 from argparse import Namespace
 
@@ -10,7 +9,6 @@ import pytest
 from PIL import Image, ImageOps
 from timm.data import auto_augment, create_transform
 
-from train_patch.trainer import augmentation
 from train_patch.trainer.augmentation import check_augmentation
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8))
@@ -91,17 +89,6 @@ def asked(monkeypatch):
 def test_both_ends_of_the_drawn_strengths_are_tried_and_no_others(asked, policy, degrees):
     check_augmentation(Namespace(aa=policy))
     assert sorted(asked) == pytest.approx(sorted(degrees))
-
-
-def test_the_strongest_level_of_a_timm_that_lacks_the_private_name_is_ten(asked, monkeypatch):
-    with monkeypatch.context() as context:
-        context.delattr(auto_augment, '_LEVEL_DENOM')
-        importlib.reload(augmentation)
-    try:
-        augmentation.check_augmentation(Namespace(aa='rand-m3-mstd1'))
-        assert asked == {0.0, 30.0}
-    finally:
-        importlib.reload(augmentation)
 
 
 @pytest.mark.parametrize('degrees', [0.0, 30.0])

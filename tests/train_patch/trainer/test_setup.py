@@ -123,25 +123,14 @@ def test_a_look_at_one_image_changes_nothing_and_says_where_batch_norm_needs_two
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-class OldParallel:
-    def __init__(self, model, device_ids, broadcast_buffers=True):
-        self.options = device_ids, broadcast_buffers
-
-
-class NewParallel:
-    def __init__(self, model, device_ids, broadcast_buffers=None, forward_sync_buffers=True):
-        assert broadcast_buffers is None  # deprecated
-        self.options = device_ids, forward_sync_buffers
-
-
-@pytest.mark.parametrize('parallel', [OldParallel, NewParallel])
 @pytest.mark.parametrize(('line', 'shared'), [('', True), ('--no-ddp-bb', False)])
-def test_buffers_are_shared_by_the_option_that_the_installed_torch_has(monkeypatch, parallel, line, shared):
-    monkeypatch.setattr(setup, 'DistributedDataParallel', parallel)
-    args = arguments(line, distributed=True)
-    assert setup.distribute_model(args, nn.Linear(1, 1), CPU).options == (None, shared)
-    gpu = torch.device('cuda', 3)
-    assert setup.distribute_model(args, nn.Linear(1, 1), gpu).options == ([gpu], shared)
+def test_buffers_are_shared_unless_it_is_switched_off(tmp_path, line, shared):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/meeting', rank=0, world_size=1)
+    try:
+        model = setup.distribute_model(arguments(line, distributed=True), nn.Linear(1, 1), CPU)
+        assert model.broadcast_buffers is shared
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 # Losses by their formulas

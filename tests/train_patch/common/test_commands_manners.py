@@ -106,6 +106,7 @@ TYPOS = {
     'hmix-figures': [
         '--output x --typo',
         '--output x --figures 9',
+        '--output x --img-size 0',
         '--output x --checkpoint none.pth',
         '--output /proc/x',
     ],

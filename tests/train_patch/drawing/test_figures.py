@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from train_patch.common.files import locked_folder
-from train_patch.figures import main, make_parser, read_arguments
+from train_patch.figures import main, read_arguments
 
 
 def figures(*arguments):
@@ -191,12 +191,3 @@ def test_numbers_that_are_there_are_kept_also_those_of_another_call_at_the_same_
     call.passed()
     assert list(numbers(tmp_path)) == ['figure2', 'figure3']
     assert numbers(tmp_path)['figure3'] == 'of the other call' and numbers(tmp_path)['figure2'] != 'old'
-
-
-@pytest.mark.parametrize('option', ['--num-classes', '--img-size', '--max-images', '--batch-size', '--workers'])
-def test_numbers_have_a_lower_limit(option):
-    low = 0 if option == '--workers' else 1
-    make_parser().parse_args(['--output', 'a', option, str(low)])
-    for wrong in (str(low - 1), '1.5'):
-        with pytest.raises(SystemExit):
-            make_parser().parse_args(['--output', 'a', option, wrong])

@@ -1,7 +1,6 @@
 """--train-padding: pad, crop at random, keep the rest of timm's transform; wrong uses are refused."""
 
 import argparse
-import inspect
 import random
 
 import numpy as np
@@ -140,10 +139,9 @@ def test_a_training_loader_crops_in_its_workers_and_one_for_evaluation_does_not(
     assert all(offset_and_flip(i.round().byte().numpy()) == (0, 0, False) for batch, _ in evaluation for i in batch)
 
 
-def test_off_is_timms_own_function_and_on_has_its_signature(folder):
+def test_off_is_timms_own_function_and_on_takes_its_arguments_by_position(folder):
     assert padded_crop_loader(create_loader, 0) is padded_crop_loader(create_loader, None) is create_loader
     create = padded_crop_loader(create_loader, PADDING)
-    assert inspect.signature(create) == inspect.signature(create_loader)
     for words, cropped in (((3, SIZE, SIZE), 8, True), True), (((3, SIZE, SIZE), 8), False):  # timm's default is False
         dataset = create_dataset('', root=str(folder), split='train', is_training=True)
         create(dataset, *words, num_workers=0, persistent_workers=False, use_prefetcher=False)

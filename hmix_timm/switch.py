@@ -11,7 +11,7 @@ class SharedSwitch:
     timm keeps loader workers alive over epochs, each with its own copy of the mixer, so that a plain attribute set in
     the training process never reaches them. The flag is a one-byte tensor in shared memory: forked workers inherit
     it, and torch's pickler hands it on to spawned and forkserver workers as the same memory. A copy made by `pickle`
-    or `copy.deepcopy` gets a flag of its own.
+    or `copy` gets a flag of its own.
     """
 
     _enabled: torch.Tensor
@@ -26,6 +26,11 @@ class SharedSwitch:
         if '_enabled' not in self.__dict__:
             self._enabled = torch.zeros(1, dtype=torch.uint8).share_memory_()
         self._enabled.fill_(bool(enabled))
+
+    def __copy__(self) -> Any:
+        other = object.__new__(type(self))
+        other.__setstate__({**vars(self), '_enabled': self._enabled.clone()})
+        return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

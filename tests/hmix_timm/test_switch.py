@@ -57,7 +57,7 @@ MIXERS = [
 
 
 @pytest.mark.parametrize('mixer', MIXERS, ids=lambda mixer: type(mixer).__name__)
-@pytest.mark.parametrize('duplicate', [copy.deepcopy, lambda mixer: pickle.loads(pickle.dumps(mixer))])
+@pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, lambda mixer: pickle.loads(pickle.dumps(mixer))])
 @pytest.mark.parametrize('enabled', [True, False])
 def test_copies_are_whole_and_have_a_switch_of_their_own(mixer, duplicate, enabled):
     mixer.mixup_enabled = enabled

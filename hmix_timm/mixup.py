@@ -228,6 +228,8 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         )
 
     def _mix(self, x: torch.Tensor) -> float | torch.Tensor:
+        if getattr(x, 'ndim', 3) < 3 and (self.cutmix_alpha > 0 or self.cutmix_minmax):
+            raise ValueError(f'images must have the shape (B, …, H, W) where CutMix is on, got {tuple(x.shape)}')
         return {'pair': self._mix_pair, 'elem': self._mix_elem}.get(self.mode, self._mix_batch)(x)
 
     def mix(self, x: torch.Tensor) -> Mixed:

@@ -1,5 +1,6 @@
 """Families of users: a function λ → mask, under a decorator, in a file."""
 
+import copy
 import copyreg
 import functools
 import importlib.util
@@ -113,6 +114,8 @@ def _examined(name: str, function: DrawMask) -> DrawMask:
         nonlocal repeatable
         mask = function(size, lam, options, draws, *images)
         problem = problem_with(mask, size)
+        if problem is None:
+            mask = copy.deepcopy(mask)  # the function may fill the same array for the next one
         if problem is None and not repeatable:
             if not np.array_equal(seeded(size, lam, options, *images), seeded(size, lam, options, *images)):
                 problem = 'the same draws gave another mask: it has random numbers from elsewhere than `draws`'
@@ -124,7 +127,7 @@ def _examined(name: str, function: DrawMask) -> DrawMask:
 
     def seeded(size: Size, lam: float | None, options: SimpleNamespace, *images: Any) -> np.ndarray:
         with numpy_seed(0):
-            return function(size, lam, options, NUMPY_DRAWS, *images).array(size)
+            return function(size, lam, options, NUMPY_DRAWS, *images).array(size).copy()
 
     return draw
 

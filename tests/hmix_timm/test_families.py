@@ -32,12 +32,14 @@ from hmix_timm.theory.coefficients import coefficient_map
 STRIPES = """
 import numpy as np
 from hmix_timm import DenseMask, register_family
+filled = {}
 
 @register_family('stripes', title='Stripes', alpha=0.7, options={'period': 8})
 def stripes(size, lam, options, draws):
     phase = draws.uniform(1)[0]
     rows = (np.arange(size[0]) / options.period + phase) % 1.0 < lam
-    return DenseMask(np.repeat(rows[:, None], size[1], axis=1).astype(float))
+    filled.setdefault(size, np.empty(size))[:] = rows[:, None]
+    return DenseMask(filled[size])
 """
 
 

@@ -131,6 +131,11 @@ def test_multi_label_rows_of_a_wrong_shape_are_refused(mixed, shape):
         refused(mixed(torch.zeros(shape), multi_label=True), message)
 
 
+def test_rows_of_features_have_no_place_for_a_box():
+    with pytest.raises(ValueError, match=r'shape \(B, …, H, W\) where CutMix is on, got \(4, 32\)'):
+        Mixup(0.0, 1.0, cutmix_mode='hmix', num_classes=4)(torch.ones(4, 32), torch.arange(4))
+
+
 def test_a_list_of_images_is_refused_by_its_type():
     with pytest.raises(ValueError, match='images must be a tensor, got a list'):
         Mixup()([torch.rand(3, 8, 8)] * 4, torch.arange(4))

@@ -66,7 +66,7 @@ def check_mixer(
             raise ValueError(f'cutmix_minmax must be None {beside} draws its masks from λ, got {cutmix_minmax!r}')
     elif cutmix_alpha == 0 and not family.timms_own:
         raise ValueError(f'cutmix_alpha must be > 0 {beside} is the mask of the CutMix slot, got {cutmix_alpha!r}')
-    elif mixup_alpha == 0 and cutmix_alpha == 0:
+    elif mixup_alpha == 0 and cutmix_alpha == 0 and prob > 0:
         raise ValueError(
             'mixup_alpha or cutmix_alpha must be > 0, or cutmix_minmax given, '
             f'got mixup_alpha={mixup_alpha!r}, cutmix_alpha={cutmix_alpha!r}'

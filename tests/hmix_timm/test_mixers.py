@@ -236,7 +236,7 @@ def test_a_call_written_for_the_published_code_works():
             {'mixup_alpha': 0.3, 'cutmix_alpha': 1.0, 'cutmix_mode': 'gmix', 'switch_prob': 0.7},
             'Mixup(alpha=0.3) | GMix(alpha=1, kernel=reference), switch_prob=0.7',
         ),
-        ({'mixup_alpha': 0.8, 'prob': 0.0}, 'no mixing'),
+        ({'mixup_alpha': 0.0, 'prob': 0.0}, 'no mixing'),
         ({'mixup_alpha': 0.8, 'correct_lam': False}, 'Mixup(alpha=0.8), correct_lam=False'),
     ],
 )

@@ -79,6 +79,7 @@ def _prepare(line: CommandLine) -> Callable[[], object]:
     of_any_script = {'--mixer', '--mix-others'} & {word.partition('=')[0] for word in line.own}
     like_timms = not line.is_module and not command_line.names_missing(line.script) and not of_any_script
     command_line.lead_path(os.getcwd() if line.is_module else str(Path(line.script).resolve().parent))
+    command_line.check_timm()
     if like_timms and timm_version(OLDEST_FOR_MIXING, 'mixing') >= OLDEST_FOR_TRAINING:
         command_line.OwnParser().parse_args(line.own)
         return _checked(_run_timms, line.own, [line.script, *line.own, *line.arguments])

@@ -13,6 +13,7 @@ import os
 import runpy
 import shutil
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +70,7 @@ def run(line: CommandLine, mixing: Mixing) -> None:
         RunError: the script has ended without a mixer having been called, or a mixer cannot be made.
         SystemExit: the script's own, or that of the watch.
     """
-    script = line.script if line.is_module else str(Path(line.script).resolve())
+    script = line.script if line.is_module else os.path.abspath(line.script)
     asked = '' if mixing.mode == 'none' else mixing.asked
     options = OwnParser().parse_args(line.own)
     folder, pid, keep = make_folder(), os.getpid(), options.mix_others == 'keep'
@@ -89,6 +90,9 @@ def run(line: CommandLine, mixing: Mixing) -> None:
             if end.code:
                 raise
             ended = end
+        for thread in threading.enumerate():  # as Python waits before it ends
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
         watch.check_at_the_end(ended)
     finally:
         if os.getpid() == pid:  # not in a process that the script has forked

@@ -4,6 +4,7 @@ Nothing here imports torch or timm: the script's folder must lead `sys.path` bef
 """
 
 import argparse
+import difflib
 import importlib.util
 import itertools
 import os
@@ -144,7 +145,13 @@ def read_own_options(line: CommandLine, like_timms: bool) -> Mixing:
 
 def _refuse_options_behind(line: CommandLine, like_timms: bool) -> None:
     where, why = f'behind {line.name}', "is not timm's and would not know it"
-    found = [word for word in line.arguments if word.startswith('--') and is_own_name(word.partition('=')[0])]
+    ours = OwnParser()._option_string_actions
+
+    def is_ours(option: str) -> bool:  # a script that is not timm's may have `--mix-precision`
+        near = difflib.get_close_matches(option.replace('_', '-'), ours, 1, 0.85)
+        return is_own_name(option) and (like_timms or bool(near))
+
+    found = [word for word in line.arguments if word.startswith('--') and is_ours(word.partition('=')[0])]
     if like_timms:
         why = 'takes it there only with timm 1.0.20 or newer'
         peek = argparse.ArgumentParser(add_help=False)
@@ -199,3 +206,13 @@ def lead_path(folder: str) -> None:
     sys.path.insert(0, folder)
     if first == home and str(home) not in sys.path:
         sys.path.append(str(home))
+
+
+def check_timm() -> None:
+    """Raises WrongArguments if a file of families has imported another timm than the script's folder leads to."""
+    loaded, found = getattr(sys.modules.get('timm'), '__file__', None), PathFinder.find_spec('timm')
+    if loaded and found and found.origin and not os.path.samefile(found.origin, loaded):
+        raise WrongArguments(
+            f'--mix-families imports timm from {loaded}, and the script has its own at {found.origin}: import it where '
+            'a mask is drawn'
+        )

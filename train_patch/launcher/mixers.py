@@ -1,5 +1,6 @@
 """The mixers of a launched script: classes made for one launch, and put where scripts look for timm's."""
 
+import abc
 import functools
 import importlib
 import inspect
@@ -29,6 +30,16 @@ _owing: dict[int, tuple['Witnessed', str, int]] = {}
 """Mixers of this process whose λ was drawn and no mask after it, each with the method and the thread that called it."""
 
 
+def owe(mixer: Any, method: str) -> None:
+    """Notes that a method has drawn what a mask is to follow."""
+    _owing[id(mixer)] = mixer, method, threading.get_ident()
+
+
+def paid(mixer: Any) -> bool:
+    """Notes that the mask was applied; says whether it was still to come."""
+    return _owing.pop(id(mixer), None) is not None
+
+
 class Witnessed:
     """A mixer that leaves facts, in whichever process: a mask was applied, or somebody mixed without one.
 
@@ -36,9 +47,11 @@ class Witnessed:
     """
 
     witness = ''
+    _asked: Mapping[str, Any] = {}
     family = FAMILIES['bbox']  # of a subclass that does not call our constructor
     _times_drawn = _times_masked = 0
     _judged = 0, 0
+    _slot_draws = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -57,8 +70,12 @@ class Witnessed:
 
     def _owe(self, method: str, drawn: tuple[Any, Any]) -> tuple[Any, Any]:
         if np.any(drawn[0] != 1.0):
-            _owing[id(self)] = self, method, threading.get_ident()
+            owe(self, method)
         return drawn
+
+    def draw_mask(self, *args: Any, **kwargs: Any) -> Any:
+        self._slot_draws += 1
+        return super().draw_mask(*args, **kwargs)  # type: ignore[misc]
 
     def _draw_batch(self, *args: Any, **kwargs: Any) -> Any:
         mask, lam = super()._draw_batch(*args, **kwargs)  # type: ignore[misc]
@@ -71,7 +88,10 @@ class Witnessed:
         return masks, lam
 
     def _drew(self, masks: Sequence[Any]) -> None:
-        _owing.pop(id(self), None)
+        paid(self)
+        if problem := self._strayed(len({id(mask) for mask in masks if mask is not None})):
+            leave(self.witness, PROBLEM, f'{name_of(type(self))} {problem}')
+        self._slot_draws = 0
         masked = any(mask is not None for mask in masks)
         self._times_drawn += 1
         self._times_masked += masked
@@ -79,6 +99,16 @@ class Witnessed:
             if unmade := without_constructor(self):
                 leave(self.witness, PROBLEM, unmade)
             leave(self.witness, MIXED)
+
+    def _strayed(self, count: int) -> str:
+        """Says how a script has left what was asked for, by attributes or by its own choice of the slot of a mask."""
+        now = {name: getattr(self, name) for name in self._asked}
+        if changed := [f'{name}={value!r}' for name, value in now.items() if value != self._asked[name]]:
+            return f'was set to {", ".join(changed)} after it was made'
+        for name, others in (('mixup_alpha', count - self._slot_draws), ('cutmix_alpha', self._slot_draws)):
+            if now.get(name) == 0 and others > 0:
+                return f'mixes by the slot that {name}=0 turns off'
+        return ''
 
     def _mixed_target(self, target: Any, lam: Any) -> Any:
         (draws, masks), self._judged = self._judged, (self._times_drawn, self._times_masked)
@@ -104,7 +134,7 @@ def _judged(call: Callable[..., Any]) -> Callable[..., Any]:
     def judged(self: Witnessed, *args: Any, **kwargs: Any) -> Any:
         masks = self._times_masked
         result = call(self, *args, **kwargs)
-        if _owing.pop(id(self), None) and self._times_masked == masks:
+        if paid(self) and self._times_masked == masks:
             leave(self.witness, PROBLEM, by_itself(self, '__call__'))
         return result
 
@@ -194,7 +224,12 @@ def launch_class(base: Any, overrides: Callable[[], Mapping[str, Any]], made: Ca
     """
     signature = inspect.signature(base)
 
-    class LaunchMixer(base):
+    class Launched(abc.ABCMeta):  # that of a script's class that is abstract, too
+        def __instancecheck__(cls, thing: Any) -> bool:
+            return isinstance(thing, base) if cls is LaunchMixer else super().__instancecheck__(thing)
+
+    class LaunchMixer(base, metaclass=Launched):
+        @functools.wraps(base.__init__)  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             bound = signature.bind(*args, **kwargs)
             ours = overrides()
@@ -206,6 +241,7 @@ def launch_class(base: Any, overrides: Callable[[], Mapping[str, Any]], made: Ca
                 if not ours:
                     raise
                 raise RunError(f"the script's {base.__name__} cannot mix as asked: {error}") from error
+            self._asked = {name: getattr(self, name) for name in ours if hasattr(self, name)}
             made(self, base.__repr__(self))
 
         def __reduce_ex__(self, protocol: Any) -> Any:

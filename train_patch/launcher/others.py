@@ -137,7 +137,7 @@ def mixers_of_others() -> Iterator[str]:
             yield unmade
     for kind in filter(_is_mixer, dict.fromkeys(map(type, things))):
         instead = f'--mixer {kind.__module__}:{kind.__qualname__} puts ours in its place'
-        if kind.__module__ == '__main__' or difference(kind):
+        if kind.__module__ == '__main__' or kind.__module__.startswith('hmix_timm.') or difference(kind):
             instead = 'import Mixup from timm.data in its place'
         elif kind.__module__.startswith('torchvision.'):
             instead = '--mix-mode puts ours in its place'
@@ -147,7 +147,7 @@ def mixers_of_others() -> Iterator[str]:
 def _is_mixer(kind: type) -> bool:
     package = str(kind.__module__).partition('.')[0]
     named = _MIXER.search(kind.__name__) and not _NO_MIXER.search(kind.__name__)
-    own = package not in ('timm', 'hmix_timm', 'train_patch') and not issubclass(kind, Witnessed)
+    own = package not in ('timm', 'train_patch') and not issubclass(kind, Witnessed)
     return bool(named) and own and any('__call__' in vars(base) for base in kind.__mro__)
 
 

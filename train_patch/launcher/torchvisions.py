@@ -10,6 +10,7 @@ import torch
 from hmix_timm.families import FAMILIES
 
 from ..common.errors import RunError
+from .mixers import judge_drawn, owe, paid
 from .witness import MIXED, leave
 
 
@@ -57,11 +58,19 @@ def launch_transform(
                 made(self, repr(self))
 
             def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+                judge_drawn()
                 drawn = super().make_params(flat_inputs)
                 if self.p < 1.0 and torch.rand(()).item() >= self.p:
                     return {'masks': [None] * len(drawn['masks']), 'weights': [1.0]}
-                leave(self.witness, MIXED)
+                owe(self, 'transform')
                 return drawn
+
+            def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+                mixed = super().transform(inpt, params)
+                if mixed is not inpt and inpt is not params['labels']:
+                    paid(self)
+                    leave(self.witness, MIXED)
+                return mixed
 
         # the name by which every process finds its own
         LaunchMix.__module__, LaunchMix.__name__, LaunchMix.__qualname__ = home, *[theirs.__name__] * 2

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,8 @@ class Watch:
                     f'optimizer step; {self._why()}'
                 )
             if steps == 1:
-                self.say(f'Mixing: none: {self.script} has made no mixer')
+                others = '; '.join(dict.fromkeys(mixers_of_others()))
+                self.say(f'Mixing: {others or f"none: {self.script} has made no mixer"}')
         elif self.asked and steps == self._next:
             self.say(f'Mixing: not yet: step {self._steps} comes, and no mask was applied so far')
             self._next *= 10
@@ -113,7 +115,8 @@ class Watch:
         Args:
             end: the exit of the script, if it ended by one.
         """
-        if end is not None and end is self.parsers_exit:  # as by --help
+        helped = not self.began and {'-h', '--help'} & {*sys.argv[1:]}
+        if end is not None and (end is self.parsers_exit or helped):
             return
         found = self._judge()
         if MIXED in found or not self.asked:

@@ -42,12 +42,6 @@ def test_lambda_has_the_moments_of_its_beta_distribution(alpha, beta):
         moment *= (alpha + k) / (alpha + beta + k)
 
 
-def test_lambda_is_uniform_at_16_points_by_default():
-    support = mask_support(mixup_law)
-    assert len(support.weight) == 16
-    assert (support.weight**5 @ support.probability).item() == pytest.approx(1 / 6)
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -239,14 +233,6 @@ def test_images_too_large_to_list_have_their_masks_drawn(monkeypatch):
     assert len(mixer_supports(mixer, SIZE, channels=2, nodes=3)) == 1
     drawn = mixer_supports(mixer, SIZE, channels=2, nodes=4)
     assert [support.masks.shape for support in drawn] == [(64, 12)] * 64
-
-
-def test_numpys_generator_is_left_alone():
-    np.random.seed(3)
-    expected = np.random.random(3)
-    np.random.seed(3)
-    mixer_supports(Mixup.from_mode('hmix'), SIZE, samples=64)
-    assert (np.random.random(3) == expected).all()
 
 
 def test_too_few_samples_for_a_standard_error_are_refused():

@@ -203,7 +203,7 @@ def test_wrong_use_is_refused_in_one_line_before_the_script_runs(launch):
     wrong = {
         f'{DEIT} --mix-mode hmix': "--mix-mode stands behind main.py, which is not timm's and would not know it",
         f'--mix-mode hmix {DEIT} --hmix_ratio=0.3': '--hmix_ratio=0.3 stands behind main.py',
-        f'{DEIT} --mix-later': '--mix-later stands behind main.py',
+        f'{DEIT} --mix-mdoe=hmix': '--mix-mdoe=hmix stands behind main.py',
         f'--mix-mode hmx {DEIT}': '--mix-mode must be one of none, mixup, ',
         f'--mix-literal=3 {DEIT}': 'argument --mix-literal: ignored explicit argument',
         f'--mix-mode puzzlemix {DEIT}': '--mix-mode puzzlemix needs the model that is trained',

@@ -15,6 +15,12 @@ from .conftest import SCRIPTS, check_hmix, mask_of
 MIXING = SCRIPTS / 'mixing' / 'main.py'
 HMIX = '--mix-mode hmix'
 CHECKED = f'{HMIX} --mix-check'
+FAMILY = """
+from hmix_timm import BoxMask, register_family
+@register_family('kept')
+def kept(size, lam, options, draws):
+    return BoxMask(lam)
+"""
 
 
 @pytest.fixture
@@ -160,6 +166,9 @@ def test_a_method_that_cannot_reach_ours_is_refused_when_its_mixer_is_made(train
         ('sometimes_super --mode elem', 'ways.SometimesSuper._mix_elem mixes by itself'),
         ('own_box', 'ways.OwnBox.__call__ mixes by itself'),
         ('draws_alone', 'Mixup._params_per_batch mixes by itself: no mask of hmix-timm is applied there'),
+        ('set_later', 'Mixup was set to mixup_alpha=0.8, cutmix_alpha=0.0 after it was made'),
+        ('own_slot', 'ways.OwnSlot mixes by the slot that mixup_alpha=0 turns off'),
+        ('own_transform', 'ways.OwnTransform.transform mixes by itself: no mask of hmix-timm is applied there'),
         ('no_constructor', 'ways.NoConstructor mixes as its own attributes say: its __init__ does not call super'),
     ],
 )
@@ -223,6 +232,7 @@ def test_a_mixer_that_is_always_switched_off_is_no_success(train):
     [
         ('copy', "copied.py: class Mixup, which is not timm's; --mixer copied:Mixup puts ours in its place"),
         ('random_mixup', "copied.py: class RandomMixUp, which is not timm's; --mixer copied:RandomMixUp puts ours"),
+        ('ours', "hmix_timm.mixup: class Mixup, which is not timm's; import Mixup from timm.data in its place"),
         ('torchvisions --epochs 0', 'mix_mode=hmix, mode=batch, p=1.0), and did not use it'),
         ('nothing --mixup 0', 'it mixes only where its own --mixup (here 0.0) says so; turn that on'),
     ],
@@ -290,6 +300,26 @@ def test_a_script_of_timms_shape_may_run_as_any_other(launch, tmp_path, parser, 
 
 
 # As python would
+
+
+def test_a_script_may_be_a_link_train_in_a_thread_and_have_an_option_like_ours(launch, tmp_path):
+    (tmp_path / 'script').write_text(
+        'import threading, time, torch\nfrom timm.data import Mixup\nprint(__file__)\n'
+        'def main():\n    time.sleep(0.1)\n    Mixup(num_classes=2)(torch.ones(2, 3, 8, 8), torch.arange(2))\n'
+        'threading.Thread(target=main).start()\n'
+    )
+    (tmp_path / 'link.py').symlink_to('script')
+    run = launch(HMIX, tmp_path / 'link.py', '--mix-precision bf16').passed()
+    assert run.mixing_lines[0].startswith('Mixup(HMix') and f'{tmp_path}/link.py' in run.log
+
+
+def test_a_file_of_families_brings_no_other_timm_than_the_scripts(launch, tmp_path):
+    (tmp_path / 'timm').mkdir()
+    (tmp_path / 'timm' / '__init__.py').touch()
+    (tmp_path / 'main.py').touch()
+    (families := tmp_path / 'mine.py').write_text('import timm.layers\n' + FAMILY)
+    run = launch(f'--mix-families {families} --mix-mode kept', tmp_path / 'main.py')
+    assert re.search(f'imports timm from .*, and the script has its own at {tmp_path}/timm/__init__.py', run.refused())
 
 
 @pytest.mark.parametrize('before', ['', 'import sys\n'])

@@ -78,9 +78,10 @@ def test_a_mask_that_is_not_the_one_that_was_drawn_is_described(look, monkeypatc
 def test_a_label_that_is_not_the_mean_of_its_mask_ends_the_run(launch, tmp_path):
     families = tmp_path / 'mine.py'
     families.write_text(
-        'import numpy as np\nfrom hmix_timm import DenseMask, register_family\nvalues = np.ones((16, 16))\n'
+        'import numpy as np\nfrom hmix_timm import DenseMask, register_family\n'
+        'class Mask(DenseMask):\n    def mean(self, size):\n        return self.values.max()\n'
         "@register_family('kept')\ndef kept(size, lam, options, draws):\n"
-        '    values[:, :8] = lam  # all masks share it\n    return DenseMask(values)\n'
+        '    return Mask(np.linspace(0, lam, 256).reshape(16, 16))\n'
     )
     before = f'--mix-check --mix-families {families} --mix-mode kept'
     run = launch(before, MIXING, '--mode elem --output {folder}')

@@ -80,6 +80,11 @@ class OwnBox(Mixup):
         return x, soft(target, lam)
 
 
+class OwnSlot(Mixup):
+    def _params_per_batch(self):
+        return 0.5, False
+
+
 class NoConstructor(Mixup):
     def __init__(self):
         self.mixup_alpha, self.cutmix_alpha, self.cutmix_minmax = 0.8, 1.0, None
@@ -104,8 +109,8 @@ def of_class(kind):
     return make
 
 
-timms, own_hook, calls_super, super_in_helper, sometimes_super, own_call, own_box, copy = map(
-    of_class, (Mixup, OwnHook, CallsSuper, SuperInHelper, SometimesSuper, OwnCall, OwnBox, copied.Mixup)
+timms, own_hook, calls_super, super_in_helper, sometimes_super, own_call, own_box, own_slot, copy = map(
+    of_class, (Mixup, OwnHook, CallsSuper, SuperInHelper, SometimesSuper, OwnCall, OwnBox, OwnSlot, copied.Mixup)
 )
 
 
@@ -194,6 +199,30 @@ def clones(args):
     """Mixes copies, which the model does not get."""
     mixer = Mixup(**ALPHAS)
     return lambda x, y, epoch: (x, mixer(x.clone(), y)[1])
+
+
+def set_later(args):
+    mixer = Mixup(**ALPHAS)
+    mixer.mixup_alpha, mixer.cutmix_alpha = 0.8, 0.0
+    return lambda x, y, epoch: mixer(x, y)
+
+
+def ours(args):
+    import hmix_timm
+
+    mixer = hmix_timm.Mixup(**ALPHAS)
+    return lambda x, y, epoch: mixer(x, y)
+
+
+def own_transform(args):
+    from torchvision.transforms import v2
+
+    class OwnTransform(v2.MixUp):
+        def transform(self, inpt, params):
+            return self._mixup_label(inpt, lam=0.5) if inpt is params['labels'] else blend(inpt) and inpt
+
+    OwnTransform.__qualname__, mixer = 'OwnTransform', OwnTransform(num_classes=5)
+    return lambda x, y, epoch: mixer(x, y)
 
 
 def turned(args):

@@ -249,7 +249,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
             x, the index of each image's partner, and the weight of its own label.
 
         Raises:
-            ValueError: the images are complex or share memory.
+            ValueError: the images are complex or share memory, or are rows that no box fits into.
         """
         lam = self._mix(x)
         partner = torch.arange(len(x) - 1, -1, -1, device=x.device)
@@ -266,7 +266,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
             x, and the soft target (B, num_classes), float32 (float64 in pair and elem mode if x is, as in timm).
 
         Raises:
-            ValueError: target does not hold a label for each image, or the images are complex or share memory.
+            ValueError: target does not hold a label for each image, or the images cannot be mixed, as in `mix`.
         """
         self._check_target(target, len(x))
         return x, self._mixed_target(target, self._mix(x))

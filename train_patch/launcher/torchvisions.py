@@ -66,11 +66,10 @@ def launch_transform(
                 return drawn
 
             def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-                mixed = super().transform(inpt, params)
-                if mixed is not inpt and inpt is not params['labels']:
+                if inpt is not params['labels'] and params['masks'][0] is not None:
                     paid(self)
                     leave(self.witness, MIXED)
-                return mixed
+                return super().transform(inpt, params)
 
         # the name by which every process finds its own
         LaunchMix.__module__, LaunchMix.__name__, LaunchMix.__qualname__ = home, *[theirs.__name__] * 2

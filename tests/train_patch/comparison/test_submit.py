@@ -37,7 +37,7 @@ def wait_until(has_come, what, seconds=300):
 def test_a_job_that_was_killed_is_submitted_again_and_no_other(arguments, tmp_path, capsys, lean, rows_of):
     """Two tasks a job; the command returns at once, killed jobs end with all that they started; then tabulated."""
     argv = arguments(
-        tmp_path / 'out', '--modes', 'none', 'hmix', '--seeds', '3', '--epochs', '150', '--submit', 'local'
+        tmp_path / 'out', '--modes', 'none', 'hmix', '--seeds', '3', '--epochs', '50', '--submit', 'local'
     )
     argv += ['--submit-option', 'tasks_per_node=2']
     started = lean.wait(lean.start_command('compare', argv, tmp_path / 'out'))
@@ -53,13 +53,13 @@ def test_a_job_that_was_killed_is_submitted_again_and_no_other(arguments, tmp_pa
     os.kill(int(json.loads((folders[1] / 'submitted.json').read_text())['job']), signal.SIGKILL)
     wait_until(lambda: not running(folders[1]), 'the training goes on')
     done = len(read_table(folders[1] / 'summary.csv'))
-    if done < 150:
+    if done < 50:
         assert main(argv) == 0
         assert '1 of 2 runs submitted' in capsys.readouterr().out
     wait_until(lambda: not running(tmp_path / 'out'), 'the jobs do not end')
     assert main(argv) == 0 and '2 are finished' in capsys.readouterr().out
     log = (folders[1] / 'train.log').read_text()
-    assert 'Process 0 of 2' in log and ('Resumed from' in log or done == 150)
+    assert 'Process 0 of 2' in log and ('Resumed from' in log or done == 50)
     assert main(['--table', str(tmp_path / 'out'), '--output', str(tmp_path)]) == 0
     assert [(row['mode'], row['runs']) for row in rows_of(tmp_path / 'results.csv')] == [('none', '1'), ('hmix', '1')]
     record = yaml.safe_load((tmp_path / 'out' / 'comparison.yaml').read_text())

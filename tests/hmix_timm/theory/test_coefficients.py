@@ -8,7 +8,7 @@ import torch
 
 from hmix_timm import Mixup
 from hmix_timm.draws import NUMPY_DRAWS, PlacedDraws, numpy_seed
-from hmix_timm.families import gmix_mask, hmix_mask
+from hmix_timm.families import gmix_mask, hmix_mask, make_slot
 from hmix_timm.masks import BoxMask, DenseMask, ProductMask
 from hmix_timm.theory import coefficients
 from hmix_timm.theory.coefficients import coefficient_map, gmix_formula, mean_products
@@ -109,6 +109,16 @@ def test_monte_carlo_agrees_within_its_standard_error():
     z = np.array([((one.values - exact.values) / one.standard_error)[some] for one in found])
     assert np.abs(z).max() < 6
     assert 0.5 < np.square(z).mean() < 2  # the standard error is neither too small nor too large
+
+
+def test_the_standard_error_is_that_of_64_independent_parts():
+    slot = make_slot('gmix')
+    with numpy_seed(5):
+        drawn = [slot.draw_mask((2, 3), 0.4)[0].array((2, 3)) for _ in range(128)]
+    parts = [brute_force_map(np.stack(drawn[k : k + 2])) for k in range(0, 128, 2)]
+    found = coefficient_map('gmix', 0.4, [2, 3], samples=128, seed=5)  # a size from a file is a list
+    np.testing.assert_allclose(found.values, np.mean(parts, axis=0), atol=1e-13)
+    np.testing.assert_allclose(found.standard_error, np.std(parts, axis=0, ddof=1) / 8, rtol=1e-9)
 
 
 def test_a_random_ratio_lies_between_its_extremes():

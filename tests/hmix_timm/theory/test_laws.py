@@ -235,6 +235,14 @@ def test_images_too_large_to_list_have_their_masks_drawn(monkeypatch):
     assert [support.masks.shape for support in drawn] == [(64, 12)] * 64
 
 
+def test_numpys_generator_is_left_alone():
+    np.random.seed(3)
+    expected = np.random.random(3)
+    np.random.seed(3)
+    mixer_supports(Mixup.from_mode('hmix'), SIZE, samples=64)
+    assert (np.random.random(3) == expected).all()
+
+
 def test_too_few_samples_for_a_standard_error_are_refused():
     with pytest.raises(ValueError, match='samples must be a whole number >= 64, got 63'):
         mixer_supports(Mixup.from_mode('hmix'), SIZE, samples=63)

@@ -236,6 +236,13 @@ def test_the_picture_shows_mean_curves_and_the_differences_with_their_intervals(
     assert [x for x, _ in segment] == pytest.approx([5 - HALF, 5 + HALF], abs=1e-5)
 
 
+def test_the_picture_leaves_out_the_first_epochs_and_differences_without_a_baseline():
+    """Near chance, the first quarter of a run would flatten all that is to be compared."""
+    result = RunResult('hmix', 1, dict(enumerate([1, 50, 60, 60, 60, 60, 60, 65.0])))
+    (curves,) = plot_results(Results('x', [Row('hmix')], [result])).axes
+    assert curves.get_ylim()[0] == 49 and curves.get_ylim()[1] > 65
+
+
 def test_the_picture_shows_the_metric_over_the_one_number_that_varies():
     ratios = {'0.25': (60, 62), '1': (70, 72), '.5': (64, 66)}
     rows = [Row('none'), *(Row('hmix', (('hmix_ratio', ratio),), '#D55E00') for ratio in ratios)]

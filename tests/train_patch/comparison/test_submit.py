@@ -36,9 +36,7 @@ def wait_until(has_come, what, seconds=300):
 @pytest.mark.skipif(not os.path.isdir('/proc'), reason='processes are looked up in /proc')
 def test_a_job_that_was_killed_is_submitted_again_and_no_other(arguments, tmp_path, capsys, lean, rows_of):
     """Two tasks a job; the command returns at once, killed jobs end with all that they started; then tabulated."""
-    argv = arguments(
-        tmp_path / 'out', '--modes', 'none', 'hmix', '--seeds', '3', '--epochs', '50', '--submit', 'local'
-    )
+    argv = arguments(tmp_path / 'out', '--modes', 'none', 'hmix', '--seeds', '3', '--epochs', '50', '--submit', 'local')
     argv += ['--submit-option', 'tasks_per_node=2']
     started = lean.wait(lean.start_command('compare', argv, tmp_path / 'out'))
     assert '2 of 2 runs submitted; 0 have a job already; 0 are finished' in started.log

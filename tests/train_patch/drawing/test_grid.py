@@ -47,6 +47,14 @@ def test_the_box_is_the_one_that_timm_draws_from_this_seed(seed):
     np.testing.assert_array_equal(drawn(['cutmix'], 0.6, seed, size=(48, 64))['CutMix'], expected)
 
 
+def test_numpys_generator_is_left_as_it_was_found():
+    np.random.seed(5)
+    expected = np.random.rand()
+    np.random.seed(5)
+    drawn(['stochastic', 'hmix', 'gmix'])
+    assert np.random.rand() == expected
+
+
 @pytest.mark.parametrize(
     ('typed', 'recipe', 'title'),
     [

@@ -164,6 +164,13 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
     if 'bool' not in vars(np):
         _params_per_elem = private.params_per_elem
 
+    def _size(self, images: torch.Tensor) -> Size:
+        """Height and width of images that can be mixed in place."""
+        check_images(images)
+        if images.ndim < 3 and (self.cutmix_alpha > 0 or self.cutmix_minmax):
+            raise ValueError(f'images must have the shape (B, …, H, W) where CutMix is on, got {tuple(images.shape)}')
+        return images.shape[-2], images.shape[-1]
+
     def _draw_batch(self, size: Size, images: Any = None, draw_for_unmixed: bool = False) -> tuple[Mask | None, float]:
         """One mask and label weight for the whole batch; None where the batch stays as it is."""
         lam, use_cutmix = self._params_per_batch()
@@ -199,7 +206,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
 
     def _mix_batch(self, x: torch.Tensor) -> float:
         """Mixes a batch in place with one mask. Returns its label weight."""
-        mask, lam = self._draw_batch(_size(x), x)
+        mask, lam = self._draw_batch(self._size(x), x)
         blend.mix_(x, [mask] * len(x))
         return lam
 
@@ -212,7 +219,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         return self._mix_each('elem', x)
 
     def _mix_each(self, mode: str, x: torch.Tensor) -> torch.Tensor:
-        masks, lam = self._draw_each(mode, len(x), _size(x), x)
+        masks, lam = self._draw_each(mode, len(x), self._size(x), x)
         blend.mix_(x, masks)
         # float32 for half-precision images too: a label weight of half precision would be off by up to 5e-4
         return blend.to_device(lam.astype(np.float64 if x.dtype == torch.float64 else np.float32), x.device)[:, None]
@@ -228,8 +235,6 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         )
 
     def _mix(self, x: torch.Tensor) -> float | torch.Tensor:
-        if getattr(x, 'ndim', 3) < 3 and (self.cutmix_alpha > 0 or self.cutmix_minmax):
-            raise ValueError(f'images must have the shape (B, …, H, W) where CutMix is on, got {tuple(x.shape)}')
         return {'pair': self._mix_pair, 'elem': self._mix_elem}.get(self.mode, self._mix_batch)(x)
 
     def mix(self, x: torch.Tensor) -> Mixed:
@@ -298,7 +303,7 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
         """Mixes samples into output with one mask. Returns its label weight."""
         # timm draws its box here even where λ came out as 1
         images = _arrays(batch)
-        mask, lam = self._draw_batch(_size(output), images, draw_for_unmixed=True)
+        mask, lam = self._draw_batch(self._size(output), images, draw_for_unmixed=True)
         _mix_into(output, images, [mask] * len(batch))
         return lam
 
@@ -316,7 +321,7 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
 
     def _mix_each_collate(self, mode: str, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         images = _arrays(batch)
-        masks, lam = self._draw_each(mode, len(batch), _size(output), images)
+        masks, lam = self._draw_each(mode, len(batch), self._size(output), images)
         _mix_into(output, images, masks[: len(output)])
         return torch.from_numpy(lam.astype(np.float32))[:, None]
 
@@ -347,12 +352,6 @@ class FastCollateMixup(Mixup, timm_mixup.FastCollateMixup):
 
 
 _COLLATE_HOOKS = {'pair': '_mix_pair_collate', 'elem': '_mix_elem_collate', 'half': '_mix_elem_collate'}
-
-
-def _size(images: torch.Tensor) -> Size:
-    """Height and width of images that can be mixed in place."""
-    check_images(images)
-    return images.shape[-2], images.shape[-1]
 
 
 def _check_samples(batch: Batch) -> None:

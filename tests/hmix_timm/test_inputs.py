@@ -131,9 +131,16 @@ def test_multi_label_rows_of_a_wrong_shape_are_refused(mixed, shape):
         refused(mixed(torch.zeros(shape), multi_label=True), message)
 
 
-def test_rows_of_features_have_no_place_for_a_box():
-    with pytest.raises(ValueError, match=r'shape \(B, …, H, W\) where CutMix is on, got \(4, 32\)'):
-        Mixup(0.0, 1.0, cutmix_mode='hmix', num_classes=4)(torch.ones(4, 32), torch.arange(4))
+@pytest.mark.parametrize('cutmix_mode', ['bbox', 'hmix', 'gmix'])
+def test_rows_of_features_have_no_place_for_a_box(cutmix_mode):
+    slot, rows = {'cutmix_alpha': 1.0, 'cutmix_mode': cutmix_mode, 'num_classes': 4}, torch.ones(4, 32)
+    for mix in (
+        lambda: Mixup(**slot)(rows, torch.arange(4)),
+        lambda: Mixup(**slot)._mix_elem(rows),
+        lambda: FastCollateMixup(**slot)([(row, 0) for row in rows.byte()]),
+    ):
+        with pytest.raises(ValueError, match=r'shape \(B, …, H, W\) where CutMix is on, got \(4, 32\)'):
+            mix()
 
 
 def test_a_list_of_images_is_refused_by_its_type():

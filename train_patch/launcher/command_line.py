@@ -209,10 +209,10 @@ def lead_path(folder: str) -> None:
 
 
 def check_timm() -> None:
-    """Raises WrongArguments if a file of families has imported another timm than the script's folder leads to."""
+    """Raises WrongArguments if another timm was imported, as by a file of families, than the script's folder has."""
     loaded, found = getattr(sys.modules.get('timm'), '__file__', None), PathFinder.find_spec('timm')
     if loaded and found and found.origin and not os.path.samefile(found.origin, loaded):
         raise WrongArguments(
-            f'--mix-families imports timm from {loaded}, and the script has its own at {found.origin}: import it where '
-            'a mask is drawn'
+            f'timm was imported from {loaded} before the script, which has its own at {found.origin}: a file of '
+            '--mix-families may import it where it draws a mask'
         )

@@ -89,12 +89,12 @@ class Witnessed:
 
     def _drew(self, masks: Sequence[Any]) -> None:
         paid(self)
-        if problem := self._strayed(len({id(mask) for mask in masks if mask is not None})):
+        masked = len({id(mask) for mask in masks if mask is not None})
+        if masked and (problem := self._strayed(masked)):
             leave(self.witness, PROBLEM, f'{name_of(type(self))} {problem}')
         self._slot_draws = 0
-        masked = any(mask is not None for mask in masks)
         self._times_drawn += 1
-        self._times_masked += masked
+        self._times_masked += bool(masked)
         if masked and self._times_masked == 1:
             if unmade := without_constructor(self):
                 leave(self.witness, PROBLEM, unmade)
@@ -241,7 +241,8 @@ def launch_class(base: Any, overrides: Callable[[], Mapping[str, Any]], made: Ca
                 if not ours:
                     raise
                 raise RunError(f"the script's {base.__name__} cannot mix as asked: {error}") from error
-            self._asked = {name: getattr(self, name) for name in ours if hasattr(self, name)}
+            names = ('mix_prob' if name == 'prob' else name for name in ours)
+            self._asked = {name: getattr(self, name) for name in names if hasattr(self, name)}
             made(self, base.__repr__(self))
 
         def __reduce_ex__(self, protocol: Any) -> Any:

@@ -219,6 +219,11 @@ def test_without_an_option_of_ours_the_log_says_who_mixes_by_himself(train):
     assert 'ways.OwnHook._mix_batch mixes by itself' in line
 
 
+def test_a_script_that_turns_on_what_was_turned_off_is_told(train):
+    line = train('set_later', before='--mix-mode none').passed().mixing_lines[1]
+    assert line == 'left alone: Mixup was set to mixup_alpha=0.8, mix_prob=1.0 after it was made'
+
+
 def test_a_mixer_that_is_always_switched_off_is_no_success(train):
     message = train('off').refused(1)
     assert 'had no effect' in message and 'switched off' in message
@@ -319,7 +324,7 @@ def test_a_file_of_families_brings_no_other_timm_than_the_scripts(launch, tmp_pa
     (tmp_path / 'main.py').touch()
     (families := tmp_path / 'mine.py').write_text('import timm.layers\n' + FAMILY)
     run = launch(f'--mix-families {families} --mix-mode kept', tmp_path / 'main.py')
-    assert re.search(f'imports timm from .*, and the script has its own at {tmp_path}/timm/__init__.py', run.refused())
+    assert re.search(f'before the script, which has its own at {tmp_path}/timm/__init__.py', run.refused())
 
 
 @pytest.mark.parametrize('before', ['', 'import sys\n'])

@@ -203,7 +203,7 @@ def clones(args):
 
 def set_later(args):
     mixer = Mixup(**ALPHAS)
-    mixer.mixup_alpha, mixer.cutmix_alpha = 0.8, 0.0
+    mixer.mixup_alpha, mixer.cutmix_alpha, mixer.mix_prob = 0.8, 0.0, 1.0
     return lambda x, y, epoch: mixer(x, y)
 
 

@@ -86,19 +86,22 @@ def join_processes(args: argparse.Namespace) -> torch.device:
 
     Args:
         args: gets timm's `distributed`, `rank`, `local_rank`, `world_size` and `prefetcher`.
+
+    Raises:
+        WrongArguments: several processes on the CPU cannot compute batch norm together.
     """
     given = args.device
     args.device = given or ('cuda' if torch.cuda.is_available() else 'cpu')
     if not utils.is_distributed_env():
         # One of several processes must die at once: it may be waiting for the others, and Python only looks after that.
         raise_on_sigterm()
-    device = utils.init_distributed_device(args)
-    where = f'{device}' if given else f'{device} (no --device given)'
-    _logger.info(f'Process {args.rank} of {args.world_size} on {where}.')
-    if args.distributed and args.sync_bn and device.type == 'cpu':
+    elif args.sync_bn and torch.device(args.device).type == 'cpu':  # before joining: else others wait for this one
         raise WrongArguments(
             '--sync-bn works on GPUs only; on the CPU --dist-bn shares the statistics after each epoch'
         )
+    device = utils.init_distributed_device(args)
+    where = f'{device}' if given else f'{device} (no --device given)'
+    _logger.info(f'Process {args.rank} of {args.world_size} on {where}.')
     if device.type == 'cuda':
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.benchmark = True

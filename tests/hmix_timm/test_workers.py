@@ -28,9 +28,7 @@ class Halves(torch.utils.data.Dataset):
         return np.full((3, 8, 8), 255 * (index % 8 < 4), np.uint8), int(index % 8 < 4)
 
 
-@pytest.fixture(
-    scope='module', params=['fork', *(pytest.param(new, marks=pytest.mark.slow) for new in ('forkserver', 'spawn'))]
-)
+@pytest.fixture(scope='module', params=['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def loader(request, tmp_path_factory):
     """A loader whose one worker is running, with a family of one's own that a new process has not registered."""
     path = tmp_path_factory.mktemp('families') / 'my_masks.py'

@@ -169,17 +169,6 @@ def test_nohup_keeps_a_comparison_and_its_runs_alive_when_the_terminal_closes(fi
 
 
 @pytest.mark.slow
-def test_runs_at_once_give_what_runs_one_after_another_give(arguments, processes, tmp_path, rows_of):
-    alone, at_once = ([*arguments(tmp_path / name), '--modes', *MODES, '--seeds', '3'] for name in ('alone', 'at once'))
-    for line in launch_lines(alone):
-        processes.module(*line).passed()
-    assert main([*at_once, '--jobs', '2']) == 0
-    for mode in MODES:
-        one, other = (rows_of(tmp_path / name / mode / 'seed3' / 'summary.csv') for name in ('alone', 'at once'))
-        assert one == other
-
-
-@pytest.mark.slow
 def test_a_diverged_run_has_failed(arguments, tmp_path, capsys, rows_of):
     argv = [*arguments(tmp_path, '--lr', '1e30', '--opt', 'sgd', '--epochs', '1'), '--modes', 'hmix', '--seeds', '0']
     assert main(argv) == 1

@@ -16,20 +16,14 @@ import pytest
 from train_patch.compare import main
 from train_patch.trainer.output import read_table
 
+from .test_compare import launch_lines
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != 'linux', reason='processes are looked up in /proc'),
 ]
 
-SCRIPTS = [
-    pytest.param(None, (signal.SIGTERM, signal.SIGKILL), id='lean'),
-    pytest.param(
-        os.environ.get('TIMM_TRAIN_SCRIPT'),
-        (signal.SIGKILL,),
-        id='timm',
-        marks=pytest.mark.skipif(not os.environ.get('TIMM_TRAIN_SCRIPT'), reason='TIMM_TRAIN_SCRIPT names no script'),
-    ),
-]
+SCRIPT = os.environ.get('TIMM_TRAIN_SCRIPT')
 
 
 def children_of(pid):
@@ -62,10 +56,9 @@ class Interrupted:
     training: dict = field(default_factory=dict)
 
     def end(self, lean, number):
-        """Ends it with a signal once each run has two epochs more than before."""
+        """Ends it with a signal once each run has two epochs."""
         call = lean.start_command('compare', self.argv, self.folders[0])
-        reached = {folder: len(self.tables.get(folder, ())) + 2 for folder in self.folders}
-        while any(len(read_table(folder / 'summary.csv')) < count for folder, count in reached.items()):
+        while any(len(read_table(folder / 'summary.csv')) < 2 for folder in self.folders):
             if not is_running(call.pid):
                 assert lean.wait(call).status == 0, call.log
                 raise TooLate
@@ -78,51 +71,40 @@ class Interrupted:
         assert call.status == (128 + number if number != signal.SIGKILL else -signal.SIGKILL), call.log
 
     def look(self):
-        """Checks that what was known before stands as it was; the last epoch may lack its checkpoint."""
+        """Reads the tables; the last epoch may lack its checkpoint."""
         for folder in self.folders:
-            table = read_table(folder / 'summary.csv')
-            if len(table) == self.epochs:
+            self.tables[folder] = read_table(folder / 'summary.csv')
+            if len(self.tables[folder]) == self.epochs:
                 raise TooLate
-            for epoch in list(self.tables.get(folder, ()))[:-1]:
-                assert table[epoch] == self.tables[folder][epoch]
-            self.tables[folder] = table
 
 
-def interrupted_in_time(lean, arguments, output, numbers, more, folders):
-    """A comparison that each of the signals ended in time, however fast the machine is."""
-    for epochs in (12, 48, 192, 768, 3072)[len(folders) - 1 :]:  # two runs do not begin at once
+def interrupted_in_time(lean, arguments, output, number, more, folders):
+    """A comparison that a signal ended in time, however fast the machine is."""
+    for epochs in (12, 48, 192, 768, 3072):
         runs = [output / str(epochs) / folder for folder in folders]
         argv = arguments(output / str(epochs), '--epochs', epochs, '--checkpoint-hist', '1', *more)
         call = Interrupted(argv, runs, epochs)
         with contextlib.suppress(TooLate):
-            for number in numbers:
-                call.end(lean, number)
-                assert number == signal.SIGKILL or not any(map(is_running, call.training))
-                while any(map(is_running, call.training)):
-                    time.sleep(0.05)
-                call.look()
+            call.end(lean, number)
+            assert number == signal.SIGKILL or not any(map(is_running, call.training))
+            while any(map(is_running, call.training)):
+                time.sleep(0.05)
+            call.look()
             return call
-    raise AssertionError('the signals never came in time')
+    raise AssertionError('the signal never came in time')
 
 
-@pytest.mark.parametrize(('script', 'numbers'), SCRIPTS)
-def test_a_comparison_that_is_ended_at_any_moment_goes_on_where_it_was(
-    lean, arguments, tmp_path, rows_of, script, numbers
-):
-    more = ['--modes', 'gmix', '--seeds', '0', *(['--script', script] if script else [])]
-    call = interrupted_in_time(lean, arguments, tmp_path, numbers, more, ['gmix/seed0'])
+@pytest.mark.skipif(SCRIPT is None, reason='TIMM_TRAIN_SCRIPT names no script')
+def test_a_comparison_with_timms_script_that_was_killed_goes_on_where_it_was(lean, arguments, tmp_path, rows_of):
+    more = ['--modes', 'gmix', '--seeds', '0', '--script', SCRIPT]
+    call = interrupted_in_time(lean, arguments, tmp_path, signal.SIGKILL, more, ['gmix/seed0'])
     (folder,) = call.folders
-    times = rows_of(folder / 'times.csv') if script is None else []
-
     assert main(call.argv) == 0
     lines = (folder / 'summary.csv').read_text().splitlines()
     assert [line.partition(',')[0] for line in lines] == ['epoch', *map(str, range(call.epochs))]
     table = read_table(folder / 'summary.csv')
     for epoch in list(call.tables[folder])[:-1]:
         assert table[epoch] == call.tables[folder][epoch]
-    settled = max(len(call.tables[folder]) - 1, 0)
-    # not trained anew: wall times never repeat
-    assert script or rows_of(folder / 'times.csv')[:settled] == times[:settled]
     result = rows_of(folder.parents[1] / 'results.csv')[0]
     assert float(result['top1_mean']) == float(table[call.epochs - 1]['eval_top1'])
 
@@ -132,7 +114,7 @@ def ended_by_ctrl_c(lean, arguments, tmp_path_factory):
     """A comparison of two runs at once that Ctrl-C has ended, and its training processes."""
     more = ['--modes', 'none', 'cutmix', '--seeds', '0', '--jobs', '2']
     folders = ['none/seed0', 'cutmix/seed0']
-    return interrupted_in_time(lean, arguments, tmp_path_factory.mktemp('ended'), (signal.SIGINT,), more, folders)
+    return interrupted_in_time(lean, arguments, tmp_path_factory.mktemp('ended'), signal.SIGINT, more, folders)
 
 
 def test_training_processes_hold_the_lock(ended_by_ctrl_c):
@@ -146,9 +128,17 @@ def test_ctrl_c_ends_all_runs_that_are_trained_at_once(ended_by_ctrl_c):
     assert not any(map(is_running, ended_by_ctrl_c.training))
 
 
-def test_runs_that_were_ended_at_once_go_on_at_once(ended_by_ctrl_c, rows_of):
-    assert main(ended_by_ctrl_c.argv) == 0
-    for folder in ended_by_ctrl_c.folders:
-        assert sorted(read_table(folder / 'summary.csv')) == list(range(ended_by_ctrl_c.epochs))
+def test_runs_that_were_ended_at_once_go_on_at_once_and_give_what_unbroken_runs_give(
+    ended_by_ctrl_c, rows_of, processes, tmp_path
+):
     output = ended_by_ctrl_c.folders[0].parents[1]
+    times = {folder: rows_of(folder / 'times.csv') for folder in ended_by_ctrl_c.folders}
+    assert main(ended_by_ctrl_c.argv) == 0
     assert [row['runs'] for row in rows_of(output / 'results.csv')] == ['1', '1']
+    for line in launch_lines([word.replace(str(output), str(tmp_path)) for word in ended_by_ctrl_c.argv]):
+        processes.module(*line).passed()
+    for folder in ended_by_ctrl_c.folders:
+        unbroken = tmp_path / folder.relative_to(output) / 'summary.csv'
+        assert (folder / 'summary.csv').read_text() == unbroken.read_text()
+        settled = len(ended_by_ctrl_c.tables[folder]) - 1
+        assert rows_of(folder / 'times.csv')[:settled] == times[folder][:settled]  # wall times never repeat

@@ -121,9 +121,8 @@ def test_two_processes_mix_and_one_speaks_but_each_says_what_was_seen(tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('method', ['spawn', 'forkserver'])
-def test_processes_that_a_script_spawns_mix_and_one_speaks(launch, method):
-    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --start-method {method}').passed()
+def test_processes_that_a_script_spawns_mix_and_one_speaks(launch):
+    run = launch('--mix-mode hmix', SPAWNING, OUTPUT).passed()
     for rank in range(2):
         check_hmix(run.record(rank)['batches'])
     assert len(run.mixing_lines) == 1
@@ -160,9 +159,8 @@ def test_a_configuration_that_does_not_mix_stops_the_script(launch):
     assert 'configuration' in message and '--mix-mode hmix' in message
 
 
-@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
-def test_of_the_processes_of_a_script_the_one_that_does_not_mix_stops(launch, method):
-    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixing 1 --start-method {method}')
+def test_of_the_processes_of_a_script_the_one_that_does_not_mix_stops(launch):
+    run = launch('--mix-mode hmix', SPAWNING, f'{OUTPUT} --mixing 1 --start-method fork')
     assert run.status == 1
     assert 'about to train without --mix-mode hmix' in run.log
     assert not (run.folder / 'record1.pt').exists()

@@ -165,9 +165,8 @@ def test_a_recipe_may_name_families_for_a_script_that_takes_its_mixers_from_wher
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('method', ['spawn', 'forkserver'])
-def test_loader_workers_mix_and_stop_under_every_start_method(train, tmp_path, method):
-    run = train(LIKE, '--epochs 3 --mix-mode hmix -j 1 --mixup-off-epoch 2', start_method=method)
+def test_loader_workers_of_a_forkserver_mix_and_stop(train, tmp_path):
+    run = train(LIKE, '--epochs 3 --mix-mode hmix -j 1 --mixup-off-epoch 2', start_method='forkserver')
     mixing_line(run)
     check_off_epoch(batches(tmp_path / 'output' / 'run'), 2)
 

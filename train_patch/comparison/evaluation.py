@@ -14,7 +14,7 @@ from ..common.errors import RunError
 from ..common.files import write_json
 from ..trainer.checkpoints import finished_checkpoints, load_parts, read_checkpoint
 from .reading import read_arguments
-from .results import Results
+from .results import MEASURED, Results
 
 KINDS = ('train', 'fgsm', 'pgd', 'corruption', 'occlusion', 'calibration')
 RECORD = 'evaluation.json'
@@ -73,7 +73,7 @@ def evaluate(
     if not paths:
         raise RunError(f'there is no checkpoint in {folder}')
     facts, data = paths[0].stat(), arguments.get('data_dir') or arguments.get('data')
-    asked = {'kinds': sorted(kinds), 'epsilon': epsilon, 'images': images, 'data': data}
+    asked = {'kinds': sorted(kinds), 'epsilon': epsilon, 'images': images, 'data': data, 'names': [*MEASURED]}
     asked['checkpoint'] = [paths[0].name, facts.st_size, facts.st_mtime_ns]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads((folder / RECORD).read_text())
@@ -134,7 +134,7 @@ def _measure(
                 raise RunError(f'the loss of the {name} in {path} is {values["nll"]}')
             if 'train' in kinds:
                 seen = calibration(predict, batches(train, len(validation)))[0]
-                values |= {'train_top1': seen['top1'], 'train_loss': seen['nll'], 'gap': seen['top1'] - values['top1']}
+                values |= {'train_top1': seen['top1'], 'train_nll': seen['nll'], 'gap': seen['top1'] - values['top1']}
             if 'calibration' not in kinds:
                 del values['ece'], values['nll']
             values |= accuracies(predict, batches(validation, images), changes(predict, kinds, epsilon))

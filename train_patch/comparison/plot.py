@@ -99,7 +99,7 @@ def _plot_curves(axes: Any, results: Results, rows: Sequence[Row], table: Table)
         axes.set_ylim(bottom=max(0.0, min(lowest) - 1))  # the first quarter, near chance, would flatten all differences
     title = 'mean ± standard deviation over seeds' if len(results.finished) > len(rows) else 'one seed'
     axes.set(title=f'{results.name}: {title}', xlabel='epoch')
-    axes.set_ylabel(f'validation {TITLES.get(results.metric, results.metric)}')
+    axes.set_ylabel('validation ' * (metric != results.metric) + TITLES.get(results.metric, results.metric))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(title='last epoch', loc='lower right')

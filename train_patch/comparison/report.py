@@ -107,11 +107,12 @@ def explanation(several: Sequence[Results]) -> str:
     title = TITLES.get(first.metric, first.metric)
     title = title[0].upper() + title.removesuffix(' (%)')[1:]
     when = 'after the last epoch' if first.last == 1 else f'as the mean over the last {first.last} validated epochs'
+    images = ' on the validation images' * first.metric.startswith('eval_')
     unit = 'in percentage points, ' if first.metric in TITLES else ''
     corrected = " and p, with Holm's correction over the rows, below 0.05" * first.holm
     alone = len(several) == 1  # else the following columns are in results.csv only
     notes = [
-        (True, f'{title} on the validation images {when} ({epochs}): {spread} {seeds}.'),
+        (True, f'{title}{images} {when} ({epochs}): {spread} {seeds}.'),
         (
             interval,
             f"Differences are {unit}paired by seed, with their 95 % interval (Student's t, n − 1): "

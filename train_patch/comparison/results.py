@@ -25,7 +25,7 @@ TITLES = {'eval_top1': 'top-1 (%)', 'eval_top5': 'top-5 (%)', 'eval_map': 'mAP (
 
 MEASURED = {
     'train_top1': 'top-1 on training images (%)',
-    'train_loss': 'loss on training images',
+    'train_nll': 'loss on training images',
     'gap': 'top-1 on training images, less validation',
     'fgsm': 'top-1 under FGSM (%)',
     'pgd': 'top-1 under PGD (%)',

@@ -62,7 +62,7 @@ def test_every_number_is_that_of_plain_code_and_the_moving_average_has_its_own(r
         attacked = (images + 8 / 255 * x.grad.sign()).clamp(0, 1)
         fgsm = 100 * (network(normalized(attacked)).argmax(1) == labels).float().mean().item()
         expected = {'top1': top1['validation'], 'nll': loss['validation'].item(), 'train_top1': top1['train']}
-        expected |= {'train_loss': loss['train'].item(), 'gap': top1['train'] - top1['validation'], 'fgsm': fgsm}
+        expected |= {'train_nll': loss['train'].item(), 'gap': top1['train'] - top1['validation'], 'fgsm': fgsm}
         for name, value in expected.items():
             assert found[prefix + name] == pytest.approx(value, rel=1e-4), prefix + name
         for name in ('pgd', 'noise', 'blur', 'jpeg', 'contrast', 'brightness', 'occlusion_centre', 'occlusion_random'):

@@ -179,10 +179,11 @@ def test_a_row_is_worse_only_if_its_whole_interval_is_below_0():
 def test_a_lower_loss_is_better_and_has_four_digits():
     losses = {'none': (0.5, 0.6, 0.7), 'hmix': (0.3, 0.41, 0.5)}
     runs = [
-        result(mode, seed, loss, metric='eval_loss') for mode, row in losses.items() for seed, loss in enumerate(row)
+        result(mode, seed, loss, metric='train_loss') for mode, row in losses.items() for seed, loss in enumerate(row)
     ]
-    header, _, _, hmix = cells(table_text([Results('x', [Row('none'), Row('hmix')], runs)]))
-    assert header[1] == 'eval_loss' and hmix[1] == '0.4033 ± 0.1002'
+    text = screen_text([Results('x', [Row('none'), Row('hmix')], runs)])
+    header, _, _, hmix, *_ = cells(text)
+    assert 'Train_loss after the last epoch' in text and header[1] == 'train_loss' and hmix[1] == '0.4033 ± 0.1002'
     assert hmix[2].startswith('-0.1967 [-0.2') and hmix[2].endswith('] better')
 
 

@@ -106,18 +106,26 @@ def _plot_curves(axes: Any, results: Results, rows: Sequence[Row], table: Table)
 
 
 def _plot_over(axes: Any, results: Results, rows: Sequence[Row], number: str) -> None:
-    """The metric over a setting, a line for each mode, with 95 % intervals of the mean; a row without it is level."""
+    """The metric over a setting, a line for each mode, with 95 % intervals of the mean; a row without it is level.
+
+    A row that leaves the setting of its mode at the default stands where its runs say that this is.
+    """
     for mode in dict.fromkeys(row.mode for row in rows):
-        own = [(float(dict(row.settings).get(number, 0)), row) for row in rows if row.mode == mode]
-        own.sort(key=lambda pair: pair[0])
-        values = [[run.value for run in results.of(row).values()] for _, row in own]
-        mean, _, high = np.array([students_t(several)[:3] for several in values], dtype=float).T
-        half, colour = np.nan_to_num(high - mean), own[-1][1].colour  # one seed has no interval
-        if own[0][1].settings:
-            axes.errorbar([place for place, _ in own], mean, yerr=half, fmt='o-', capsize=3, color=colour, label=mode)
-        else:
-            axes.axhline(mean[0], linestyle='--', color=colour, label=mode)
-            axes.axhspan(mean[0] - half[0], mean[0] + half[0], color=colour, alpha=0.1, linewidth=0)
+        own, points = [row for row in rows if row.mode == mode], []
+        for row in own:
+            runs = [*results.of(row).values()]
+            default = runs[0].arguments.get(number) if len(own) > 1 else None
+            place = dict(row.settings).get(number, default)
+            mean, _, high = np.array(students_t([run.value for run in runs])[:3], dtype=float)
+            half = np.nan_to_num(high - mean)  # one seed has no interval
+            if place is not None:
+                points.append((float(place), mean, half))
+                continue
+            axes.axhline(mean, linestyle='--', color=row.colour, label=mode)
+            axes.axhspan(mean - half, mean + half, color=row.colour, alpha=0.1, linewidth=0)
+        if points:
+            places, means, halves = zip(*sorted(points), strict=True)
+            axes.errorbar(places, means, yerr=halves, fmt='o-', capsize=3, color=own[-1].colour, label=mode)
     axes.set(xlabel=number, ylabel=TITLES.get(results.metric, results.metric), title='last epoch, 95 % interval')
     axes.grid(alpha=0.3)
     axes.legend()

@@ -246,13 +246,14 @@ def test_the_picture_leaves_out_the_first_epochs_and_differences_without_a_basel
 
 def test_the_picture_shows_the_metric_over_the_one_number_that_varies():
     ratios = {'0.25': (60, 62), '1': (70, 72), '.5': (64, 66)}
-    rows = [Row('none'), *(Row('hmix', (('hmix_ratio', ratio),), '#D55E00') for ratio in ratios)]
-    values = {'none': (50, 52), **{f'hmix hmix_ratio={ratio}': top1 for ratio, top1 in ratios.items()}}
-    runs = [result(name, seed, top1) for name, row in values.items() for seed, top1 in enumerate(row)]
+    rows = [Row('none'), Row('hmix'), *(Row('hmix', (('hmix_ratio', ratio),), '#D55E00') for ratio in ratios)]
+    values = {'none': (50, 52), 'hmix': (67, 69)} | {f'hmix hmix_ratio={key}': top1 for key, top1 in ratios.items()}
+    default = {'arguments': {'hmix_ratio': 0.75}}
+    runs = [result(name, seed, top1, **default) for name, row in values.items() for seed, top1 in enumerate(row)]
     _, over, _ = plot_results(Results('x', rows, runs)).axes
     (line,) = over.containers
     assert [list(line.get_ydata()) for line in over.get_lines() if line.get_label() == 'none'] == [[51, 51]]
-    assert [list(points) for points in line.lines[0].get_data()] == [[0.25, 0.5, 1], [61, 65, 71]]
+    assert [list(points) for points in line.lines[0].get_data()] == [[0.25, 0.5, 0.75, 1], [61, 65, 68, 71]]
     ends = [y for _, y in line.lines[2][0].get_segments()[0]]
     interval = stats.t.interval(0.95, 1, loc=61, scale=stats.sem([60, 62]))
     assert ends == pytest.approx(interval) and over.get_xlabel() == 'hmix_ratio'

@@ -149,7 +149,7 @@ def make_table(results: Results) -> Table:
 
     Returns:
         The rows of `results.csv`. Accuracies are in percent, differences in percentage points, with the ends of their
-        interval and their p-value, corrected by Holm over the rows; `image_error` is the standard error of the mean
+        interval and their p-value, with `holm` corrected over the rows; `image_error` is the standard error of the mean
         due to the number of validation images alone. None for a missing value.
     """
     table, metric = [], results.metric.removeprefix('eval_')
@@ -176,7 +176,8 @@ def make_table(results: Results) -> Table:
         for name in ('epoch_seconds', 'peak_memory'):
             cells[f'{name}_to_none'] = cells[name] / plain[name] if cells[name] and plain.get(name) else None
     prefixes = ('', *(f'{name}_' for name in results.evaluated))
-    for column in [f'{prefix}difference_to_{name}_p' for prefix in prefixes for name in results.baselines]:
+    tests = [f'{prefix}difference_to_{name}_p' for prefix in prefixes for name in results.baselines]
+    for column in tests if results.holm else []:
         corrected = holm({place: cells[column] for place, cells in enumerate(table) if cells[column] is not None})
         for place, p in corrected.items():
             table[place][column] = p

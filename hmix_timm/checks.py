@@ -79,9 +79,14 @@ def check_images(images: Any, in_place: bool = True) -> None:
         raise ValueError(f'images must be a tensor, got a {type(images).__name__}')
     if images.is_complex():
         raise ValueError(f'images must be real, got {images.dtype}')
-    shared = zip(images.stride(), images.shape, strict=True)
-    if in_place and not images.is_contiguous() and any(stride == 0 and length > 1 for stride, length in shared):
-        raise ValueError('images must not share memory, as those of expand() do: mix images.contiguous()')
+    if in_place and not images.is_contiguous():
+        reach = 0
+        for stride, length in sorted(zip(images.stride(), images.shape, strict=True)):
+            if length > 1 and stride <= reach:
+                raise ValueError(
+                    'images must not share memory, as those of expand() and unfold() do: mix images.contiguous()'
+                )
+            reach += stride * (length - 1)
 
 
 def check_labels(target: Any, batch_size: int, num_classes: int, rows: str = '') -> None:

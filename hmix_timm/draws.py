@@ -113,10 +113,11 @@ class PlacedDraws(Draws):
 
     Args:
         pixel: where the box or the bump is centred.
+        size: height and width of the image.
     """
 
-    def __init__(self, pixel: tuple[int, int]) -> None:
-        self.pixel, self.placed = pixel, False
+    def __init__(self, pixel: tuple[int, int], size: Size) -> None:
+        self.pixel, self.size, self.placed = pixel, size, False
 
     def box(self, size: Size, lam: float, minmax: Sequence[float] | None = None) -> Box:
         """The box that the installed timm draws around the pixel."""
@@ -129,8 +130,8 @@ class PlacedDraws(Draws):
 
     def centre(self, size: Size) -> tuple[int, int]:
         """The pixel."""
-        if self.placed:
-            raise NotEnumerable('more than one box or centre')
+        if self.placed or tuple(size) != tuple(self.size):
+            raise NotEnumerable('more than one box or centre, or one in a part of the image')
         self.placed = True
         return self.pixel
 

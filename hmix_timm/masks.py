@@ -170,7 +170,7 @@ def problem_with(mask: object, size: Size) -> str | None:
             return 'it is a Mix of a Mix'
         return (shown and _problem_with_box(shown.box, size)) or problem_with(mask.mask, size)
     number = getattr(mask, 'offset', getattr(mask, 'outside', 0.0))
-    if not hasattr(number, '__float__'):
+    if not hasattr(number, '__float__') or np.ndim(number):
         return f'its constant is a {type(number).__name__}, no number'
     if isinstance(mask, BoxMask):
         if problem := _problem_with_box(mask.box, size):
@@ -179,8 +179,10 @@ def problem_with(mask: object, size: Size) -> str | None:
     elif isinstance(mask, (ProductMask, DenseMask)):
         arrays = [mask.values] if isinstance(mask, DenseMask) else [mask.y, mask.x]
         for array in arrays:
-            if not isinstance(array, np.ndarray):
+            if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
                 return f'its values are a {type(array).__name__}, not a numpy array'
+            if array.dtype.kind not in 'biuf':
+                return f'its values are {array.dtype}, no real numbers'
         shape = sum((array.shape for array in arrays), ())
         if shape != size:
             return f'its shape is {shape}, not {size}'

@@ -186,7 +186,7 @@ class Mixup(Slot, SharedSwitch, timm_mixup.Mixup):
         The middle sample of an odd batch is its own partner and stays as it is, as do those of the second half.
         """
         count = {'pair': batch_size // 2, 'half': (batch_size + 1) // 2}.get(mode, batch_size)
-        lam_batch, use_cutmix = self._params_per_elem(count)
+        lam_batch, use_cutmix = map(np.array, self._params_per_elem(count))  # a subclass's may be lists
         if mode != 'pair' and batch_size % 2:
             lam_batch[batch_size // 2] = 1.0
         masks: list[Mask | None] = []

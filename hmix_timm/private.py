@@ -33,8 +33,10 @@ def cutmix_box(size: Size, lam: float, minmax: Sequence[float] | None = None) ->
     """
     odd = None if minmax is not None else rounding()
     if odd is None:
-        yl, yh, xl, xh = timm_mixup.cutmix_bbox_and_lam(size, lam, ratio_minmax=minmax, correct_lam=True)[0]
-        return int(yl), int(yh), int(xl), int(xh)
+        yl, yh, xl, xh = map(int, timm_mixup.cutmix_bbox_and_lam(size, lam, ratio_minmax=minmax, correct_lam=True)[0])
+        # a replacement's may leave the image: timm mixes what slices make of it
+        (yl, yh, _), (xl, xh, _) = slice(yl, yh).indices(size[0]), slice(xl, xh).indices(size[1])
+        return yl, max(yl, yh), xl, max(xl, xh)
     return _box(size, lam, odd)
 
 

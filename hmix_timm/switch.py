@@ -24,7 +24,7 @@ class SharedSwitch:
     @mixup_enabled.setter
     def mixup_enabled(self, enabled: bool) -> None:
         if '_enabled' not in self.__dict__:
-            self._enabled = torch.zeros(1, dtype=torch.uint8).share_memory_()
+            self._enabled = torch.zeros(1, dtype=torch.uint8, device='cpu').share_memory_()
         self._enabled.fill_(bool(enabled))
 
     def __copy__(self) -> Any:

@@ -17,7 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from . import blend
-from .checks import check_choice, check_images, check_number
+from .checks import check_choice, check_count, check_images, check_number
 from .draws import NaFlexDraws
 from .families import FAMILIES, Slot
 from .masks import Box, Mask, Size, mixup_mask
@@ -79,6 +79,8 @@ class Mix(Slot, v2.MixUp):
         check_choice('mix_mode', mix_mode, modes)
         check_number('alpha', alpha, open_low=True)
         check_choice('mode', mode, ('batch', 'elem'))
+        if num_classes is not None:
+            check_count('num_classes', num_classes, low=1)
         super().__init__(alpha=float(alpha), num_classes=num_classes, labels_getter=labels_getter)
         if unknown := self._set_family(modes[mix_mode].family or 'bbox', options):
             raise TypeError(f'mix_mode {mix_mode!r} has no option {", ".join(unknown)}')

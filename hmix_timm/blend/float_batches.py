@@ -131,7 +131,7 @@ def mix_whole_(x: torch.Tensor, masks: Masks, rolled: bool = False) -> torch.Ten
             out[plan.box] = turned(x[plan.box])
         return out
     partner = turned(x)
-    torch.lerp(x, partner, plan.weight, out=out)
+    _lerp(x, partner, plan.weight, out)
     if plan.box is not None:
         out[plan.box] = partner[plan.box]
     return out
@@ -196,9 +196,15 @@ def _shown_whole(partners: torch.Tensor, masks: Masks) -> torch.Tensor:
     return partners
 
 
+def _lerp(x: torch.Tensor, partner: torch.Tensor, weight: float | torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    if x.requires_grad:  # for which torch has no `out`
+        return out.copy_(torch.lerp(x, partner, weight))
+    return torch.lerp(x, partner, weight, out=out)
+
+
 def _lerp_whole(x: torch.Tensor, partner: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     if x.dtype == weight.dtype:
-        return torch.lerp(x, partner, weight, out=out)
+        return _lerp(x, partner, weight, out)
     if not x.is_floating_point():
         return out.copy_(x.to(weight.dtype).lerp_(partner.to(weight.dtype), weight).round_())
     return out.copy_((partner * weight).addcmul_(x, 1.0 - weight))

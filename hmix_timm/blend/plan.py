@@ -101,5 +101,7 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def blocks(image: Image) -> Sequence[Image]:
-    """Views of an image's blocks."""
-    return [image] if image.ndim < 3 or math.prod(image.shape) <= BLOCK_VALUES else list(image)
+    """Views of an image's blocks: one by one, as autograd takes no writing to those that `unbind` makes at once."""
+    if image.ndim < 3 or math.prod(image.shape) <= BLOCK_VALUES:
+        return [image]
+    return [image[i] for i in range(len(image))]

@@ -123,7 +123,9 @@ def _copy_uint8(own: np.ndarray, other: np.ndarray, out: np.ndarray, plan: Plan)
 def _planar(image: np.ndarray) -> np.ndarray:
     """The image in C × H × W memory that torch can read; timm's loader hands over H × W × C."""
     flags = image.flags
-    return image if flags.c_contiguous and flags.writeable else np.array(image, order='C')
+    # numpy calls an image C-contiguous whose axis of a single pixel is turned round
+    readable = flags.c_contiguous and flags.writeable and min(image.strides) >= 0
+    return image if readable else np.array(image, order='C')
 
 
 def _lerp_pair_uint8(

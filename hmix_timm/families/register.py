@@ -25,6 +25,9 @@ COLOURS = ('#0072B2', '#F0E442', '#882255', '#44AA99', '#999933', '#332288')
 TAKEN = ('none', 'mixup', 'cutmix', 'stochastic', 'puzzlemix', 'mix')
 """Names that mix modes have or that would make options like `--mix-mode`."""
 
+ARGUMENTS = ('switch_prob', 'correct_lam', 'label_smoothing', 'num_classes', 'soft_labels', 'multi_label')
+"""The mixers' arguments, which an option of a family could be called by, too."""
+
 
 def register_family(
     name: str,
@@ -73,12 +76,17 @@ def register_family(
     title = title or name.capitalize()
     given = [Option(*item) for item in options.items()] if isinstance(options, Mapping) else options
     declared = tuple(replace(option, help=option.help or f'{option.name} of {title}') for option in given)
+    names = [option.name for option in declared]
     for option in declared:
         shown, default = f'option {option.name!r} of family {name!r}', option.default
         known = isinstance(default, (int, float, str, type(None))) and not isinstance(default, bool)
         if not known or not option.name.isidentifier():
             raise ValueError(f'{shown} must have a number or a text, got {default!r}')
         option.check(shown, default)
+        if f'{name}_{option.name}' in ARGUMENTS or names.count(option.name) > 1:
+            raise ValueError(f'{shown}: there is an argument or an option {name}_{option.name!s} already')
+        if option.replaces and option.replaces not in names:
+            raise ValueError(f'{shown} replaces {option.replaces!r}, which is none of {", ".join(names)}')
 
     def decorate(function: DrawMask) -> DrawMask:
         source = str(Path(inspect.getfile(function)).resolve())

@@ -181,7 +181,7 @@ class PuzzleMix(SharedSwitch):
             neigh_size=self.neigh_size,
         )
         # one copy to the host, where the cut is solved, and one back
-        host = torch.cat([cost.flatten(1) for cost in costs], 1).cpu().numpy()
+        host = torch.cat([cost.flatten(1) for cost in costs], 1).detach().cpu().numpy()
         sections = np.cumsum([cost[0].numel() for cost in costs])[:-1]
         unaries, vertical, horizontal = (
             part.reshape(cost.shape) for part, cost in zip(np.split(host, sections, 1), costs, strict=True)

@@ -9,6 +9,7 @@ draws them, and results computed from them have a standard error.
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ SAMPLES = 2**12
 """Masks drawn where they cannot be listed and no number is given."""
 
 PARTS = 64
-"""Independent parts into which drawn masks are divided, for a standard error."""
+"""Independent parts into which drawn masks are divided, for a standard error; and of [0, 1], to look for jumps in."""
 
 
 class MaskSupport(NamedTuple):
@@ -73,7 +74,7 @@ def placements(slot: Slot, size: Size, lam: float) -> Iterator[tuple[Mask, float
     """
     for y in range(size[0]):
         for x in range(size[1]):
-            yield slot.draw_mask(size, lam, PlacedDraws((y, x)))
+            yield slot.draw_mask(size, lam, PlacedDraws((y, x), size))
 
 
 def slot_law(slot: Slot, size: Size, channels: int = 1) -> MaskLaw:
@@ -93,14 +94,14 @@ def slot_law(slot: Slot, size: Size, channels: int = 1) -> MaskLaw:
 def jumps(slot: Slot, size: Size) -> list[float]:
     """λ at which the masks of a slot jump: where its box, of whole pixels, or the constant of its mask changes.
 
-    A box grows or shrinks with λ, so that it is the same between two λ with the same box.
+    It is taken to be the same between two λ with the same box: in each of `PARTS` parts a box grows or shrinks with λ.
 
     Raises:
         NotEnumerable: as for `placements`.
     """
 
     def drawn(lam: float) -> object:
-        mask, _ = slot.draw_mask(size, lam, PlacedDraws((size[0] // 2, size[1] // 2)))
+        mask, _ = slot.draw_mask(size, lam, PlacedDraws((size[0] // 2, size[1] // 2), size))
         mask = mask.mask if isinstance(mask, Mix) else mask
         return mask.box if isinstance(mask, BoxMask) else getattr(mask, 'offset', None)
 
@@ -110,7 +111,8 @@ def jumps(slot: Slot, size: Size) -> list[float]:
         middle = (low + high) / 2.0
         return [high] if high - low < 1e-15 else between(low, middle) + between(middle, high)
 
-    return between(0.0, 1.0)
+    edges = np.linspace(0.0, 1.0, PARTS + 1).tolist()
+    return [jump for low, high in pairwise(edges) for jump in between(low, high)]
 
 
 def mask_support(

@@ -131,6 +131,20 @@ def test_batches_are_mixed_exactly_and_rounded_once(way, dtype, count):
             assert torch.equal(whole, whole_before), 'nothing beside the batch is written to'
 
 
+@pytest.mark.parametrize('way', [*IN_PLACE, *ROLLED])
+@pytest.mark.parametrize('size', [SIZE, (299, 301)])
+def test_gradients_go_back_as_the_images_went(way, size):
+    """Of A x, which mixes: c · A x = x · Aᵀ c for any c."""
+    for masks in (
+        [mask] * 4 for mask in (mixup_mask(0.3), hmix_mask(size, 0.4, 0.5, (1, 5, 2, 9)), gmix_mask(size, 0.2, (3, 4)))
+    ):
+        x = make_batch(4, torch.float64, 'contiguous', size=size)[0].requires_grad_()
+        mixed = {**IN_PLACE, **ROLLED}[way](x * 1.0, masks)
+        total = (mixed * make_batch(4, torch.float64, 'contiguous', seed=1, size=size)[0]).sum()
+        total.backward()
+        torch.testing.assert_close((x * x.grad).sum(), total)
+
+
 @pytest.mark.parametrize('mix', [mix_, mix_rolled])
 @pytest.mark.parametrize(('size', 'layout'), [((40, 50), 'contiguous'), ((70, 80), 'channels_last')])
 def test_more_images_than_are_mixed_at_once_are_mixed_as_few_are(size, mix, layout):

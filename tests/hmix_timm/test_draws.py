@@ -58,15 +58,15 @@ def test_a_placement_is_timms_box_around_a_pixel_or_the_pixel():
     with numpy_seed(0):
         box = NUMPY_DRAWS.box((4, 6), 0.3)
     with numpy_seed(0):
-        assert PlacedDraws((np.random.randint(4), np.random.randint(6))).box((4, 6), 0.3) == box
-    assert PlacedDraws((1, 5)).centre((4, 6)) == (1, 5)
+        assert PlacedDraws((np.random.randint(4), np.random.randint(6)), (4, 6)).box((4, 6), 0.3) == box
+    assert PlacedDraws((1, 5), (4, 6)).centre((4, 6)) == (1, 5)
 
 
 @pytest.mark.parametrize('first', ['box', 'centre'])
 @pytest.mark.parametrize('second', ['box', 'centre'])
 def test_a_second_placement_cannot_be_enumerated(first, second):
     arguments = {'box': ((4, 6), 0.3), 'centre': ((4, 6),)}
-    draws = PlacedDraws((1, 5))
+    draws = PlacedDraws((1, 5), (4, 6))
     getattr(draws, first)(*arguments[first])
     with pytest.raises(NotEnumerable, match='more than one box or centre'):
         getattr(draws, second)(*arguments[second])
@@ -76,6 +76,7 @@ def test_a_second_placement_cannot_be_enumerated(first, second):
     ('draw', 'named'),
     [
         (lambda draws: draws.box((4, 6), 0.3, (0.2, 0.8)), 'cutmix_minmax'),
+        (lambda draws: draws.centre((2, 3)), 'a part of the image'),
         (lambda draws: draws.beta(1.0), 'numbers besides'),
         (lambda draws: draws.uniform(2), 'numbers besides'),
         (lambda draws: draws.scalar(), 'numbers besides'),
@@ -86,13 +87,13 @@ def test_a_second_placement_cannot_be_enumerated(first, second):
 )
 def test_other_draws_cannot_be_enumerated(draw, named):
     with pytest.raises(NotEnumerable, match=named):
-        draw(PlacedDraws((0, 0)))
+        draw(PlacedDraws((0, 0), (4, 6)))
 
 
 def test_boxes_that_a_script_draws_cannot_be_enumerated(monkeypatch):
     monkeypatch.setattr(timm_mixup, 'rand_bbox', lambda size, lam, count=None: (0, 1, 0, 1))
     with pytest.raises(NotEnumerable, match='unknown way'):
-        PlacedDraws((1, 2)).box((5, 9), 0.1)
+        PlacedDraws((1, 2), (5, 9)).box((5, 9), 0.1)
 
 
 def test_the_seed_holds_inside_and_leaves_the_generator_as_it_was():

@@ -154,6 +154,8 @@ def test_coefficients_of_ones_own_family_are_exact_where_placements_can_be_enume
         (lambda size, lam, o, d: DenseMask(np.full(size, 1.5)), r'from 1.5 to 1.5, outside \[0, 1\]'),
         (lambda size, lam, o, d: ProductMask(0.0, np.ones(5), np.ones(6)), 'its shape is'),
         (lambda size, lam, o, d: BoxMask(1.0, (0, 9, 0, 2)), 'does not lie in 6×5 pixels'),
+        (lambda size, lam, o, d: DenseMask(np.ma.masked_less(np.ones(size), 0)), 'values are a MaskedArray'),
+        (lambda size, lam, o, d: DenseMask(np.ones(size, complex)), 'values are complex128'),
     ],
 )
 def test_a_wrong_mask_is_refused_whenever_it_is_drawn(table, function, problem):

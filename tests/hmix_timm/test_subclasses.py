@@ -91,14 +91,22 @@ def test_a_subclass_may_override_the_collate_hooks_and_add_to_zeros(mode):
     torch.testing.assert_close(target[0], torch.tensor([0.75, 0.25]))
 
 
-def test_who_replaces_the_drawing_of_boxes_is_asked(monkeypatch):
-    monkeypatch.setattr(timm_mixup, 'rand_bbox', lambda shape, lam, *args, **kwargs: (1, 3, 2, 6))
+@pytest.mark.parametrize(('yl', 'yh', 'xl', 'xh'), [(1, 3, 2, 6), (-3, 12, 2, 9), (5, 2, 0, 4)])
+def test_who_replaces_the_drawing_of_boxes_is_asked_also_where_they_leave_the_image(monkeypatch, yl, yh, xl, xh):
+    monkeypatch.setattr(timm_mixup, 'rand_bbox', lambda shape, lam, *args, **kwargs: (yl, yh, xl, xh))
     mixer = Mixup(0.0, 1.0, num_classes=2, label_smoothing=0.0)
     mixed, target = mixer(ones_and_zeros(), LABELS)
     expected = torch.ones(8, 8)
-    expected[1:3, 2:6] = 0.0
+    expected[yl:yh, xl:xh] = 0.0
     assert torch.equal(mixed[0, 0], expected)
-    assert target[0, 1].item() == 56 / 64
+    assert target[0, 1] == expected.mean()
+
+
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+def test_a_subclass_may_draw_lists(mode):
+    mixer_class = type('Third', (Mixup,), {'_params_per_elem': lambda self, count: ([0.25] * count, [False] * count)})
+    mixed, target = mixer_class(num_classes=2, mode=mode, label_smoothing=0.0)(ones_and_zeros(), LABELS)
+    assert mixed[0, 0, 0, 0] == target[0, 1] == 0.25
 
 
 @pytest.mark.parametrize('cutmix_mode', ['bbox', 'hmix'])

@@ -68,7 +68,7 @@ def test_listed_boxes_are_those_that_the_installed_timm_draws(size, lam):
     count = 6000
     with numpy_seed(7):
         drawn = Counter(NUMPY_DRAWS.box(size, lam) for _ in range(count))
-    listed = Counter(PlacedDraws(pixel).box(size, lam) for pixel in np.ndindex(size))
+    listed = Counter(PlacedDraws(pixel, size).box(size, lam) for pixel in np.ndindex(size))
     assert set(drawn) == set(listed)
     for box, times in listed.items():
         p = times / (size[0] * size[1])

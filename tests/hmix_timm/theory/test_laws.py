@@ -75,7 +75,7 @@ def test_the_law_of_a_slot_has_every_placement_once():
     support = slot_law(make_slot(), SIZE)(0.6)
     expected = np.ones((3, 2, *SIZE))
     for y, x in np.ndindex(SIZE):
-        low_y, high_y, low_x, high_x = PlacedDraws((y, x)).box(SIZE, 0.6)
+        low_y, high_y, low_x, high_x = PlacedDraws((y, x), SIZE).box(SIZE, 0.6)
         expected[y, x, low_y:high_y, low_x:high_x] = 0
     np.testing.assert_array_equal(support.masks.numpy(), expected.reshape(6, 6))
     np.testing.assert_allclose(support.probability.numpy(), np.full(6, 1 / 6))
@@ -162,7 +162,7 @@ def test_moments_over_boxes_are_exact_whatever_the_number_of_nodes(name, size):
     for low, high in pairwise(ends):
         for lam, weight in zip((low + high + (high - low) * points) / 2, weights * (high - low) / 2, strict=True):
             for pixel in np.ndindex(size):
-                mask, label = mixer.draw_mask(size, lam, PlacedDraws(pixel))
+                mask, label = mixer.draw_mask(size, lam, PlacedDraws(pixel, size))
                 own = mask.array(size)
                 second = label * (1 - own) ** 2 + (1 - label) * own**2
                 expected += weight * 6 * lam * (1 - lam) * second.mean() / (size[0] * size[1])

@@ -108,7 +108,7 @@ def test_maps_are_those_of_everything_that_mixes(dim, monkeypatch):
         'dim': ('Dimmed\n(power=2)', make_slot('dim')),
     }
     for name, (title, slot) in slots.items():
-        masks = [slot.draw_mask(size, 0.3, PlacedDraws(pixel))[0].array(size) for pixel in np.ndindex(size)]
+        masks = [slot.draw_mask(size, 0.3, PlacedDraws(pixel, size))[0].array(size) for pixel in np.ndindex(size)]
         assert maps[name][0] == title
         np.testing.assert_allclose(maps[name][1].values, brute_force_map(np.stack(masks)), atol=1e-12)
     np.testing.assert_allclose(maps['mixup'][1].values, 0.49)
@@ -123,7 +123,7 @@ def test_maps_are_those_of_the_options_that_are_given(dim, monkeypatch):
     titles = [panel.title for panel in maps.values()]
     assert titles[3:6] == ['HMix\n(ratio=0.5)', 'GMix\n(kernel=paper)', 'GMix\n(kernel=reference)']
     slot = make_slot('hmix', hmix_ratio=0.5)
-    masks = [slot.draw_mask((4, 6), 0.3, PlacedDraws(pixel))[0].array((4, 6)) for pixel in np.ndindex(4, 6)]
+    masks = [slot.draw_mask((4, 6), 0.3, PlacedDraws(at, (4, 6)))[0].array((4, 6)) for at in np.ndindex(4, 6)]
     np.testing.assert_allclose(maps['hmix'].map.values, brute_force_map(np.stack(masks)), atol=1e-12)
     np.testing.assert_allclose(maps['dim'].map.values, 0.49)
 

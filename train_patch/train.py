@@ -153,11 +153,20 @@ def resume(run: SimpleNamespace) -> int:
         metric = checkpoint.get('metric')  # seen by the schedule at the end of the epoch before
         if args.start_epoch is None:
             start_epoch = checkpoints.next_epoch(checkpoint)
+        own = path.parent.absolute() == run.folder.absolute()
+        if primary and own and (args.resume != 'auto' or args.start_epoch is not None):
+            checkpoints.check_goes_on(run.folder, start_epoch)
         checkpoints.load_parts(run.parts, path, checkpoint, weights_alone=args.no_resume_opt)
     run.output = Output(run.folder, run.arguments, run.eval_metric, path, start_epoch) if primary else None
     if primary and path is not None:
         run.output.keep(path, checkpoints.next_epoch(checkpoint) - 1)
         _logger.info(f'Resumed from {path} at epoch {start_epoch}.')
+        recorded = checkpoint.get('args') or {}
+        before = {**run.arguments, **(recorded if isinstance(recorded, dict) else vars(recorded))}  # timm's are not
+        free = ('resume', 'start_epoch', 'output', 'experiment')
+        changed = [f'{k} {before[k]} → {v}' for k, v in run.arguments.items() if before[k] != v and k not in free]
+        if changed:
+            _logger.info(f'Its arguments have changed: {", ".join(changed)}.')
     if run.schedule is not None and start_epoch:
         run.schedule.step(start_epoch, metric)
         run.schedule.step_update(start_epoch * run.updates_per_epoch)

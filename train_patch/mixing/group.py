@@ -176,16 +176,25 @@ def read_mixing(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mi
 
 
 def _check_resumed(args: argparse.Namespace) -> None:
-    """Raises ValueError where the own family of the run that is resumed has drawn other masks."""
-    if not args.mix_digest or not (resume := getattr(args, 'resume', '')):
+    """Raises ValueError where a run goes on in its folder with other mixing, or its own family draws other masks."""
+    if not (resume := getattr(args, 'resume', '')):
         return
     own = Path(args.output or 'output/train', args.experiment)
-    record = Path(own if resume == 'auto' else Path(resume).parent, 'args.yaml')
-    recorded = record.is_file() and read_recipe(record).get('mix_digest')
-    if recorded and recorded != args.mix_digest:
+    there = own if resume == 'auto' else Path(resume).parent
+    record = there / 'args.yaml'
+    recorded = read_recipe(record) if record.is_file() else {}
+    digest = recorded.get('mix_digest')
+    if digest and args.mix_digest and digest != args.mix_digest:
         raise ValueError(
             f'--resume {resume}: {args.mix_families} draws other masks than in the run so far: mix_digest is '
-            f'{recorded} in {record}, and {args.mix_digest} now; undo the edit, or train in another folder'
+            f'{digest} in {record}, and {args.mix_digest} now; undo the edit, or train in another folder'
+        )
+    keys = {*mixing_keys(), *KEPT} & recorded.keys() - {'mix_families', 'smoothing'}
+    other = [f'{key}: {recorded[key]}' for key in sorted(keys) if recorded[key] != getattr(args, key)]
+    if other and there.absolute() == own.absolute():
+        raise ValueError(
+            f'--resume {resume}: the run so far is mixed otherwise, with {", ".join(other)} in {record}; '
+            'give the same, or another --experiment'
         )
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import RunError, told_as
+from ..common.errors import RunError, WrongArguments, told_as
 from ..common.files import first_line, write_atomically
 from ..common.weights import plain_values
 
@@ -90,6 +90,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f'cannot use the checkpoint {path}: it is from the middle of an epoch; give one of a whole epoch'
         )
     return checkpoint
+
+
+def check_goes_on(folder: Path, start_epoch: int) -> None:
+    """Raises WrongArguments if a run would train epochs again whose checkpoints are in its folder.
+
+    These would be resumed in place of its own after a kill.
+    """
+    newest = find_checkpoint(folder)
+    if newest is not None and (last := next_epoch(read_checkpoint(newest)) - 1) >= start_epoch:
+        raise WrongArguments(
+            f'--resume: {newest} is of epoch {last}, and the run would begin at epoch {start_epoch} again; '
+            'give another --experiment'
+        )
 
 
 def next_epoch(checkpoint: Mapping[str, Any]) -> int:

@@ -44,6 +44,8 @@ def load_datasets(args: argparse.Namespace) -> tuple[Any, Any | None]:
     Raises:
         WrongArguments: there is no such data set, or its classes do not fit; the message names the option.
     """
+    if not args.train_split:
+        raise WrongArguments(f'--train-split must name the images to train on, got {args.train_split!r}')
     splits = [split for split in (args.train_split, args.val_split) if split]
     kwargs = dict(
         root=args.data_dir,

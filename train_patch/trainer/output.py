@@ -126,7 +126,8 @@ class Output:
         for name in ('*.pth.tar', 'summary.csv', 'times.csv', 'args.yaml'):
             for left_by_a_kill in folder.glob(f'{name}*.tmp'):
                 left_by_a_kill.unlink()
-        write_bytes(folder / 'args.yaml', yaml.safe_dump(self.arguments, default_flow_style=False).encode())
+        recipe = {**self.arguments, 'resume': ''}  # which repeats the run
+        write_bytes(folder / 'args.yaml', yaml.safe_dump(recipe, default_flow_style=False).encode())
         self._write_tables()  # rows of epochs that are to be trained again must not outlive the next kill
         self.wandb = _start_wandb(folder.name, self.arguments) if arguments.get('log_wandb') else None
 

@@ -98,6 +98,11 @@ def test_a_run_is_not_resumed_with_an_edited_family(stripes, recorded, tmp_path,
         read(line, argparse.Namespace(**place))
     (tmp_path / 'run' / 'args.yaml').write_text('mix_mode: stripes\n')  # of a version that recorded none
     read(line, argparse.Namespace(**place))
+    if resume == 'auto':  # in its own folder, a run is mixed as it was
+        with pytest.raises(ValueError, match='mixed otherwise, with mix_mode: stripes in '):
+            read('--mix-mode gmix', argparse.Namespace(**place))
+    else:
+        read('--mix-mode gmix', argparse.Namespace(**place))
 
 
 def test_declaring_twice_changes_nothing():

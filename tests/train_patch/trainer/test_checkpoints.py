@@ -172,14 +172,17 @@ def test_auto_has_nothing_to_train_where_all_is_done(lean, stateful, copied):
     assert_same_run(copied, stateful)
 
 
-def test_start_epoch_goes_before_the_epoch_of_the_checkpoint(lean, stateful, copied):
-    """Its rows from there on are trained again, with another seed, and their checkpoints are written again."""
-    path = copied / 'last.pth.tar'
-    run = lean(copied, f'{STATEFUL} --epochs 6 --resume {path} --start-epoch 4 --seed 1')
-    before, after = read_table(stateful / 'summary.csv'), read_table(copied / 'summary.csv')
-    assert list(after) == list(range(6)) and 'at epoch 4.' in run.log
+def test_epochs_are_trained_again_in_another_folder_alone(lean, stateful, copied, tmp_path):
+    """In their own they would be lost, or their checkpoints be taken for those of the run that goes back."""
+    for line in (f'--resume {copied}/checkpoint-3.pth.tar', '--resume auto --start-epoch 4'):
+        run = lean(copied, f'{STATEFUL} --epochs 6 {line}', status=2)
+        assert f'{copied}/last.pth.tar is of epoch 5, and the run would begin at epoch 4 again' in run.last_line
+    assert_same_run(copied, stateful)
+    run = lean(tmp_path / 'run', f'{STATEFUL} --epochs 6 --resume {copied}/last.pth.tar --start-epoch 4 --seed 1')
+    before, after = read_table(stateful / 'summary.csv'), read_table(run.folder / 'summary.csv')
+    assert list(after) == list(range(6)) and 'at epoch 4.\nIts arguments have changed: seed 42 → 1.' in run.log
     assert [epoch for epoch in before if before[epoch] == after[epoch]] == [0, 1, 2, 3]
-    assert weights(copied, 'checkpoint-5.pth.tar')['metric'] == float(after[5]['eval_loss'])
+    assert weights(run.folder, 'checkpoint-5.pth.tar')['metric'] == float(after[5]['eval_loss'])
 
 
 def test_a_second_run_does_not_write_over_the_first(lean, copied):

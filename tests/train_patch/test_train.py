@@ -208,6 +208,9 @@ def first(lean, tmp_path_factory):
 def test_recipe_written_by_a_run_repeats_it(lean, first, tmp_path):
     again = lean(tmp_path / 'again', f'-c {first.folder}/args.yaml', small=False)
     assert again.text('summary.csv') == first.text('summary.csv')
+    lean(again.folder, f'-c {first.folder}/args.yaml --resume auto', small=False)
+    once_more = lean(tmp_path / 'once more', f'-c {again.folder}/args.yaml', small=False)  # and of one that was resumed
+    assert once_more.text('summary.csv') == first.text('summary.csv')
 
 
 def test_another_seed_gives_another_run(lean, first, tmp_path):

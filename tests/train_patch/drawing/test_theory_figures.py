@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from hmix_timm import BoxMask, register_family
 from hmix_timm.draws import PlacedDraws
@@ -35,23 +34,6 @@ def dim():
 
     yield
     del FAMILIES['dim']
-
-
-def test_gradient_descent_step_by_step():
-    # (w, b) → (w₁ + b − 1)² + (w₂ − 2)²: with a rate of 1/4 the second half of the way is halved in each step
-    def loss(f):
-        first, second, bias = f(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float64))
-        return (first - 1.0) ** 2 + (second - bias - 2.0) ** 2
-
-    w, b, expected = np.zeros(2), 0.0, []
-    for _ in range(4):
-        errors = w[0] + b - 1.0, w[1] - 2.0
-        expected.append(errors[0] ** 2 + errors[1] ** 2)
-        last = [*w, b]
-        w, b = w - 0.25 * 2 * np.array(errors), b - 0.25 * 2 * errors[0]
-    parameters, curve = plots.train_logistic_regression(loss, 3, 0.25)
-    np.testing.assert_allclose(curve, expected)
-    np.testing.assert_allclose(parameters, last)
 
 
 def test_figure_1_draws_losses_that_descend_from_the_same_start_and_gives_their_numbers():
@@ -144,12 +126,6 @@ def test_figure_4_draws_the_maps_and_their_numbers_along_the_axis(monkeypatch):
         for d, value in found.items():
             assert line.get_ydata()[int(d)] == image[63, 63 + int(d)] == value
         assert line.get_label() == ax.get_title().replace('\n', ' ')
-
-
-def test_numbers_lie_along_the_horizontal_axis():
-    values = np.arange(5 * 9).reshape(5, 9)  # displacements up to ±2 vertically, ±4 horizontally
-    assert plots.along_x(values) == {'0': 22.0, '1': 23.0, '2': 24.0, '4': 26.0}
-    assert plots.along_x(values, (0, 3)) == {'0': 22.0, '3': 25.0}
 
 
 def test_the_methods_on_two_features_keep_lambda_and_hmix_lies_between_its_parents():

@@ -121,6 +121,7 @@ def test_a_class_map_gives_the_indices(lean, tmp_path, image_folder):
         ('--dataset torch/cifar10', '--dataset torch/cifar10: [^\n]*--dataset-download'),
         ('--dataset torch/no_such', '--dataset torch/no_such: Unknown torchvision dataset'),
         ('--class-map none.txt', '--data-dir {folder}: '),
+        ('--train-split ""', "--train-split must name the images to train on, got ''"),
     ],
 )
 def test_a_data_set_that_cannot_be_had_is_named(image_folder, line, message):

@@ -58,7 +58,7 @@ class Comparison:
         script: a timm train script, or None for this project's own.
         options: of the command.
         arguments: given on the command line, in place of the recipe's.
-        images: number of images that top-1 is measured on; None if the data set cannot say.
+        images: number of images that top-1 is measured on; None if the data set cannot say, or rows have other data.
         results: of the runs that were finished or that have ended.
         stopped: why no more runs were started; empty if all were.
     """
@@ -124,8 +124,11 @@ class Comparison:
     def claim_folder(self) -> None:
         """Writes the record of this comparison into its folder, which `check_folder` has accepted."""
         path = self.output / RECORD
-        if not path.exists() or not self._trained_folders():
-            write_bytes(path, yaml.safe_dump({**self._record(), 'images': self.images}, sort_keys=False).encode())
+        there = read_arguments(path) if self._trained_folders() else {}
+        record = {**self._record(), 'images': self.images, **there}
+        if record['images'] != self.images:  # runs there have other data
+            record['images'] = None
+        write_bytes(path, yaml.safe_dump(record, sort_keys=False).encode())
 
     def _record(self) -> dict[str, Any]:
         return {'script': str(self.script) if self.script else None, 'processes': self.torchrun}

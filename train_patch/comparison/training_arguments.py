@@ -92,7 +92,7 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
     """Checks once what training would check in every run before its first batch, and counts images.
 
     Args:
-        comparison: gets the number of validation images.
+        comparison: gets the number of validation images, if all rows have as many.
         prepare: called before the data are read; None if nothing may be written, so that nothing is downloaded.
 
     Returns:
@@ -106,6 +106,7 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
     from ..trainer.data import load_datasets
     from ..trainer.setup import check_arguments
 
+    counts: set[int | None] = set()
     for place, variant in enumerate(comparison.variants):
         if place and not variant.training:  # it differs from the first one in its mixing
             continue
@@ -121,12 +122,14 @@ def look_ahead(comparison: Comparison, prepare: Callable[[], object] | None) -> 
         elif args.dataset_download or not os.path.exists(args.data_dir or ''):
             return False
         if args.dataset.startswith(('hfids/', 'tfds/', 'wds/')):  # timm's script alone reads them, as a stream
+            counts.add(None)
             continue
         # two comparisons that download into a folder would write the same files
         alone = locked_folder(Path(args.data_dir)) if args.dataset_download else contextlib.nullcontext()
         with alone:
             _, validation = load_datasets(args)
-        comparison.images = len(validation) if isinstance(validation, Sized) else None
+        counts.add(len(validation) if isinstance(validation, Sized) else None)
+    comparison.images = counts.pop() if len(counts) == 1 else None
     return True
 
 

@@ -77,6 +77,7 @@ def test_the_message_of_a_failed_process_is_its_error(output, message):
         (['--epochs', '5', '--warmup-epochs', '2', '--warmup-prefix'], 7, 16),
         (['--sched', 'step', '--epochs', '5', '--cooldown-epochs', '3'], 5, 16),
         (['--val-split', ''], 2, None),
+        (['--vary', 'val_split=,validation'], 2, None),  # not those of one row for all
         (['--aug-repeats', '3', '--nproc-per-node', '2'], 2, 16),
     ],
 )

@@ -144,15 +144,17 @@ class Comparison:
     def _differences(self, folder: Path) -> list[str]:
         """Lists the settings of a trained run that are not those of this comparison."""
         there = read_arguments(folder / 'args.yaml')
+        name, seed = unquote(folder.parent.name), int(folder.name.removeprefix('seed'))
+        if not there:
+            return [f'{name} seed {seed}: its args.yaml is lost, so nobody can tell what was trained there']
         here = {variant.folder: variant.resolved for variant in self.variants}.get(folder.parent.name)
         if here is None:  # it is not asked for now: only the arguments that all variants share can be compared
             rows = [row_of(folder.parent.name, {}), *self.variants]
             varied = varied_options() | {key for row in rows for key, _ in row.settings}
             here = {key: value for key, value in self.training.items() if key not in varied}
-        seed = int(folder.name.removeprefix('seed'))
         different = differences(there, {**here, 'seed': seed})
         return [
-            f'{unquote(folder.parent.name)} seed {seed}: {key} is {one!r} there, {other!r} here'
+            f'{name} seed {seed}: {key} is {one!r} there, {other!r} here'
             + ' (the code of its family was edited: undo that, or train into another folder)' * (key == 'mix_digest')
             for key, (one, other) in different.items()
         ]

@@ -110,7 +110,7 @@ class StandIns:
         """What stands for `Run.command`."""
         setting = ['env', *(f'{name}={value}' for name, value in environment.items())]
         script = self.scripts.get(run.variant.name, self.train)
-        return [*setting, 'sh', '-c', f'cd {run.folder} && {script}']
+        return [*setting, 'sh', '-c', f'cd {run.folder} && echo "seed: 7" > args.yaml && {script}']
 
     def folder(self, mode):
         return self.output / mode / 'seed7'

@@ -139,6 +139,8 @@ def test_a_run_with_another_seed_or_script_is_not_mixed_in(runs):
     assert 'none seed 3: seed is 4 there, 3 here' in refusal(run)
     trained(run)
     assert f"script: None there, '{SCRIPT}' here" in refusal(by_timms_script(run))
+    (run.folder / 'args.yaml').unlink()
+    assert 'none seed 3: its args.yaml is lost' in refusal(run)
 
 
 def test_a_folder_without_a_trained_run_is_free(runs):

@@ -43,11 +43,11 @@ def read_results(options: argparse.Namespace) -> list[Results]:
             raise WrongArguments(f'--table {word}: there is no run in it, a folder with an args.yaml')
         for file in files:
             arguments = {'seed': 0, **read_arguments(file)}
-            # a moved data set is the same by another path
-            arguments['data_dir'] = Path(arguments.pop('data', None) or arguments.get('data_dir') or '').name
+            arguments['data_dir'] = str(arguments.pop('data', None) or arguments.get('data_dir') or '')
             # Path() is the place of runs of no comparison
             place = next((folder for folder in file.parents if (folder / RECORD).exists()), Path())
             recipes[place][file.parent] = arguments
+    _name_data({folder: arguments for found in recipes.values() for folder, arguments in found.items()})
     if len(recipes) == 2 and Path() in recipes:
         others = recipes.pop(Path())
         next(iter(recipes.values())).update(others)
@@ -58,6 +58,21 @@ def read_results(options: argparse.Namespace) -> list[Results]:
         raise WrongArguments(f'--metric {options.metric}: no run has this column; there are {", ".join(columns)}')
     check_baselines(options.baseline, [row for results in several for row in results.rows])
     return several
+
+
+def _name_data(runs: Found) -> None:
+    """Calls data by the name of their folder, for a moved data set is the same by another path.
+
+    Where several folders of one name are on this machine, they are not the same, and have their whole paths.
+    """
+    data = {folder: Path(arguments['data_dir']) for folder, arguments in runs.items()}
+    here: dict[Path, Path] = {}
+    for folder, path in data.items():  # it may be relative to the folder where training was started
+        if there := [parent for parent in folder.parents if path.name and (parent / path).exists()]:
+            here[folder] = (there[0] / path).resolve()
+    names = [name for name, _ in {(data[folder].name, path) for folder, path in here.items()}]
+    for folder, path in data.items():
+        runs[folder]['data_dir'] = str(here.get(folder, path)) if names.count(path.name) > 1 else path.name
 
 
 def _name(folder: Path, folders: Iterable[Path]) -> str:

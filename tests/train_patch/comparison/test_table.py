@@ -84,6 +84,13 @@ def test_runs_of_other_commands_are_named_by_their_own_mixing_and_paired(run, ta
     assert (rows['none']['runs'], rows['none']['top1_seed7']) == ('3', '49.0')
 
 
+def test_two_folders_of_one_name_on_this_machine_are_other_data(run, table, tmp_path):
+    for mode, path in {'none': 'A/data', 'hmix': 'B/data'}.items():
+        (run(mode, 10, 50, mix_mode=mode, data_dir=path).parent / path).mkdir(parents=True)
+    assert table(tmp_path)['hmix']['difference_to_none'] == ''
+    assert f"data_dir is '{tmp_path}/B/data' and '{tmp_path}/A/data'" in table.said
+
+
 def test_runs_that_mix_alike_are_named_by_what_else_they_differ_in(run, table, tmp_path):
     for number, lr in enumerate((0.1, 0.2)):
         run(f'sweep/{number}', 10, 60 + number, lr=lr, mix_mode='hmix', output=f'{number}', workers=number)

@@ -91,24 +91,40 @@ def read_run(
     Raises:
         RunError: a file is damaged; the message names it.
     """
-    rows, seconds, memory, problem = read_table(folder / 'summary.csv'), None, None, ''
+    rows, times, path = read_table(folder / 'summary.csv'), read_table(folder / 'times.csv'), folder / 'args.yaml'
     metric = metric or next((name for name in METRICS if any(row.get(name) for row in rows.values())), METRICS[0])
+    for key in ['epochs', *(['val_interval'] if times else [])]:  # times.csv is of a script that records it
+        if not (isinstance(arguments.get(key), int) and arguments[key] > 0):
+            raise RunError(f'{path}: {key} must be a whole number above 0, got {arguments.get(key)!r}')
+    problem = _divergence(folder / 'train.log')
     try:
+        epochs = number_of_epochs(arguments)
+        path = folder / 'summary.csv'
         measured = {epoch: float(row[metric]) for epoch, row in rows.items() if row.get(metric)}
-        losses = {(name, epoch): row[name] for epoch, row in rows.items() for name in row if name.endswith('loss')}
-        if wrong := [place for place, loss in losses.items() if not math.isfinite(float(loss or 0))]:
-            problem = f'diverged: {wrong[0][0]} is {losses[wrong[0]]} in epoch {wrong[0][1]}'
-    except (TypeError, ValueError) as error:
-        raise RunError(f'cannot read {folder / "summary.csv"}: {error}') from error
+        watched = {
+            (key, epoch): row[key] for epoch, row in rows.items() for key in row if key.endswith(('loss', metric))
+        }
+        if wrong := [place for place, value in watched.items() if not math.isfinite(float(value or 0))]:
+            problem = f'{wrong[0][0]} is {watched[wrong[0]]} in epoch {wrong[0][1]}'
+            problem = 'diverged: ' * wrong[0][0].endswith('loss') + problem
+        path = folder / 'times.csv'  # a row for each validation
+        each = arguments.get('val_interval', 1)
+        taken = [float(row['train_time']) + float(row['eval_time']) / each for row in times.values()]
+        # the median, because the first epoch starts the loader's workers
+        seconds = statistics.median(taken) if taken else None
+        memory = max((float(row['peak_memory']) for row in times.values() if row.get('peak_memory')), default=None)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f'cannot read {path}: {error!r}') from error
     values = list(measured.values())
     means = [statistics.fmean(values[max(0, end - last) : end]) for end in range(1, len(values) + 1)]
-    if times := read_table(folder / 'times.csv').values():  # a row for each validation
-        # the median, because the first epoch starts the loader's workers
-        taken = [float(row['train_time']) + float(row['eval_time']) / arguments['val_interval'] for row in times]
-        seconds = statistics.median(taken)
-        memory = max((float(row['peak_memory']) for row in times if row.get('peak_memory')), default=None)
-    curve, epochs = dict(zip(measured, means, strict=True)), number_of_epochs(arguments)
+    curve = dict(zip(measured, means, strict=True))
     return RunResult(variant, arguments['seed'], curve, seconds, arguments, epochs, metric, folder, problem, memory)
+
+
+def _divergence(log: Path) -> str:
+    """The last line of a log if it says that training has diverged; else ''."""
+    last = log.read_text(errors='replace').strip().rpartition('\n')[2] if log.exists() else ''
+    return last.partition('error: ')[2] if 'training has diverged' in last else ''
 
 
 def read_arguments(path: Path) -> dict[str, Any]:

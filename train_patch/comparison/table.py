@@ -12,7 +12,7 @@ from typing import Any
 from hmix_timm.families import FAMILIES
 from hmix_timm.modes import mix_modes
 
-from ..common.errors import WrongArguments
+from ..common.errors import RunError, WrongArguments
 from ..mixing.asked import TIMMS
 from ..trainer.output import read_table
 from .comparison import RECORD, row_of
@@ -34,7 +34,7 @@ def read_results(options: argparse.Namespace) -> list[Results]:
 
     Raises:
         WrongArguments: a folder is missing or holds no run, or no run has the metric or baseline.
-        RunError: a file of a run is damaged.
+        RunError: an args.yaml or a comparison.yaml is damaged.
     """
     recipes: dict[Path, Found] = defaultdict(dict)
     for word in options.table:
@@ -84,7 +84,7 @@ def _name(folder: Path, folders: Iterable[Path]) -> str:
 
 def _results(name: str, found: Found, options: argparse.Namespace) -> Results:
     rows = _rows(found)
-    read = [read_run(folder, rows[folder].name, found[folder], options.metric, options.last) for folder in found]
+    read = [_read(folder, rows[folder].name, found[folder], options) for folder in found]
     read.sort(key=lambda run: -run.done / (run.epochs or 1))  # of runs that are there twice, the one further on counts
     metric = next((run.metric for run in read if run.state == 'finished'), '')
     firsts: dict[str, RunResult] = {}
@@ -105,6 +105,14 @@ def _results(name: str, found: Found, options: argparse.Namespace) -> Results:
     launched = {run.variant: run.arguments for run in runs if run.state == 'finished' and _record(run.folder)}
     paper = papers_numbers(launched, images, processes)
     return Results(name, ordered, runs, options.baseline, images, options.last, options.holm, paper)
+
+
+def _read(folder: Path, name: str, arguments: Mapping[str, Any], options: argparse.Namespace) -> RunResult:
+    """Reads a run; one whose files are damaged has failed, and costs no other."""
+    try:
+        return read_run(folder, name, arguments, options.metric, options.last)
+    except RunError as error:
+        return RunResult(name, arguments['seed'], {}, arguments=arguments, folder=folder, problem=str(error))
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -173,6 +173,7 @@ def test_an_option_that_an_older_version_did_not_record_is_not_compared(runs):
         ('none/seed3/args.yaml', '\x00'),
         ('none/seed3/summary.csv', 'epoch,eval_top1\nfirst,10\n'),
         ('none/seed3/summary.csv', 'epoch,eval_top1\n0,much\n'),
+        ('none/seed3/times.csv', 'epoch,train_time\n0,1\n'),
     ],
 )
 def test_a_damaged_file_is_named(runs, arguments, refused, name, content):

@@ -141,6 +141,8 @@ def test_the_markdown_table_shows_intervals_and_verdicts(made_up):
     # -1 and +2: half a width of 12.7062 · 2.1213 / √2
     assert gmix[:4] == ['gmix', '70.50 ± 2.12', '+0.50 [-18.56, +19.56] undecided', '-1.00']
     assert gmix[4:] == ['2.28', '2, 1 unfinished', '–', '–', '–']
+    made_up.holm = True  # a row is better only if it stays so among all: twice its own p, the smaller of two
+    assert cells(table_text([made_up]))[5][2] == '+5.00 [+0.03, +9.97], p 0.099 undecided'
 
 
 def test_what_was_evaluated_has_its_own_table_paired_by_the_seeds_that_were(tmp_path):
@@ -185,12 +187,6 @@ def test_a_lower_loss_is_better_and_has_four_digits():
     header, _, _, hmix, *_ = cells(text)
     assert 'Train_loss after the last epoch' in text and header[1] == 'train_loss' and hmix[1] == '0.4033 ± 0.1002'
     assert hmix[2].startswith('-0.1967 [-0.2') and hmix[2].endswith('] better')
-
-
-def test_with_holms_correction_a_row_is_better_only_if_it_stays_so_among_all(made_up):
-    made_up.holm = True
-    hmix = cells(table_text([made_up]))[5]
-    assert hmix[2] == '+5.00 [+0.03, +9.97], p 0.099 undecided'  # twice its own p, the smaller of two
 
 
 def test_a_baseline_may_be_any_row_and_rows_are_compared_within_their_own_training():

@@ -112,7 +112,8 @@ def test_a_run_is_finished_with_its_last_epoch_cool_down_and_stop_epoch_counted(
 
 def test_a_run_that_diverged_has_failed(run, table, tmp_path):
     (run('a', mix_mode='none') / 'summary.csv').write_text('epoch,train_loss,eval_top1\n0,1,5\n1,nan,5\n')
-    assert table(tmp_path)['none']['diverged'] == '1'
+    (run('b', mix_mode='none', seed=1) / 'train.log').write_text('hmix-train: error: the loss: training has diverged\n')
+    assert table(tmp_path)['none']['diverged'] == '2'
     assert f'none seed 42: diverged: train_loss is nan in epoch 1, see {tmp_path / "a" / "train.log"}' in table.said
 
 
@@ -183,7 +184,11 @@ def test_wrong_words_beside_a_table_are_refused_by_name(run, tmp_path, refused, 
     assert says in refused(['--table', tmp_path, *more])
 
 
-def test_a_damaged_file_of_a_run_is_named(run, tmp_path, refused):
-    path = run('a', 10, 20) / 'args.yaml'
-    path.write_text('a: [1')
-    assert str(path) in refused(['--table', tmp_path], status=1)
+def test_a_damaged_file_of_a_run_is_named_and_costs_no_other(run, table, tmp_path, refused):
+    first, *_ = (run(name, 10, 20, mix_mode='none', seed=seed) / 'args.yaml' for seed, name in enumerate('abc'))
+    first.write_text(first.read_text().replace('\nepochs: 2\n', '\n'))
+    (tmp_path / 'b' / 'summary.csv').write_text('epoch,eval_loss,eval_top1\n0,1,nan\n1,1,20\n')
+    assert table(tmp_path)['none']['runs'] == '1' and 'seed 1: eval_top1 is nan in epoch 0, see' in table.said
+    assert f'{first}: epochs must be a whole number above 0, got None' in table.said
+    first.write_text('a: [1')
+    assert str(first) in refused(['--table', tmp_path], status=1)

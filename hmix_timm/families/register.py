@@ -84,7 +84,7 @@ def register_family(
             raise ValueError(f'{shown} must have a number or a text, got {default!r}')
         option.check(shown, default)
         if f'{name}_{option.name}' in ARGUMENTS or names.count(option.name) > 1:
-            raise ValueError(f'{shown}: there is an argument or an option {name}_{option.name!s} already')
+            raise ValueError(f'{shown}: there is an argument or an option {name}_{option.name} already')
         if option.replaces and option.replaces not in names:
             raise ValueError(f'{shown} replaces {option.replaces!r}, which is none of {", ".join(names)}')
 

@@ -21,6 +21,7 @@ def work(rank, args):
     loss.backward()
     optimizer.step()
     torch.save({'batches': [(*given, samples, targets, loss.item())]}, f'{args.output}/record{rank}.pt')
+    torch.distributed.destroy_process_group()  # whose threads may abort a Python that ends before them
 
 
 if __name__ == '__main__':

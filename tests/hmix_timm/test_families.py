@@ -222,6 +222,12 @@ def test_an_option_needs_a_number_or_a_text(table, default):
         register_family('wrong', options={'period': default})
 
 
+@pytest.mark.parametrize(('name', 'options'), [('switch', {'prob': 0.3}), ('wrong', [Option('a', 1)] * 2)])
+def test_an_option_has_a_name_of_its_own(table, name, options):
+    with pytest.raises(ValueError, match='there is an argument or an option'):
+        register_family(name, options=options)
+
+
 @pytest.mark.parametrize('value', ['8', 2.5, float('nan')])
 def test_a_wrong_value_of_its_option_is_named(stripes, value):
     with pytest.raises(ValueError, match=r'^stripes_period must be'):

@@ -29,11 +29,11 @@ def marked(count, size):
 
 
 @pytest.mark.parametrize('size', [(13, 22), (150, 90), (1, 1)])
-@pytest.mark.parametrize('alpha', [0.2, 1.0])
+@pytest.mark.parametrize('alpha', [{'alpha': 0.2}, {}])
 @pytest.mark.parametrize('name', ['MixUp', 'CutMix'])
 def test_from_a_seed_they_return_what_torchvisions_return(name, alpha, size):
     x, labels = batch(size=size)
-    ours, theirs = (getattr(module, name)(alpha=alpha, num_classes=CLASSES) for module in (transforms, v2))
+    ours, theirs = (getattr(module, name)(**alpha, num_classes=CLASSES) for module in (transforms, v2))
     for seed in range(8):
         results = []
         for transform in (ours, theirs):
@@ -189,6 +189,7 @@ def test_a_family_that_sees_images_gets_an_image_and_the_one_before_it():
         (lambda: transforms.Mix('none'), 'mix_mode must be one of mixup, cutmix, stochastic, hmix, gmix.*got .none'),
         (lambda: transforms.HMix(mode='pair'), 'mode must be one of batch, elem'),
         (lambda: transforms.HMix(alpha=0), 'alpha must be a finite number > 0'),
+        (lambda: transforms.HMix(num_classes=-1), 'num_classes must be a whole number >= 1'),
         (lambda: transforms.HMix(hmix_ratio=2), 'hmix_ratio must be a finite number between 0 and 1'),
         (lambda: transforms.GMix(hmix_ratio=0.5), "hmix_ratio is for cutmix_mode='hmix'"),
         (lambda: transforms.HMix(num_classes=2)(torch.rand(2, 3, 4, 4) + 1j, torch.arange(2)), 'images must be real'),

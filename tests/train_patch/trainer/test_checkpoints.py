@@ -173,7 +173,6 @@ def test_auto_has_nothing_to_train_where_all_is_done(lean, stateful, copied):
 
 
 def test_epochs_are_trained_again_in_another_folder_alone(lean, stateful, copied, tmp_path):
-    """In their own they would be lost, or their checkpoints be taken for those of the run that goes back."""
     for line in (f'--resume {copied}/checkpoint-3.pth.tar', '--resume auto --start-epoch 4'):
         run = lean(copied, f'{STATEFUL} --epochs 6 {line}', status=2)
         assert f'{copied}/last.pth.tar is of epoch 5, and the run would begin at epoch 4 again' in run.last_line

@@ -69,13 +69,12 @@ class Interrupted:
         if lean.wait(call).status == 0:
             raise TooLate
         assert call.status == (128 + number if number != signal.SIGKILL else -signal.SIGKILL), call.log
-
-    def look(self):
-        """Reads the tables; the last epoch may lack its checkpoint."""
-        for folder in self.folders:
-            self.tables[folder] = read_table(folder / 'summary.csv')
-            if len(self.tables[folder]) == self.epochs:
-                raise TooLate
+        assert number == signal.SIGKILL or not any(map(is_running, self.training))
+        while any(map(is_running, self.training)):
+            time.sleep(0.05)
+        self.tables = {folder: read_table(folder / 'summary.csv') for folder in self.folders}
+        if any(len(table) == self.epochs for table in self.tables.values()):
+            raise TooLate
 
 
 def interrupted_in_time(lean, arguments, output, number, more, folders):
@@ -86,10 +85,6 @@ def interrupted_in_time(lean, arguments, output, number, more, folders):
         call = Interrupted(argv, runs, epochs)
         with contextlib.suppress(TooLate):
             call.end(lean, number)
-            assert number == signal.SIGKILL or not any(map(is_running, call.training))
-            while any(map(is_running, call.training)):
-                time.sleep(0.05)
-            call.look()
             return call
     raise AssertionError('the signal never came in time')
 

@@ -96,11 +96,12 @@ def read_run(
     for key in ['epochs', *(['val_interval'] if times else [])]:  # times.csv is of a script that records it
         if not (isinstance(arguments.get(key), int) and arguments[key] > 0):
             raise RunError(f'{path}: {key} must be a whole number above 0, got {arguments.get(key)!r}')
-    problem = _divergence(folder / 'train.log')
     try:
         epochs = number_of_epochs(arguments)
         path = folder / 'summary.csv'
         measured = {epoch: float(row[metric]) for epoch, row in rows.items() if row.get(metric)}
+        # of a run that was finished after all, the log tells of a try before
+        problem = _divergence(folder / 'train.log') if max(measured, default=-1) + 1 < epochs else ''
         watched = {
             (key, epoch): row[key] for epoch, row in rows.items() for key in row if key.endswith(('loss', metric))
         }

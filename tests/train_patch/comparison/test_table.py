@@ -112,8 +112,11 @@ def test_a_run_is_finished_with_its_last_epoch_cool_down_and_stop_epoch_counted(
 
 def test_a_run_that_diverged_has_failed(run, table, tmp_path):
     (run('a', mix_mode='none') / 'summary.csv').write_text('epoch,train_loss,eval_top1\n0,1,5\n1,nan,5\n')
-    (run('b', mix_mode='none', seed=1) / 'train.log').write_text('hmix-train: error: the loss: training has diverged\n')
-    assert table(tmp_path)['none']['diverged'] == '2'
+    for seed, top1 in ((1, [4]), (2, [4, 5])):  # the last one was trained to its end after all
+        log = run(f'seed{seed}', *top1, mix_mode='none', seed=seed) / 'train.log'
+        log.write_text('hmix-train: error: the loss: training has diverged\n')
+    cells = table(tmp_path)['none']
+    assert (cells['diverged'], cells['runs']) == ('2', '1')
     assert f'none seed 42: diverged: train_loss is nan in epoch 1, see {tmp_path / "a" / "train.log"}' in table.said
 
 

@@ -66,7 +66,7 @@ def register_family(
         colour: in plots, '#rrggbb'.
 
     Raises:
-        ValueError: the name is taken or is not a lower-case word, or a default is wrong.
+        ValueError: the name is taken or is not a lower-case word, or an option is wrong.
     """
     if not (name.isidentifier() and name.isalnum() and name == name.lower()):
         raise ValueError(f'a family needs a name of lower-case letters and digits, got {name!r}')
@@ -76,17 +76,7 @@ def register_family(
     title = title or name.capitalize()
     given = [Option(*item) for item in options.items()] if isinstance(options, Mapping) else options
     declared = tuple(replace(option, help=option.help or f'{option.name} of {title}') for option in given)
-    names = [option.name for option in declared]
-    for option in declared:
-        shown, default = f'option {option.name!r} of family {name!r}', option.default
-        known = isinstance(default, (int, float, str, type(None))) and not isinstance(default, bool)
-        if not known or not option.name.isidentifier():
-            raise ValueError(f'{shown} must have a number or a text, got {default!r}')
-        option.check(shown, default)
-        if f'{name}_{option.name}' in ARGUMENTS or names.count(option.name) > 1:
-            raise ValueError(f'{shown}: there is an argument or an option {name}_{option.name} already')
-        if option.replaces and option.replaces not in names:
-            raise ValueError(f'{shown} replaces {option.replaces!r}, which is none of {", ".join(names)}')
+    _check_options(name, declared)
 
     def decorate(function: DrawMask) -> DrawMask:
         source = str(Path(inspect.getfile(function)).resolve())
@@ -111,6 +101,21 @@ def register_family(
         return function
 
     return decorate
+
+
+def _check_options(name: str, options: Sequence[Option]) -> None:
+    """Raises ValueError for options that a family cannot have."""
+    names = [option.name for option in options]
+    for option in options:
+        shown, default = f'option {option.name!r} of family {name!r}', option.default
+        known = isinstance(default, (int, float, str, type(None))) and not isinstance(default, bool)
+        if not known or not option.name.isidentifier():
+            raise ValueError(f'{shown} must have a number or a text, got {default!r}')
+        option.check(shown, default)
+        if f'{name}_{option.name}' in ARGUMENTS or names.count(option.name) > 1:
+            raise ValueError(f'{shown}: there is an argument or an option {name}_{option.name} already')
+        if option.replaces and option.replaces not in names:
+            raise ValueError(f'{shown} replaces {option.replaces!r}, which is none of {", ".join(names)}')
 
 
 def _examined(name: str, function: DrawMask) -> DrawMask:

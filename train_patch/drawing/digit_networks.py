@@ -43,12 +43,16 @@ def small_network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
 
 
-def train_digits(mixing: Mixing, seed: int, epochs: int, progress: tqdm) -> tuple[nn.Module, torch.Tensor, float]:
+def train_digits(
+    images: torch.Tensor, labels: torch.Tensor, mixing: Mixing, seed: int, epochs: int, progress: tqdm
+) -> tuple[nn.Module, torch.Tensor, float]:
     """Trains `small_network` on digits through `hmix_timm.Mixup`.
 
     numpy's and torch's global generators are left as they were found.
 
     Args:
+        images: from `digit_images`; the first `TRAIN_IMAGES` are trained with.
+        labels: likewise.
         mixing: how it mixes.
         seed: of initial weights, order and mixing.
         epochs: passes over the training digits.
@@ -57,7 +61,6 @@ def train_digits(mixing: Mixing, seed: int, epochs: int, progress: tqdm) -> tupl
     Returns:
         The network in evaluation mode, the other images, and the top-1 accuracy on them in percent.
     """
-    images, labels = digit_images()
     mixer = mixing.mixer(partial(Mixup, label_smoothing=0.0), num_classes=10)
     loss_fn = SoftTargetCrossEntropy()
     with torch.random.fork_rng(devices=[]), numpy_seed(seed):
@@ -82,11 +85,14 @@ def train_digits(mixing: Mixing, seed: int, epochs: int, progress: tqdm) -> tupl
 def figure5_digits(mixings: Mapping[str, Mixing], epochs: int = 15, seeds: int = 2) -> Plotted:
     """Eq. 12 for small networks, a panel for each mix mode that they were trained with."""
     maps, numbers = {}, {}
+    # before the work: scikit-learn leaves a gzip file for its finalizer to close, and Python drops a Ctrl-C that comes
+    # while it does
+    images, labels = digit_images()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # handing so little work to a second thread costs more than it saves
     with tqdm(total=len(mixings) * seeds * epochs, desc='figure 5: training on digits', unit='epoch') as progress:
         for mode, mixing in mixings.items():
-            trained = [train_digits(mixing, seed, epochs, progress) for seed in range(seeds)]
+            trained = [train_digits(images, labels, mixing, seed, epochs, progress) for seed in range(seeds)]
             values = np.mean([gradient_map(model, others.split(100)) for model, others, _ in trained], axis=0)
             alpha = mixing.values['mix_alpha']
             maps[mix_modes()[mode].title + (f', α = {alpha:g}' if alpha else '')] = values

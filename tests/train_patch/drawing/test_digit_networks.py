@@ -55,7 +55,7 @@ def test_training_step_by_step_leaves_the_generators_alone():
                 schedule.step()
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     with tqdm(total=2) as bar:
-        found, others, top1 = train_digits(MIXINGS['mixup'], 3, 2, bar)
+        found, others, top1 = train_digits(images[:IMAGES], labels[:IMAGES], MIXINGS['mixup'], 3, 2, bar)
         assert bar.n == 2
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
     for name, value in model.state_dict().items():
@@ -71,7 +71,8 @@ def test_figure_5_has_the_mean_over_seeds_for_each_mix_mode():
     numbers, figure = figure5_digits(MIXINGS, epochs=1, seeds=2)
     assert [ax.get_title() for ax in figure.axes[:3]] == ['No mixing', 'Mixup, α = 1', 'CutMix, α = 1']
     assert list(numbers) == ['none', 'mixup', 'cutmix'] and list(numbers['mixup']) == ['0', '1', '2', '4', '8', 'top1']
-    trained = [train_digits(MIXINGS['mixup'], seed, 1, tqdm(disable=True)) for seed in (0, 1)]
+    few = [values[:IMAGES] for values in digit_images()]
+    trained = [train_digits(*few, MIXINGS['mixup'], seed, 1, tqdm(disable=True)) for seed in (0, 1)]
     expected = np.mean([gradient_map(model, others.split(100)) for model, others, _ in trained], axis=0)
     np.testing.assert_allclose(figure.axes[1].images[0].get_array(), expected, rtol=1e-3)
     assert numbers['mixup']['top1'] == pytest.approx(np.mean([top1 for *_, top1 in trained]), abs=0.5)

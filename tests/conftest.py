@@ -1,5 +1,6 @@
 """What several test files share: a folder of real images, and the processes they start and their environment."""
 
+import contextlib
 import gc
 import json
 import os
@@ -98,8 +99,13 @@ class Process:
             time.sleep(0.01)
 
     def interrupt(self):
-        """Ctrl-C, as the terminal does it: to the process's own processes, too."""
-        os.killpg(self.pid, signal.SIGINT)
+        """Ctrl-C, as the terminal does it: to the whole group; again if need be: Python loses one now and then."""
+        with contextlib.suppress(ProcessLookupError):
+            for _ in range(3):
+                os.killpg(self.pid, signal.SIGINT)
+                for _ in range(60):
+                    time.sleep(0.05)
+                    os.kill(self.pid, 0)
 
     def wait(self):
         if self.status is None:

@@ -196,16 +196,9 @@ def train(run: SimpleNamespace, start_epoch: int) -> None:
 
 
 def _lost_worker(error: Exception, workers: int) -> str:
-    """The loader worker that ended without an error of its own, as an error of the training process tells it; or ''.
-
-    Torch says so in a signal handler, and so in the midst of anything else: the writer of a checkpoint raises another
-    error in its place.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if found := re.search(r'DataLoader worker \(pid.*', str(cause)):
-            return found[0]
-        cause = cause.__context__
+    """The loader worker that ended without an error of its own, as an error of the training process tells it; or ''."""
+    if found := re.search(r'DataLoader worker \(pid.*', str(error)):
+        return found[0]
     # from taking a batch of a worker that ends meanwhile; an error of the worker itself begins with "Caught"
     if isinstance(error, ConnectionError | EOFError) and workers and not str(error).startswith('Caught '):
         return f'DataLoader worker seems to have ended ({first_line(error)})'

@@ -1,7 +1,6 @@
 """The project's own script as a whole: timm's command lines, the files and ends of a run, and code it never runs."""
 
 import argparse
-import io
 import math
 import os
 import pickle
@@ -21,7 +20,6 @@ from timm.scheduler import create_scheduler_v2
 
 from train_patch import __main__
 from train_patch.common.errors import WrongArguments
-from train_patch.train import _lost_worker
 from train_patch.trainer.arguments import parse_arguments
 from train_patch.trainer.output import read_table
 from train_patch.trainer.setup import check_arguments
@@ -290,21 +288,6 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(lean, tmp_path):
         r'hmix-train: error: epoch \d+: DataLoader worker .* --workers 2\? .*--resume auto.*', run.last_line
     )
     assert 'Traceback' not in run.log
-
-
-def test_a_worker_that_is_killed_while_a_checkpoint_is_written_is_named_too():
-    """Torch's signal handler then raises in the middle of a write, and torch's writer another error over it."""
-
-    class Interrupted(io.BytesIO):
-        def write(self, data):
-            if not self.tell():
-                return super().write(data)
-            raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')
-
-    with pytest.raises(RuntimeError) as caught:
-        torch.save({'weight': torch.ones(3)}, Interrupted())
-    assert 'DataLoader' not in str(caught.value)
-    assert _lost_worker(caught.value, workers=2) == 'DataLoader worker (pid 7) is killed by signal: Killed. '
 
 
 @pytest.mark.parametrize(

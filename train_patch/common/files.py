@@ -37,13 +37,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-    except (OSError, RuntimeError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, OSError):  # torch's zip writer wraps that of a full disk
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        raise RunError(f'cannot write {path}: {first_line(cause)}') from error
+    except OSError as error:
+        raise RunError(f'cannot write {path}: {first_line(error)}') from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..common.errors import RunError, WrongArguments, told_as
 from ..common.files import first_line, write_atomically
@@ -159,9 +159,20 @@ def load_parts(
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """Writes a checkpoint atomically; raises RunError if the disk is full or the folder cannot be written."""
+    write_atomically(path, lambda file: write_checkpoint(checkpoint, file))
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], file: BinaryIO) -> None:
+    """Writes a checkpoint into an open file; what interrupts it is raised, be it Ctrl-C or the error of a full disk."""
     import torch
 
-    write_atomically(path, lambda file: torch.save(checkpoint, file))
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        cause: BaseException = error
+        while isinstance(cause, RuntimeError) and cause.__context__ is not None:
+            cause = cause.__context__  # over which torch's zip writer has raised its own
+        raise cause from None
 
 
 def keep_best(folder: Path, path: Path, epoch: int, ranked: Sequence[int], count: int) -> None:

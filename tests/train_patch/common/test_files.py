@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-from contextlib import suppress
 
 import pytest
 
@@ -22,21 +21,13 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert path.stat().st_mode == tmp_path.joinpath('new').stat().st_mode & 0o666 | 0o100000  # as any new file
 
 
-@pytest.mark.parametrize('by_torch', [False, True])
-def test_writing_that_fails_leaves_the_old_file_alone(tmp_path, by_torch):
+def test_writing_that_fails_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / 'file'
     path.write_bytes(b'old')
 
     def write(file):
-        with suppress(OSError):
-            raise OSError('of before')  # not the reason
-        try:
-            file.write(b'half')
-            raise OSError(errno.ENOSPC, 'disk full')
-        except OSError as error:
-            if by_torch:  # its zip writer has a message of its own
-                raise RuntimeError('unexpected pos 64')  # noqa: B904
-            raise error
+        file.write(b'half')
+        raise OSError(errno.ENOSPC, 'disk full')
 
     with pytest.raises(RunError, match=f'^cannot write {path}: disk full$'):
         write_atomically(path, write)
@@ -81,21 +72,9 @@ def test_json_can_be_read_by_people_and_by_other_programs(tmp_path):
     assert not (tmp_path / 'y.json').exists()
 
 
-def raised(outer, inner):
-    try:
-        try:
-            raise inner
-        except type(inner):
-            raise outer  # noqa: B904
-    except type(outer) as error:
-        return error
-
-
-def test_the_reason_is_the_error_itself_not_one_that_came_before_it():
+def test_the_reason_for_an_error_is_one_line():
     assert first_line(ValueError('one\ntwo')) == 'one'
     assert first_line(OSError(errno.ENOSPC, 'disk full')) == 'disk full'
-    for kind in (ValueError, RuntimeError, OSError):
-        assert first_line(raised(kind('depth must be 18'), FileNotFoundError(2, 'no file'))) == 'depth must be 18'
     assert first_line(OSError('of no number')) == 'of no number'
     assert first_line(KeyboardInterrupt()) == 'KeyboardInterrupt'
 

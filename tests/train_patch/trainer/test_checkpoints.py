@@ -1,9 +1,11 @@
 """A run that is killed at any moment and resumed gives the results of an unbroken one, and believes no checkpoint."""
 
 import contextlib
+import io
 import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -13,7 +15,14 @@ import torch
 from timm.scheduler import create_scheduler_v2
 
 from train_patch.common.errors import RunError
-from train_patch.trainer.checkpoints import finished_checkpoints, holds_run, next_epoch, read_checkpoint
+from train_patch.common.processes import Terminated
+from train_patch.trainer.checkpoints import (
+    finished_checkpoints,
+    holds_run,
+    next_epoch,
+    read_checkpoint,
+    write_checkpoint,
+)
 from train_patch.trainer.output import Output, read_table
 
 
@@ -32,6 +41,25 @@ STATEFUL = (
     f'{plateau_or_cosine()} -j 1 --mix-mode hmix --aa rand-m9-mstd0.5 --reprob 0.5 --drop 0.2 '
     '--model-ema --model-ema-decay 0.9 --eval-metric loss --opt adamw --lr 0.002 --warmup-epochs 1'
 )
+
+
+LOST = RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')  # torch says so in a signal handler
+
+
+@pytest.mark.parametrize('error', [Terminated(), LOST, OSError('disk full')], ids=repr)
+def test_what_interrupts_the_writing_of_a_checkpoint_is_raised(error):
+    """Torch's writer, which is left with half an archive, raises another error over it."""
+
+    class Interrupted(io.BytesIO):
+        def write(self, data):
+            if not self.tell():
+                return super().write(data)
+            raise error
+
+    with pytest.raises(RuntimeError, match='unexpected pos'):
+        torch.save({'weight': torch.ones(3)}, Interrupted())
+    with pytest.raises(type(error), match=f'^{re.escape(str(error))}$'):
+        write_checkpoint({'weight': torch.ones(3)}, Interrupted())
 
 
 def weights(folder, name='last.pth.tar'):

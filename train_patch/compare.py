@@ -22,10 +22,11 @@ from collections.abc import Sequence
 
 from .common.command import check_output, require_packages
 from .common.errors import WrongArguments, wrong_arguments
+from .common.processes import noting_signals
 from .common.start import command
 from .comparison.comparison import Comparison
 from .comparison.evaluation import evaluate_all
-from .comparison.guard import locked, noting_signals
+from .comparison.guard import locked
 from .comparison.jobs import environments, train_all
 from .comparison.report import collect, left_out, screen_text, settings, table_text, write_pictures, write_report
 from .comparison.request import DIGITS_RECIPE, build_parser, read_comparison

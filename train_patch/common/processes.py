@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+_CHILD = [getattr(signal, name) for name in ('SIGCHLD',) if hasattr(signal, name)]  # Windows has none
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,6 +31,44 @@ def raise_on_sigterm() -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
+
+
+@contextmanager
+def noting_signals(*more: int) -> Iterator[list[int]]:
+    """Notes the signals that end a program, in place of being ended by them while a run is started or a file written.
+
+    Ignored signals stay ignored, also in child processes: nohup ignores SIGHUP.
+
+    Args:
+        more: other signals to note.
+
+    Yields:
+        The list that the numbers of the signals are added to.
+    """
+    came: list[int] = []
+    numbers = (*_ENDING, *more)
+    handlers = {number: handler for number in numbers if (handler := signal.getsignal(number)) != signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield came
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def holding_signals() -> Iterator[None]:
+    """Lets signals wait for the end of the block: those that end a program, and SIGCHLD, by which torch learns of a
+    loader worker that was killed.
+    """
+    came: list[int] = []
+    try:
+        with noting_signals(*_CHILD) as came:
+            yield
+    finally:
+        for number in sorted(set(came)):  # SIGCHLD, of the highest number, last: workers end with what ends the run
+            signal.raise_signal(number)
 
 
 def was_terminated() -> bool:

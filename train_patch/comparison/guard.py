@@ -14,7 +14,6 @@ from ..common.errors import WrongArguments
 
 ORPHAN_SECONDS = 10
 STOP_SECONDS = 40  # torchrun gives its processes 30
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -54,26 +53,6 @@ def _try_lock(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
-
-
-@contextlib.contextmanager
-def noting_signals() -> Iterator[list[int]]:
-    """Notes the signals that end a program, in place of being ended by them while a run is started or a file written.
-
-    Ignored signals stay ignored, also in child processes: nohup ignores SIGHUP.
-
-    Yields:
-        The list that the numbers of the signals are added to.
-    """
-    came: list[int] = []
-    handlers = {number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) != signal.SIG_IGN}
-    for number in handlers:
-        signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield came
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def end_all(processes: Iterable[subprocess.Popen[bytes]]) -> None:

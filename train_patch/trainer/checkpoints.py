@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from ..common.errors import RunError, WrongArguments, told_as
 from ..common.files import first_line, write_atomically
+from ..common.processes import holding_signals
 from ..common.weights import plain_values
 
 _logger = logging.getLogger('train')
@@ -163,16 +164,20 @@ def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], file: BinaryIO) -> None:
-    """Writes a checkpoint into an open file; what interrupts it is raised, be it Ctrl-C or the error of a full disk."""
+    """Writes a checkpoint into an open file, with the error of a full disk as it is; signals wait until it is written.
+
+    Torch's zip writer raises its own error over any other, and aborts the process where it is left at a bad moment.
+    """
     import torch
 
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:
-        cause: BaseException = error
-        while isinstance(cause, RuntimeError) and cause.__context__ is not None:
-            cause = cause.__context__  # over which torch's zip writer has raised its own
-        raise cause from None
+    with holding_signals():
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:
+            cause: BaseException = error
+            while isinstance(cause, RuntimeError) and cause.__context__ is not None:
+                cause = cause.__context__
+            raise cause from None
 
 
 def keep_best(folder: Path, path: Path, epoch: int, ranked: Sequence[int], count: int) -> None:

@@ -13,10 +13,13 @@ import pytest
 from train_patch.common.processes import (
     Terminated,
     end_with_torchrun,
+    holding_signals,
+    noting_signals,
     raise_on_sigterm,
     was_terminated,
 )
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 linux = pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
 
 PARENT = """
@@ -99,34 +102,49 @@ def no_death_signal():
     death_signal(before)
 
 
-def test_sigterm_is_an_interrupt_of_its_own():
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
-    try:
-        raise_on_sigterm()
-        signal.signal(signal.SIGCHLD, lambda number, frame: pytest.fail('was told of a worker'))
-        assert not was_terminated()
-        with pytest.raises(Terminated):
-            signal.raise_signal(signal.SIGTERM)
-        assert was_terminated()
-        signal.raise_signal(signal.SIGCHLD)  # nobody is told any more of loader workers that end, too
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+@pytest.fixture
+def signals():
+    """Signals are handled afterwards as they were before."""
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGCHLD)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_sigterm_is_an_interrupt_of_its_own(signals):
+    raise_on_sigterm()
+    signal.signal(signal.SIGCHLD, lambda number, frame: pytest.fail('was told of a worker'))
+    assert not was_terminated()
+    with pytest.raises(Terminated), holding_signals():  # while a checkpoint is written; the workers may end first
+        signal.raise_signal(signal.SIGCHLD)
+        signal.raise_signal(signal.SIGTERM)
+        written = True
+    assert was_terminated() and written
+    signal.raise_signal(signal.SIGCHLD)  # nobody is told any more of loader workers that end, too
     assert issubclass(Terminated, KeyboardInterrupt)  # what looks out for Ctrl-C need not look out for it
 
 
-def test_sigterm_ends_a_worker_that_has_only_begun():
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        raise_on_sigterm()
-        pid = os.fork()
-        if pid == 0:
-            with contextlib.suppress(Terminated):
-                signal.raise_signal(signal.SIGTERM)
-            os._exit(0)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def test_sigterm_ends_a_worker_that_has_only_begun(signals):
+    raise_on_sigterm()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+        os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+
+
+@pytest.mark.parametrize('number', ENDING)
+def test_signals_are_noted_unless_they_are_ignored(signals, number):
+    signal.signal(number, signal.default_int_handler)
+    with contextlib.suppress(OSError), noting_signals() as came:
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        raise OSError
+    assert came == [number, number] and signal.getsignal(number) == signal.default_int_handler
+    signal.signal(number, signal.SIG_IGN)
+    with noting_signals():
+        assert signal.getsignal(number) == signal.SIG_IGN
 
 
 @linux

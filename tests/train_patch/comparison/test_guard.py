@@ -9,7 +9,7 @@ import pytest
 
 from train_patch.common.errors import WrongArguments
 from train_patch.comparison import guard
-from train_patch.comparison.guard import end_all, locked, noting_signals
+from train_patch.comparison.guard import end_all, locked
 
 
 @pytest.fixture
@@ -47,22 +47,6 @@ def test_training_keeps_the_lock_of_a_comparison_that_is_gone(lock):
     process.wait()
     with locked(lock):
         pass
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_are_noted_unless_they_are_ignored(number):
-    before = signal.signal(number, signal.default_int_handler)
-    try:
-        with contextlib.suppress(OSError), noting_signals() as came:
-            signal.raise_signal(number)
-            signal.raise_signal(number)
-            raise OSError
-        assert came == [number, number] and signal.getsignal(number) == signal.default_int_handler
-        signal.signal(number, signal.SIG_IGN)
-        with noting_signals() as came:
-            assert signal.getsignal(number) == signal.SIG_IGN
-    finally:
-        signal.signal(number, before)
 
 
 @pytest.fixture

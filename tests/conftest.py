@@ -172,3 +172,15 @@ class ProcessServer:
 def processes(pytestconfig, tmp_path_factory):
     """A ProcessServer."""
     return ProcessServer(pytestconfig.stash[SERVER], tmp_path_factory.mktemp('processes'))
+
+
+@pytest.fixture
+def signals():
+    """Signals are handled afterwards as they were before; Ctrl-C is not ignored, as in a shell's background."""
+    before = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+    }
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -19,7 +19,6 @@ from train_patch.common.processes import (
     was_terminated,
 )
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 linux = pytest.mark.skipif(sys.platform != 'linux', reason='the kernel has to offer it')
 
 PARENT = """
@@ -102,15 +101,6 @@ def no_death_signal():
     death_signal(before)
 
 
-@pytest.fixture
-def signals():
-    """Signals are handled afterwards as they were before."""
-    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGCHLD)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def test_sigterm_is_an_interrupt_of_its_own(signals):
     raise_on_sigterm()
     signal.signal(signal.SIGCHLD, lambda number, frame: pytest.fail('was told of a worker'))
@@ -134,7 +124,7 @@ def test_sigterm_ends_a_worker_that_has_only_begun(signals):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
 
 
-@pytest.mark.parametrize('number', ENDING)
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_are_noted_unless_they_are_ignored(signals, number):
     signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(OSError), noting_signals() as came:

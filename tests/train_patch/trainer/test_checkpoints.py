@@ -56,7 +56,7 @@ def test_the_reason_for_half_a_checkpoint_is_raised():
         write_checkpoint({'weight': torch.ones(3)}, Full())
 
 
-def test_a_signal_waits_until_a_checkpoint_is_written():
+def test_a_signal_waits_until_a_checkpoint_is_written(signals):
     class Interrupted(io.BytesIO):
         def write(self, data):
             signal.raise_signal(signal.SIGINT)

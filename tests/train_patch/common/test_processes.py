@@ -74,12 +74,12 @@ def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path, code):
     command = [sys.executable, str(tmp_path / 'parent.py')]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
-        assert living(child)
+        lived = living(child)
         os.kill(parent.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while living(child) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not living(child)
+    assert lived and not living(child)
 
 
 # Within this process: what the kernel and Python are asked for

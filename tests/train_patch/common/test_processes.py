@@ -55,7 +55,7 @@ if __name__ == '__main__':
     context = multiprocessing.get_context('forkserver')
     queue = context.Queue()
     context.Process(target=work, args=(queue,)).start()
-    assert queue.get() == 7  # the loader's own initialization is not lost
+    assert queue.get(timeout=60) == 7  # the loader's own initialization is not lost
     print(queue.get(), flush=True)
     time.sleep(600)
 """

@@ -104,10 +104,10 @@ def test_several_may_write_at_once_and_one_may_be_killed(cache):
     assert [folder.name.startswith('digits-v1.tmp-') for folder in half_written] == [True]
 
     writers = [start_writing(told) for _ in range(2)]
-    assert {told.get() for _ in writers} == {str(cache / 'digits-v1')}
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
+    assert {told.get() for _ in writers} == {str(cache / 'digits-v1')}
     assert sorted(cache.iterdir()) == sorted([cache / 'digits-v1', *half_written])
     check_images(cache / 'digits-v1')
 

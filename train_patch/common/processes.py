@@ -37,7 +37,7 @@ def raise_on_sigterm() -> None:
 def noting_signals(*more: int) -> Iterator[list[int]]:
     """Notes the signals that end a program, in place of being ended by them while a run is started or a file written.
 
-    Ignored signals stay ignored, also in child processes: nohup ignores SIGHUP.
+    Ignored signals stay ignored, also in child processes: nohup ignores SIGHUP. Handlers in C stay, too.
 
     Args:
         more: other signals to note.
@@ -47,7 +47,8 @@ def noting_signals(*more: int) -> Iterator[list[int]]:
     """
     came: list[int] = []
     numbers = (*_ENDING, *more)
-    handlers = {number: handler for number in numbers if (handler := signal.getsignal(number)) != signal.SIG_IGN}
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
     for number in handlers:
         signal.signal(number, lambda number, frame: came.append(number))
     try:

@@ -159,25 +159,28 @@ def load_parts(
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Writes a checkpoint atomically; raises RunError if the disk is full or the folder cannot be written."""
-    write_atomically(path, lambda file: write_checkpoint(checkpoint, file))
+    """Writes a checkpoint atomically; a signal that comes meanwhile waits for it.
+
+    Torch's zip writer, interrupted, would raise its own error over the interrupt, or abort the process.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written.
+    """
+    with holding_signals():
+        write_atomically(path, lambda file: write_checkpoint(checkpoint, file))
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], file: BinaryIO) -> None:
-    """Writes a checkpoint into an open file, with the error of a full disk as it is; signals wait until it is written.
-
-    Torch's zip writer raises its own error over any other, and aborts the process where it is left at a bad moment.
-    """
+    """Writes a checkpoint into an open file; raises the error of a full disk, over which torch's writer has its own."""
     import torch
 
-    with holding_signals():
-        try:
-            torch.save(checkpoint, file)
-        except RuntimeError as error:
-            cause: BaseException = error
-            while isinstance(cause, RuntimeError) and cause.__context__ is not None:
-                cause = cause.__context__
-            raise cause from None
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        cause: BaseException = error
+        while isinstance(cause, RuntimeError) and cause.__context__ is not None:
+            cause = cause.__context__
+        raise cause from None
 
 
 def keep_best(folder: Path, path: Path, epoch: int, ranked: Sequence[int], count: int) -> None:

@@ -177,9 +177,7 @@ def processes(pytestconfig, tmp_path_factory):
 @pytest.fixture
 def signals():
     """Signals are handled afterwards as they were before; Ctrl-C is not ignored, as in a shell's background."""
-    before = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-    }
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
-_ENDING = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
-_CHILD = [getattr(signal, name) for name in ('SIGCHLD',) if hasattr(signal, name)]  # Windows has none
 
 
 class Terminated(KeyboardInterrupt):
@@ -34,19 +32,20 @@ def raise_on_sigterm() -> None:
 
 
 @contextmanager
-def noting_signals(*more: int) -> Iterator[list[int]]:
+def noting_signals(*more: str) -> Iterator[list[int]]:
     """Notes the signals that end a program, in place of being ended by them while a run is started or a file written.
 
     Ignored signals stay ignored, also in child processes: nohup ignores SIGHUP. Handlers in C stay, too.
 
     Args:
-        more: other signals to note.
+        more: names of other signals to note.
 
     Yields:
         The list that the numbers of the signals are added to.
     """
     came: list[int] = []
-    numbers = (*_ENDING, *more)
+    names = ('SIGINT', 'SIGTERM', 'SIGHUP', *more)
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has not all
     handlers = {number: signal.getsignal(number) for number in numbers}
     handlers = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
     for number in handlers:
@@ -60,16 +59,14 @@ def noting_signals(*more: int) -> Iterator[list[int]]:
 
 @contextmanager
 def holding_signals() -> Iterator[None]:
-    """Lets signals wait for the end of the block: those that end a program, and SIGCHLD, by which torch learns of a
-    loader worker that was killed.
+    """Lets signals wait for the end of the block; those that come before an error in it are dropped.
+
+    They are those that end a program, and SIGCHLD, by which torch learns of a loader worker that was killed.
     """
-    came: list[int] = []
-    try:
-        with noting_signals(*_CHILD) as came:
-            yield
-    finally:
-        for number in sorted(set(came)):  # SIGCHLD, of the highest number, last: workers end with what ends the run
-            signal.raise_signal(number)
+    with noting_signals('SIGCHLD') as came:
+        yield
+    for number in sorted(set(came)):  # SIGCHLD, of the highest number, last: workers end with what ends the run
+        signal.raise_signal(number)
 
 
 def was_terminated() -> bool:

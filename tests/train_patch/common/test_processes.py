@@ -104,6 +104,8 @@ def no_death_signal():
 def test_sigterm_is_an_interrupt_of_its_own(signals):
     raise_on_sigterm()
     signal.signal(signal.SIGCHLD, lambda number, frame: pytest.fail('was told of a worker'))
+    with pytest.raises(pytest.fail.Exception), holding_signals():
+        signal.raise_signal(signal.SIGCHLD)
     assert not was_terminated()
     with pytest.raises(Terminated), holding_signals():  # while a checkpoint is written; the workers may end first
         signal.raise_signal(signal.SIGCHLD)
